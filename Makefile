@@ -1,0 +1,51 @@
+# The two commands of the README are `make demo` and `make test`; both make what they need first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.synced
+CODE := src tests bench scripts
+
+.PHONY: help setup demo test check format lock bench fuzz clean
+help:
+	@echo "make demo   doorward, two machines and an ssh line to paste"
+	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
+	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser"
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(STAMP)
+	@$(BIN)/doorward setup client
+
+demo: setup
+	@$(BIN)/doorward demo --data-dir .demo $(if $(DEMO_CHECK),--check)
+
+test: setup
+	@$(BIN)/python -m pytest --durations=10 $(TESTS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+
+bench: setup
+	$(BIN)/python -m bench
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --seconds 30
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,157 @@
+"""The nouns of the domain on one page. Values only: frozen, compared by content, with no behaviour but small facts.
+
+A *node* is what Tailscale calls a machine or device: one installation, seen from one user's profile. Times are aware
+datetimes in UTC. Addresses and prefixes are ``ipaddress`` objects. ``id`` is an integer from 1 up, never used again
+after a deletion; a node's ``stable_id`` is its name in the protocol.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any
+
+import msgspec
+
+from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+
+Prefix = IPv4Network | IPv6Network
+
+EXIT_ROUTES: frozenset[Prefix] = frozenset((IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
+
+# The owner that clients see for every tagged node. The number is out of the way of real users, and below 2^31.
+TAGGED_DEVICES_USER_ID = 2147455555
+
+
+class Role(StrEnum):
+    """What a user may administer; the policy language calls them autogroups."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    NETWORK_ADMIN = "network-admin"
+    IT_ADMIN = "it-admin"
+    BILLING_ADMIN = "billing-admin"
+    AUDITOR = "auditor"
+    MEMBER = "member"
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """A person. ``name`` is the login name: unique, what the policy and clients call them."""
+
+    id: int
+    name: str
+    display_name: str = ""
+    email: str = ""
+    role: Role = Role.MEMBER
+    created: datetime
+    suspended: bool = False  # nothing of theirs is admitted while true
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node last reported or was last seen to do. Written lazily: losing a second of it loses nothing."""
+
+    disco_key: DiscoPublic | None = None
+    hostinfo: Hostinfo = Hostinfo()
+    endpoints: tuple[str, ...] = ()  # "ip:port", best first
+    home_derp: int = 0  # region, 0 while unknown
+    cap_version: int = 0  # the client's capability version
+    online: bool = False  # it has a map stream open
+    last_seen: datetime | None = None  # when its last map stream ended
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A node of the tailnet."""
+
+    id: int
+    stable_id: str
+    machine_key: MachinePublic
+    node_key: NodePublic
+    user_id: int  # who registered it; for a tagged node, only who brought it in
+    tags: tuple[str, ...] = ()  # sorted; a tagged node belongs to nobody
+    name: str  # the first DNS label, unique in the tailnet
+    renamed: bool = False  # an administrator chose the name: a changed hostname no longer changes it
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+    created: datetime
+    key_expiry: datetime | None = None  # None: never
+    ephemeral: bool = False  # removed soon after it goes offline
+    auth_key_id: int | None = None  # the key that admitted it
+    approved_routes: tuple[Prefix, ...] = ()  # sorted; those it may route once it advertises them
+    system: bool = False  # doorward's own node: not listed among people's, its filter is fixed
+    observed: Observed = Observed()
+
+    @property
+    def addresses(self) -> tuple[IPv4Address, IPv6Address]:
+        """Its tailnet addresses, IPv4 first."""
+        return (self.ipv4, self.ipv6)
+
+    def expired(self, now: datetime) -> bool:
+        """True once its key may no longer be used."""
+        return self.key_expiry is not None and self.key_expiry <= now
+
+
+class AuthKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that admits nodes without a person. Only its SHA-256 is kept: 128 random bits need no slow hash."""
+
+    id: int
+    prefix: str  # the first characters, to tell keys apart; not secret
+    secret_hash: bytes
+    user_id: int | None = None  # the owner of the nodes it admits; None for a key with tags only
+    tags: tuple[str, ...] = ()
+    reusable: bool = False
+    ephemeral: bool = False
+    created: datetime
+    expires: datetime
+    used: datetime | None = None  # when it last admitted a node
+    revoked: datetime | None = None
+    system: bool = False  # made for doorward's own node
+
+
+class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A bearer token of the JSON API. Only its SHA-256 is kept."""
+
+    id: int
+    prefix: str
+    secret_hash: bytes
+    description: str = ""
+    role: Role = Role.ADMIN
+    created: datetime
+    expires: datetime | None = None
+    revoked: datetime | None = None
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that waits for a person. Known by the SHA-256 of the code in its link."""
+
+    id: int
+    code_hash: bytes
+    machine_key: MachinePublic
+    node_key: NodePublic
+    hostinfo: Hostinfo
+    cap_version: int
+    ephemeral: bool
+    created: datetime
+    expires: datetime
+    node_id: int | None = None  # set once approved
+
+
+class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of "who did what to whom". Each carries the hash of the one before it."""
+
+    seq: int
+    at: datetime
+    actor: str  # "user:NAME", "node:STABLEID", "cli", "token:ID", "system"
+    action: str  # "node.register", "policy.set" ...
+    target: str  # "node:STABLEID", "user:NAME", "key:ID", "policy"
+    details: dict[str, Any]  # never a secret
+    previous: bytes  # SHA-256 of the event before; 32 zero bytes for the first
+    digest: bytes  # SHA-256 of this one, previous included
+
+
+class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of the policy file, as text."""
+
+    id: int
+    text: str
+    actor: str
+    created: datetime

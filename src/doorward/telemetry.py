@@ -1,0 +1,68 @@
+"""Logs and metrics: the only place that knows those libraries.
+
+``log(name)`` gives a logger whose calls name an event and its fields: ``log.info("node registered", node=stable_id)``.
+Nothing secret is ever a field. ``configure`` chooses the form once at start: a console for people, JSON for machines.
+Pure packages log nothing; they return counts.
+"""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+REGISTRY = CollectorRegistry()
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(*, level: str = "info", json: bool = False, stream: TextIO | None = None) -> None:
+    """Set the form of the log for this process: ``level`` is a key of LEVELS, ``stream`` defaults to stderr."""
+    stream = stream or sys.stderr
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(
+        level=logging.WARNING, stream=stream, force=True, format="%(levelname)s %(name)s %(message)s"
+    )
+
+
+def log(name: str) -> Any:
+    """A logger for one part of the program, named in every line it writes."""
+    return structlog.get_logger(part=name)
+
+
+def counter(name: str, help_text: str, *labels: str) -> Counter:
+    """A number that only grows. Made once, at import, by the module that counts."""
+    return Counter(f"doorward_{name}", help_text, labels, registry=REGISTRY)
+
+
+def gauge(name: str, help_text: str, *labels: str) -> Gauge:
+    """A number that goes up and down."""
+    return Gauge(f"doorward_{name}", help_text, labels, registry=REGISTRY)
+
+
+def histogram(name: str, help_text: str, *labels: str) -> Histogram:
+    """A distribution, in seconds unless the name says otherwise."""
+    return Histogram(f"doorward_{name}", help_text, labels, registry=REGISTRY)
+
+
+def exposition() -> bytes:
+    """Every metric in Prometheus' text format."""
+    return generate_latest(REGISTRY)
