@@ -21,6 +21,8 @@ EXIT_ROUTES: frozenset[Prefix] = frozenset((IPv4Network("0.0.0.0/0"), IPv6Networ
 
 # The owner that clients see for every tagged node. The number is out of the way of real users, and below 2^31.
 TAGGED_DEVICES_USER_ID = 2147455555
+# The owner that clients see for doorward's own node.
+DOORWARD_USER_ID = 2147455556
 
 
 class Role(StrEnum):
@@ -66,8 +68,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     stable_id: str
     machine_key: MachinePublic
     node_key: NodePublic
-    user_id: int  # who registered it; for a tagged node, only who brought it in
-    tags: tuple[str, ...] = ()  # sorted; a tagged node belongs to nobody
+    user_id: int | None  # who registered it; None for doorward's own, and where a key without a user admitted it
+    tags: tuple[str, ...] = ()  # sorted; a tagged node belongs to nobody, whoever registered it
     name: str  # the first DNS label, unique in the tailnet
     renamed: bool = False  # an administrator chose the name: a changed hostname no longer changes it
     ipv4: IPv4Address
