@@ -1,1 +1,480 @@
-"""Requests and responses."""
+"""Request and response: typed JSON in and out, problem answers, and the guards every web endpoint of ours stands behind.
+
+An endpoint is an *operation*: an async function whose annotations are its contract.
+
+::
+
+    @operation("POST", "/users", needs=Permission.USERS, status=201)
+    async def create_user(call: Call, body: NewUser) -> User:
+        '''Create a user.'''
+
+``body`` is the JSON request, ``query`` the query parameters, any other name a part of the path; each is converted to its
+annotated type and refused with the place of the fault otherwise. The first argument is whatever ``enter`` made of the
+request: it says who is asking, and raises where they may not. What is returned is encoded as JSON; what is raised
+becomes a problem (RFC 9457). ``routes`` turns operations into Starlette routes; the same objects describe themselves
+for OpenAPI.
+
+Beside it, for every application of ours: ``StripIdentityHeaders``, ``SecurityHeaders``, ``refuse_cross_origin`` and
+``RateLimit``. No header ever says who somebody is; the bearer token of the API is a secret, not a statement.
+"""
+
+import inspect
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from doorward.clock import Clock
+from doorward.errors import BadInput, DoorwardError, NotFound, NotPermitted, TooMany, Unauthenticated
+from doorward.telemetry import log
+
+# Our own structs are small; the one large thing is a policy text, and an operation may ask for more.
+DEFAULT_BODY_LIMIT = 64 * 1024
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1; we serve no TRACE
+
+T = TypeVar("T")
+
+_logger = log("asgi")
+
+
+class TooLarge(BadInput):
+    """A request body is longer than the operation takes."""
+
+    status = 413
+    problem = "too-large"
+
+
+class WrongMethod(BadInput):
+    """The path exists, the method does not. ``allowed`` becomes the Allow header (RFC 9110 section 15.5.6)."""
+
+    status = 405
+    problem = "wrong-method"
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"{method} is not possible here; possible: {', '.join(allowed)}")
+        self.allowed = tuple(allowed)
+
+
+class WrongMediaType(BadInput):
+    """The body is not declared as JSON."""
+
+    status = 415
+    problem = "wrong-media-type"
+
+
+class RateExceeded(TooMany):
+    """Too many requests in a short time; ``retry_after`` seconds from now there is room again."""
+
+    problem = "rate-exceeded"
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = max(1, int(retry_after + 0.999))
+        super().__init__(
+            "too many requests in a short time", cure=f"Wait {self.retry_after} s and ask again."
+        )
+
+
+# Answers ----------------------------------------------------------------------------------------------------------
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    """``value`` as JSON; None with status 204 is an empty body. Never cached: it may be about who is asking."""
+    content = b"" if value is None and status == 204 else msgspec.json.encode(value)
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Response(content, status, headers, media_type=None if status == 204 else "application/json")
+
+
+def problem(error: DoorwardError) -> Response:
+    """An error as an RFC 9457 problem, with the headers its status calls for. ``error.detail`` stays here."""
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="doorward"'  # RFC 6750 section 3
+    if isinstance(error, WrongMethod):
+        headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, RateExceeded):
+        headers["Retry-After"] = str(error.retry_after)
+    content = msgspec.json.encode(error.public())
+    return Response(content, error.status, headers, media_type="application/problem+json")
+
+
+def unexpected(error: Exception, where: str) -> DoorwardError:
+    """Log an error nobody planned for and give the one to answer with; a reference joins the two."""
+    reference = secrets.token_hex(4)
+    _logger.error("request failed", where=where, reference=reference, exc_info=error)
+    return DoorwardError(
+        f"something went wrong here (reference {reference})",
+        cure="The server's log has the details under this reference.",
+    )
+
+
+# Requests ---------------------------------------------------------------------------------------------------------
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body, at most ``limit`` bytes; raises TooLarge without reading further."""
+    announced = request.headers.get("content-length", "0")
+    too_large = TooLarge(f"the request body is longer than {limit} bytes, the most that is taken here")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+def _bad_input(error: msgspec.ValidationError, what: str) -> BadInput:
+    """What msgspec says is "message - at `$.path`"; the path becomes the error's place."""
+    message, _, place = str(error).partition(" - at `")
+    return BadInput(f"{what}: {message[:1].lower()}{message[1:]}", place=place.rstrip("`"))
+
+
+def decode_json(body: bytes, kind: type[T], media_type: str) -> T:
+    """A request body as ``kind``. Raises WrongMediaType, or BadInput with the place of the fault."""
+    if media_type.partition(";")[0].strip().lower() != "application/json":
+        raise WrongMediaType(
+            "the request body is not declared as JSON", cure="Send the header Content-Type: application/json."
+        )
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _bad_input(error, "the request body cannot be used") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"the request body is not JSON: {error}") from None
+
+
+def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T] | None) -> T | None:
+    """Query parameters as ``kind``, each at most once. Raises BadInput for anything that ``kind`` does not have."""
+    given: dict[str, str] = {}
+    for name, value in pairs:
+        if name in given:
+            raise BadInput("a query parameter is given twice", place=name)
+        given[name] = value
+    if kind is None:
+        if given:
+            raise BadInput("no query parameters are taken here", place=next(iter(given)))
+        return None
+    try:
+        return msgspec.convert(given, type=kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _bad_input(error, "the query parameters cannot be used") from None
+
+
+def refuse_cross_origin(method: str, headers: Mapping[str, str], *, trusted: Iterable[str] = ()) -> None:
+    """Refuse a write that a page of another origin makes with this person's browser (CSRF).
+
+    Browsers say where a request comes from and pages cannot change it: Sec-Fetch-Site, or in older ones Origin.
+    A request with neither is not a browser's, so nobody's cookies or network position are misused by it.
+
+    Args:
+        method: the request's method; safe ones pass.
+        headers: the request's headers, looked up in lower case.
+        trusted: origins (``https://name[:port]``) besides the request's own host.
+
+    Raises:
+        NotPermitted: for a write from elsewhere.
+    """
+    if method in SAFE_METHODS:
+        return
+    origin = headers.get("origin", "")
+    if origin and origin in set(trusted):
+        return
+    site = headers.get("sec-fetch-site", "")
+    if site in {"same-origin", "none"}:
+        return
+    # The scheme is not compared: behind a TLS terminator we do not know ours, and the host is what an attacker lacks.
+    from_host = urlsplit(origin).netloc.lower()
+    if not site and (not origin or (from_host and from_host == headers.get("host", "").lower())):
+        return
+    raise NotPermitted(
+        "a page of another origin may not change anything here",
+        cure="Open doorward's own page and do it there.",
+    )
+
+
+# Operations -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One endpoint: what it takes, what it answers, and what it needs. Made by ``operation``."""
+
+    method: str
+    path: str  # Starlette's form without converters: /users/{name}
+    handler: Callable[..., Awaitable[Any]]
+    needs: Any  # for ``enter``: what the asker must be allowed; this module does not look inside
+    status: int
+    body_limit: int
+    body: Any  # the type of the JSON request, None for no body
+    query: Any  # the type of the query parameters, None for none
+    parts: Mapping[str, Any]  # path parameter to its type
+    answer: Any  # the type of the JSON answer, NoneType for none
+    summary: str
+    description: str
+    deviations: tuple[type[DoorwardError], ...] = field(default=())  # what it may answer instead
+
+    @property
+    def name(self) -> str:
+        """The handler's name: unique in one API, and the operationId in OpenAPI."""
+        return str(getattr(self.handler, "__name__", ""))
+
+
+def operation(
+    method: str,
+    path: str,
+    *,
+    needs: Any = None,
+    status: int = 200,
+    body_limit: int = DEFAULT_BODY_LIMIT,
+    raises: Sequence[type[DoorwardError]] = (),
+) -> Callable[[Callable[..., Awaitable[Any]]], Operation]:
+    """Declare an endpoint from an async function; see the module's text. ``raises`` is documentation for OpenAPI.
+
+    Raises TypeError where path and annotations disagree, at import, so that no request can find it out.
+    """
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+
+    def declare(handler: Callable[..., Awaitable[Any]]) -> Operation:
+        hints = get_type_hints(handler)
+        arguments = list(inspect.signature(handler).parameters)[1:]
+        parts = {name: hints[name] for name in arguments if name not in {"body", "query"}}
+        if sorted(parts) != sorted(names):
+            raise TypeError(f"{handler}: the path has {names}, the function takes {sorted(parts)}")
+        summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n")
+        return Operation(
+            method=method,
+            path=path,
+            handler=handler,
+            needs=needs,
+            status=status,
+            body_limit=body_limit,
+            body=hints.get("body"),
+            query=hints.get("query"),
+            parts=parts,
+            answer=hints["return"],
+            summary=summary.rstrip("."),
+            description=description.strip(),
+            deviations=tuple(raises),
+        )
+
+    return declare
+
+
+Enter = Callable[[Request, Operation], Awaitable[Any]]
+
+
+class _Resource:
+    """The operations of one path, as an ASGI application."""
+
+    def __init__(self, operations: Iterable[Operation], enter: Enter) -> None:
+        self._operations = {each.method: each for each in operations}
+        self._enter = enter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        except DoorwardError as error:
+            if error.detail or error.status >= 500:
+                _logger.warning("request refused", path=scope["path"], error=str(error), detail=error.detail)
+            response = problem(error)
+        except Exception as error:  # noqa: BLE001 - the last resort: a person gets a reference, the log gets the rest
+            response = problem(unexpected(error, f"{request.method} {scope['path']}"))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        found = self._operations.get(method)
+        if found is None:
+            raise WrongMethod(request.method, sorted(self._operations))
+        refuse_cross_origin(request.method, request.headers)
+        first = await self._enter(request, found)
+        arguments: dict[str, Any] = {}
+        for name, kind in found.parts.items():
+            try:
+                arguments[name] = msgspec.convert(request.path_params[name], type=kind, strict=False)
+            except msgspec.ValidationError as error:
+                raise _bad_input(error, "a part of the path cannot be used") from None
+        query = decode_query(request.query_params.multi_items(), found.query)
+        if found.query is not None:
+            arguments["query"] = query
+        if found.body is not None:
+            body = await read_body(request, found.body_limit)
+            arguments["body"] = decode_json(body, found.body, request.headers.get("content-type", ""))
+        answer = await found.handler(first, **arguments)
+        return answer if isinstance(answer, Response) else json_answer(answer, found.status)
+
+
+class _Missing:
+    """Answers whatever no route has."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = NotFound(
+            f"there is nothing at {scope['path']}", cure="The document at openapi.json lists every path."
+        )
+        await problem(error)(scope, receive, send)
+
+
+def routes(operations: Iterable[Operation], *, prefix: str, enter: Enter) -> list[Route]:
+    """Starlette routes under ``prefix`` (``/api/v1``), ending in one that answers every other path with a problem.
+
+    Args:
+        operations: in the order in which their paths are tried; a path's methods need not stand together.
+        prefix: without a final slash.
+        enter: called before anything of the request but its head is read; returns the handlers' first argument or
+            raises the refusal.
+    """
+    by_path: dict[str, list[Operation]] = {}
+    for each in operations:
+        by_path.setdefault(each.path, []).append(each)
+    found = [Route(prefix + path, _Resource(group, enter), name=path) for path, group in by_path.items()]
+    return [*found, Route(prefix + "/{rest:path}", _Missing(), name="missing")]
+
+
+# Middleware and limits --------------------------------------------------------------------------------------------
+
+# Headers by which a proxy tells an application who is asking. Ours never believe one; what they are behind might.
+IDENTITY_HEADERS = (
+    "tailscale-user-",
+    "tailscale-app-capabilities",
+    "x-webauth-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-remote-",
+    "remote-user",
+    "remote-email",
+    "remote-name",
+    "remote-groups",
+    "x-doorward-user",
+)
+
+
+def is_identity_header(name: bytes) -> bool:
+    """True for a header that claims an identity. ``_`` counts as ``-``: CGI and WSGI cannot tell them apart."""
+    return name.decode("latin-1").lower().replace("_", "-").startswith(IDENTITY_HEADERS)
+
+
+class StripIdentityHeaders:
+    """ASGI middleware: whatever comes from outside, no header of it says who is asking."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as ASGI."""
+        if scope["type"] in {"http", "websocket"}:
+            headers = [pair for pair in scope["headers"] if not is_identity_header(pair[0])]
+            if len(headers) != len(scope["headers"]):
+                scope = {**scope, "headers": headers}
+        await self._app(scope, receive, send)
+
+
+# A page loads its own styles and pictures, posts to itself, runs no script and is shown in no frame.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+class SecurityHeaders:
+    """ASGI middleware: the headers that every answer to a browser carries. A header already set is kept.
+
+    Args:
+        app: what is wrapped.
+        content_security_policy: for HTML answers.
+    """
+
+    def __init__(self, app: ASGIApp, *, content_security_policy: str = PAGE_POLICY) -> None:
+        self._app = app
+        self._policy = content_security_policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Referrer-Policy", "no-referrer")
+                headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers.setdefault("Content-Security-Policy", self._policy)
+                    headers.setdefault("X-Frame-Options", "DENY")
+                    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+            await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
+class RateLimit:
+    """Token buckets, one a key: ``burst`` at once, then ``rate`` a second.
+
+    Args:
+        rate: tokens that come back each second.
+        burst: the most a bucket holds; a new key starts with it.
+        clock: its ``monotonic`` counts.
+        keys: how many buckets are kept. Beyond it the one not used for longest is forgotten, which is full again unless
+            more than ``keys`` askers are active at once; then memory matters more than their limit.
+    """
+
+    def __init__(self, *, rate: float, burst: float, clock: Clock, keys: int = 10_000) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._keys = keys
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key to (tokens, when)
+
+    def _tokens(self, key: str, now: float) -> float:
+        tokens, when = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, tokens + (now - when) * self._rate)
+
+    def check(self, key: str) -> None:
+        """Raise RateExceeded if ``key`` has no token; takes none."""
+        tokens = self._tokens(key, self._clock.monotonic())
+        if tokens < 1:
+            raise RateExceeded((1 - tokens) / self._rate)
+
+    def take(self, key: str) -> None:
+        """Take a token of ``key``, or raise RateExceeded, which takes nothing."""
+        self.check(key)
+        now = self._clock.monotonic()
+        self._buckets[key] = (self._tokens(key, now) - 1, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._keys:
+            self._buckets.popitem(last=False)
+
+
+def address_key(client: tuple[str, int] | None) -> str:
+    """Who is asking, for a rate limit: an IPv4 address, or the /64 of an IPv6 one, since a host owns all of it."""
+    if client is None:
+        return "local"
+    try:
+        address = ip_address(client[0])
+    except ValueError:
+        return client[0]
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
+    return str(address)

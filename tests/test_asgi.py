@@ -1,0 +1,347 @@
+"""The web layer's promises: typed in and out, problems with a place, and the guards."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import httpx2
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from doorward import asgi
+from doorward.asgi import (
+    IDENTITY_HEADERS,
+    Operation,
+    RateExceeded,
+    RateLimit,
+    SecurityHeaders,
+    StripIdentityHeaders,
+    address_key,
+    is_identity_header,
+    operation,
+    refuse_cross_origin,
+)
+from doorward.errors import Conflict, DoorwardError, NotPermitted, Unauthenticated
+
+
+class Thing(msgspec.Struct, forbid_unknown_fields=True):
+    size: int
+    names: list[str] = []
+
+
+class Filter(msgspec.Struct, forbid_unknown_fields=True):
+    limit: int = 10
+    every: bool = False
+
+
+@operation("POST", "/things/{shelf}", status=201)
+async def add_thing(call: str, shelf: int, body: Thing) -> Thing:
+    """Add a thing.
+
+    To the shelf.
+    """
+    return Thing(size=body.size + shelf, names=[*body.names, call])
+
+
+@operation("GET", "/things/{shelf}")
+async def list_things(call: str, shelf: str, query: Filter) -> dict[str, str]:
+    """List things."""
+    return {"shelf": shelf, "limit": str(query.limit), "every": str(query.every)}
+
+
+@operation("DELETE", "/things/{shelf}", status=204)
+async def drop_things(call: str, shelf: str) -> None:
+    """Drop all."""
+    if shelf == "full":
+        raise Conflict("the shelf is full", cure="Empty it.", detail="private detail")
+    if shelf == "broken":
+        raise ZeroDivisionError("secret inner words")
+
+
+async def enter(request: Request, needed: Operation) -> str:
+    who = request.headers.get("x-who", "")
+    if not who:
+        raise Unauthenticated("nobody is named", cure="Say who.")
+    return who
+
+
+APP = Starlette(routes=asgi.routes([add_thing, list_things, drop_things], prefix="/api", enter=enter))
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(APP), base_url="http://door.test", headers={"X-Who": "ann"}
+    ) as made:
+        yield made
+
+
+async def test_a_typed_request_gets_a_typed_answer(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/api/things/3", json={"size": 4, "names": ["a"]})
+    assert (answer.status_code, answer.json()) == (201, {"size": 7, "names": ["a", "ann"]})
+    assert answer.headers["cache-control"] == "no-store"
+    answer = await client.get("/api/things/x%20y?limit=5&every=true")
+    assert answer.json() == {"shelf": "x y", "limit": "5", "every": "True"}
+    answer = await client.delete("/api/things/x")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "words"),
+    [
+        (b'{"size": "4"}', "$.size", "expected `int`, got `str`"),
+        (b'{"size": 4, "names": ["a", 5]}', "$.names[1]", "expected `str`"),
+        (b'{"size": 4, "colour": "red"}', "", "unknown field `colour`"),
+        (b"{}", "", "required field `size`"),
+        (b"{", "", "is not JSON"),
+        (b'{"size": 4, "names": ["\xff"]}', "", "is not JSON"),
+    ],
+)
+async def test_a_bad_body_is_refused_with_its_place(
+    client: httpx2.AsyncClient, body: bytes, place: str, words: str
+) -> None:
+    answer = await client.post("/api/things/3", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json().get("place", "") == place
+    assert words in answer.json()["title"]
+    assert answer.json()["type"] == "bad-input"
+
+
+async def test_a_bad_path_or_query_is_refused(client: httpx2.AsyncClient) -> None:
+    assert (await client.post("/api/things/three", json={"size": 1})).status_code == 400
+    assert (await client.get("/api/things/3?limit=many")).json()["place"] == "$.limit"
+    assert "unknown field `colour`" in (await client.get("/api/things/3?colour=red")).json()["title"]
+    assert (await client.get("/api/things/3?limit=1&limit=2")).json()["place"] == "limit"
+    assert (await client.delete("/api/things/3?force=1")).json()["place"] == "force"
+
+
+async def test_a_body_must_be_declared_and_short(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(
+        "/api/things/3", content=b'{"size": 4}', headers={"Content-Type": "text/plain"}
+    )
+    assert answer.status_code == 415
+    long = b'{"size": 4' + b" " * asgi.DEFAULT_BODY_LIMIT + b"}"
+    headers = {"Content-Type": "application/json"}
+    assert (await client.post("/api/things/3", content=long, headers=headers)).status_code == 413
+
+    async def pieces() -> AsyncIterator[bytes]:  # chunked: no length is announced
+        yield long[:-1]
+        yield long[-1:]
+
+    assert (await client.post("/api/things/3", content=pieces(), headers=headers)).status_code == 413
+
+
+async def test_what_is_not_there_is_a_problem_too(client: httpx2.AsyncClient) -> None:
+    answer = await client.put("/api/things/3", json={})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, POST")
+    answer = await client.get("/api/nothing")
+    assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+
+
+async def test_errors_show_their_public_half_only(client: httpx2.AsyncClient) -> None:
+    answer = await client.delete("/api/things/full")
+    assert answer.json() == {
+        "type": "conflict",
+        "title": "the shelf is full",
+        "status": 409,
+        "cure": "Empty it.",
+    }
+    answer = await client.delete("/api/things/broken")
+    assert answer.status_code == 500
+    assert "reference" in answer.json()["title"]
+    assert "inner" not in answer.text
+    answer = await client.delete("/api/things/x", headers={"X-Who": ""})
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="doorward"')
+
+
+async def test_an_asker_who_leaves_mid_body_gets_no_answer() -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/things/3",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"x-who", b"ann"), (b"content-type", b"application/json")],
+    }
+    await APP(scope, receive, send)
+    assert sent == []
+
+
+def test_path_and_annotations_must_agree() -> None:
+    async def wrong(call: str, shelve: str) -> None:
+        """Take a wrong name."""
+
+    with pytest.raises(TypeError, match="shelf"):
+        operation("GET", "/things/{shelf}")(wrong)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("GET", {"sec-fetch-site": "cross-site"}),
+        ("POST", {}),
+        ("POST", {"sec-fetch-site": "same-origin", "origin": "https://door.test"}),
+        ("POST", {"sec-fetch-site": "none"}),
+        ("POST", {"origin": "https://Door.test:8443", "host": "door.test:8443"}),
+        ("POST", {"origin": "https://good.test", "sec-fetch-site": "cross-site"}),
+    ],
+)
+def test_writes_of_our_own_pages_and_of_programs_pass(method: str, headers: dict[str, str]) -> None:
+    refuse_cross_origin(method, headers, trusted=["https://good.test"])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": "https://other.door.test"},
+        {"sec-fetch-site": "nonsense"},
+        {"origin": "https://evil.test", "host": "door.test"},
+        {"origin": "null", "host": "door.test"},
+        {"origin": "https://door.test.evil.test", "host": "door.test"},
+        {"origin": "https://door.test:1", "host": "door.test"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site", "origin": "https://door.test", "host": "door.test"},
+    ],
+)
+def test_writes_from_elsewhere_are_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(NotPermitted):
+        refuse_cross_origin("POST", headers)
+
+
+async def test_a_cross_origin_write_never_reaches_the_handler(client: httpx2.AsyncClient) -> None:
+    answer = await client.delete("/api/things/x", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+
+
+class MovedClock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_a_bucket_empties_and_fills() -> None:
+    clock = MovedClock()
+    limit = RateLimit(rate=2, burst=3, clock=clock)
+    for _ in range(3):
+        limit.take("a")
+    with pytest.raises(RateExceeded) as caught:
+        limit.take("a")
+    assert caught.value.retry_after == 1
+    limit.take("b")  # its own bucket
+    clock.seconds += 0.5
+    limit.check("a")
+    limit.take("a")
+    with pytest.raises(RateExceeded):
+        limit.take("a")
+    assert asgi.problem(caught.value).headers["retry-after"] == "1"
+
+
+@given(st.lists(st.floats(min_value=0, max_value=5), max_size=60))
+def test_never_more_than_burst_and_rate_allow(pauses: list[float]) -> None:
+    clock = MovedClock()
+    limit = RateLimit(rate=3, burst=4, clock=clock)
+    taken = 0
+    for pause in pauses:
+        clock.seconds += pause
+        try:
+            limit.take("a")
+        except RateExceeded:
+            continue
+        taken += 1
+    assert taken <= 4 + 3 * clock.seconds + 1e-6
+
+
+def test_buckets_are_bounded_and_the_idle_go_first() -> None:
+    limit = RateLimit(rate=1, burst=1, clock=MovedClock(), keys=2)
+    for key in "abc":
+        limit.take(key)
+    limit.take("a")  # forgotten, so full again
+    with pytest.raises(RateExceeded):
+        limit.take("c")
+
+
+def test_the_key_of_an_address_is_what_one_asker_owns() -> None:
+    assert address_key(("192.0.2.7", 1)) == "192.0.2.7"
+    assert address_key(("2001:db8:1:2:3::4", 1)) == address_key(("2001:db8:1:2::9", 2)) == "2001:db8:1:2::/64"
+    assert address_key(("::ffff:192.0.2.7", 1)) == "192.0.2.7"
+    assert address_key(None) == "local"
+    assert address_key(("testclient", 1)) == "testclient"
+
+
+async def test_identity_headers_from_outside_are_stripped() -> None:
+    async def echo(request: Request) -> JSONResponse:
+        return JSONResponse(sorted(request.headers))
+
+    app = StripIdentityHeaders(Starlette(routes=[Route("/", echo)]))
+    claims = [name + ("login" if name.endswith("-") else "") for name in IDENTITY_HEADERS]
+    given_headers = {
+        **dict.fromkeys(claims, "owner"),
+        "Tailscale_User_Login": "owner",
+        "X-Tailscale-Handshake": "kept",
+        "Authorization": "Bearer kept",
+        "X-Forwarded-For": "192.0.2.1",
+    }
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door.test") as client:
+        left = (await client.get("/", headers=given_headers)).json()
+    assert set(left) >= {"authorization", "x-tailscale-handshake", "x-forwarded-for", "host"}
+    assert not [name for name in left if is_identity_header(name.encode())]
+
+
+async def test_pages_carry_the_security_headers_and_keep_their_own() -> None:
+    async def page(request: Request) -> HTMLResponse:
+        return HTMLResponse("hello", headers={"Referrer-Policy": "same-origin"})
+
+    async def data(request: Request) -> JSONResponse:
+        return JSONResponse([])
+
+    app = SecurityHeaders(Starlette(routes=[Route("/", page), Route("/data", data)]))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://door.test") as client:
+        headers = (await client.get("/")).headers
+        plain = (await client.get("/data")).headers
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert (headers["x-frame-options"], headers["referrer-policy"]) == ("DENY", "same-origin")
+    assert "content-security-policy" not in plain
+    assert plain["x-content-type-options"] == "nosniff"
+
+
+async def test_other_scopes_pass_the_middleware_untouched() -> None:
+    seen: list[str] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def nothing(*_: object) -> Message:
+        return {}
+
+    await SecurityHeaders(StripIdentityHeaders(inner))({"type": "lifespan"}, nothing, nothing)  # type: ignore[arg-type]
+    assert seen == ["lifespan"]
+
+
+def test_every_problem_has_type_title_and_status() -> None:
+    def every(kind: type[DoorwardError]) -> set[type[DoorwardError]]:
+        return {kind}.union(*(every(child) for child in kind.__subclasses__()))
+
+    for kind in every(DoorwardError):
+        assert kind.problem
+        assert 400 <= kind.status < 600, kind
