@@ -1,1 +1,0 @@
-"""What must be known before the store opens."""

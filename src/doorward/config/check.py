@@ -1,0 +1,153 @@
+"""What settings cannot hold together, each refusal with its cure."""
+
+import re
+import typing
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+from doorward.config.settings import TAILNET_V4, TAILNET_V6, ConfigError, Ports, Settings, split_listen
+
+# What stock clients take for a private address in a login server's URL (control.md 5.2): only towards these do they
+# keep using plain HTTP. Narrower than ``is_private``, which also counts documentation and link-local addresses.
+_PLAIN_HTTP = tuple(
+    ip_network(text)
+    for text in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+)
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
+    """Refuse what cannot work, with the cure. Ports that are not known yet do not matter to any rule."""
+
+    def refuse(name: str, message: str, cure: str) -> typing.NoReturn:
+        raise ConfigError(message, cure=cure, place=places.get(tuple(name.split(".")), ""))
+
+    if len(settings.domain) > 200 or "." not in settings.domain or not is_dns_name(settings.domain):
+        refuse(
+            "domain",
+            f"{settings.domain!r} is not a domain for MagicDNS",
+            "Use lower-case letters, digits and hyphens, at least one dot, and none at the end: tailnet.internal.",
+        )
+    try:
+        host, _ = split_listen(settings.listen)
+    except ConfigError as error:
+        refuse("listen", error.message, error.cure)
+    if not settings.url and host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        refuse(
+            "listen",
+            "without --url nobody knows which address of this machine clients shall use",
+            "Give --url.",
+        )
+    whole = settings.settled(Ports(listen=split_listen(settings.listen)[1]))
+    _check_url(whole, refuse)
+    _check_door(whole, refuse)
+    for name, pair in (("tls.url", settings.tls.url), ("tls.door", settings.tls.door)):
+        if (pair.cert is None) != (pair.key is None):
+            there = f"{name}.{'cert' if pair.cert else 'key'}"
+            refuse(
+                there,
+                f"{name} has a certificate or a key without the other",
+                f"Set {name}.cert and {name}.key.",
+            )
+    if not settings.addresses.ipv4.subnet_of(TAILNET_V4):
+        refuse(
+            "addresses.ipv4", f"{settings.addresses.ipv4} is not inside {TAILNET_V4}", "Choose a part of it."
+        )
+    if not settings.addresses.ipv6.subnet_of(TAILNET_V6):
+        refuse(
+            "addresses.ipv6", f"{settings.addresses.ipv6} is not inside {TAILNET_V6}", "Choose a part of it."
+        )
+    try:
+        settings.proxies()
+    except ValueError as error:
+        refuse(
+            "trusted_proxies",
+            f"trusted_proxies: {error}",
+            "Write addresses or networks: 192.0.2.7, 10.0.0.0/8.",
+        )
+    for one in settings.relay.maps:
+        if one.startswith("http://"):
+            refuse("relay.maps", f"{one} could be changed on the way", "Use an https address, or a file.")
+
+
+def _check_url(settings: Settings, refuse: Any) -> None:
+    host = _web_host(settings.url, "url", refuse)
+    if host == settings.domain or host.endswith("." + settings.domain):
+        refuse(
+            "url",
+            f"the control address {settings.url} lies inside the MagicDNS domain {settings.domain}: nodes would look for"
+            " their control server inside the tailnet and lock themselves out",
+            "Give control another name, or set another domain.",
+        )
+    if settings.url.startswith("https:") or host == "localhost":
+        return
+    try:
+        address = ip_address(host)
+    except ValueError:
+        kind = "a DNS name"
+    else:
+        if any(address in network for network in _PLAIN_HTTP if network.version == address.version):
+            return
+        kind = "a public address"
+    refuse(
+        "url",
+        f"the control address {settings.url} is http with {kind}: stock clients would connect once and never again",
+        "Use https (tls.url.cert and tls.url.key), or an IP address of a private network.",
+    )
+
+
+def _check_door(settings: Settings, refuse: Any) -> None:
+    host = _web_host(settings.door, "door", refuse)
+    if settings.door.startswith("http:") and host != "localhost":
+        refuse(
+            "door",
+            f"the door {settings.door} is not https",
+            "Use https; only http://localhost:PORT may do without.",
+        )
+    if host != "localhost" and not is_dns_name(host):
+        refuse(
+            "door",
+            f"the door {settings.door} has no DNS name",
+            "Passkeys and sign-in need one: door.example.com.",
+        )
+    if host != "localhost" and host == urlsplit(settings.url).hostname:
+        refuse(
+            "door",
+            f"the door and control have the same name {host}: inside the tailnet the door resolves to doorward's node,"
+            " and control must not",
+            "Give the door a name of its own.",
+        )
+
+
+def _web_host(url: str, name: str, refuse: Any) -> str:
+    """The host of ``http(s)://HOST[:PORT]`` in lower case; refuses everything else."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not host
+        or parts.path
+        or parts.query
+        or parts.fragment
+        or "@" in url
+    ):
+        refuse(
+            name,
+            f"{url!r} is not an address of the form http(s)://HOST[:PORT]",
+            "Leave out paths and slashes at the end.",
+        )
+    return str(host)
+
+
+def is_dns_name(text: str) -> bool:
+    """True for a lower-case DNS name without a dot at its end that is not an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.split("."))
+    return False

@@ -1,0 +1,246 @@
+"""The settings as types, with their defaults and what each is for; the reference page is made from them."""
+
+import typing
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from doorward.errors import BadInput
+
+VARIABLE_PREFIX = "DOORWARD_"
+
+# Clients treat only these ranges as Tailscale's own (control.md 14 and 28.23).
+TAILNET_V4 = IPv4Network("100.64.0.0/10")
+TAILNET_V6 = IPv6Network("fd7a:115c:a1e0::/48")
+
+
+class ConfigError(BadInput):
+    """A setting that cannot be used. ``place`` is ``FILE:LINE``, ``$VARIABLE`` or ``--flag``."""
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the settings file."""
+
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class Database(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the truth is kept."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="Database address, `sqlite:///PATH` or `postgresql://...`. Empty: SQLite in the data directory."
+        ),
+    ] = ""
+
+
+class Certificate(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A certificate of your own."""
+
+    cert: Annotated[Path | None, Meta(description="PEM file: the certificate, then its chain.")] = None
+    key: Annotated[Path | None, Meta(description="PEM file: the private key, without a passphrase.")] = None
+
+
+class Tls(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificates of your own; without them doorward's local authority makes what it needs."""
+
+    url: Certificate = Certificate()
+    door: Certificate = Certificate()
+
+
+class PortSettings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ports beside the one of `listen`. 0: the usual one, or a free one where that is taken, then kept."""
+
+    door: Annotated[Port, Meta(description="TCP port of the door (usually 8443).")] = 0
+    relay: Annotated[Port, Meta(description="TCP port of the relay's own TLS (usually 8444).")] = 0
+    stun: Annotated[Port, Meta(description="UDP port of STUN (usually 3478).")] = 0
+
+
+class Addresses(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The addresses nodes get. Changing a range leaves nodes that have an address alone."""
+
+    ipv4: Annotated[IPv4Network, Meta(description="Range of IPv4 addresses, inside 100.64.0.0/10.")] = (
+        TAILNET_V4
+    )
+    ipv6: Annotated[IPv6Network, Meta(description="Range of IPv6 addresses, inside fd7a:115c:a1e0::/48.")] = (
+        TAILNET_V6
+    )
+    order: Annotated[
+        Literal["sequential", "random"],
+        Meta(description="How the next address is chosen: `sequential` or `random`."),
+    ] = "sequential"
+
+
+class Relay(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The embedded DERP relay."""
+
+    enabled: Annotated[bool, Meta(description="Run the embedded relay and STUN.")] = True
+    maps: Annotated[
+        tuple[str, ...],
+        Meta(description="Files or https addresses of DERP maps whose regions are offered too."),
+    ] = ()
+
+
+class Log(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What doorward says on stderr."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")
+    ] = "info"
+    json: Annotated[bool, Meta(description="One JSON object per line instead of text for people.")] = False
+
+
+class Policy(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who owns the policy."""
+
+    file: Annotated[
+        Path | None,
+        Meta(
+            description="A file that owns the policy, read at start and at SIGHUP. Without it the store does."
+        ),
+    ] = None
+
+
+class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting. From ``load`` they are complete but for ports; ``settled`` fills those in."""
+
+    data_dir: Annotated[
+        Path, Meta(description="Where doorward keeps its state. Its owner administers the tailnet.")
+    ] = Path()
+    listen: Annotated[str, Meta(description="HOST:PORT of the public listener.")] = "127.0.0.1:8080"
+    url: Annotated[
+        str,
+        Meta(
+            description="Control's address, which clients are given as login server. Empty: `http://` and `listen`."
+        ),
+    ] = ""
+    door: Annotated[
+        str,
+        Meta(
+            description="The people's address. Empty: `https://door.DOMAIN:PORT` under doorward's own authority."
+        ),
+    ] = ""
+    domain: Annotated[str, Meta(description="The MagicDNS domain: nodes are NAME.DOMAIN.")] = (
+        "tailnet.internal"
+    )
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks whose `X-Forwarded-For` counts, for logs and limits only."),
+    ] = ()
+    tailscaled: Annotated[
+        str,
+        Meta(
+            description="The daemon by which doorward is on its own tailnet: a path, or `off`. Empty: it is searched for."
+        ),
+    ] = ""
+    database: Database = Database()
+    tls: Tls = Tls()
+    ports: PortSettings = PortSettings()
+    addresses: Addresses = Addresses()
+    relay: Relay = Relay()
+    log: Log = Log()
+    policy: Policy = Policy()
+
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """``trusted_proxies`` as networks; a single address is a network of one. Raises ValueError for anything else."""
+        return tuple(ip_network(text) for text in self.trusted_proxies)
+
+    def settled(self, ports: "Ports") -> "Settings":
+        """The same settings with the ports that were bound, and with ``url`` and ``door`` that follow from them."""
+        host, _ = split_listen(self.listen)
+        shown = f"[{host}]" if ":" in host else host
+        door_port = "" if ports.door == 443 else f":{ports.door}"
+        return msgspec.structs.replace(
+            self,
+            listen=f"{shown}:{ports.listen}",
+            url=self.url or f"http://{shown}:{ports.listen}",
+            door=self.door or f"https://door.{self.domain}{door_port}",
+            ports=PortSettings(door=ports.door, relay=ports.relay, stun=ports.stun),
+        )
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports in use, kept in the data directory so that addresses people have seen stay true."""
+
+    listen: int = 8080
+    door: int = 8443
+    relay: int = 8444
+    stun: int = 3478
+
+
+class Leaf(NamedTuple):
+    """One setting: its path, its type without annotations, its default and what it is for."""
+
+    path: tuple[str, ...]
+    type: Any
+    default: Any
+    description: str
+
+    @property
+    def name(self) -> str:
+        """The path as it is written in a sentence: ``relay.enabled``."""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that overrides it."""
+        return VARIABLE_PREFIX + "_".join(self.path).upper()
+
+
+def leaves(table: type[_Table] = Settings, path: tuple[str, ...] = ()) -> list[Leaf]:
+    """Every setting, in the order of the types."""
+    found: list[Leaf] = []
+    hints = typing.get_type_hints(table, include_extras=True)
+    for field in msgspec.structs.fields(table):
+        kind, here = hints[field.name], (*path, field.name)
+        if isinstance(kind, type) and issubclass(kind, _Table):
+            found += leaves(kind, here)
+            continue
+        metas = [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)]
+        plain = typing.get_type_hints(table)[field.name]
+        found.append(Leaf(here, plain, field.default, metas[-1].description or ""))
+    return found
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """The host and port of ``HOST:PORT`` or ``[V6]:PORT``; raises ConfigError. Port 0 means a free one."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(
+            f"{text!r} is not an address to listen on",
+            cure="Write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080.",
+        )
+    return host, int(port)
+
+
+def reference() -> str:
+    """The reference page about settings, in Markdown."""
+    lines = ["# Settings", "", *_SOURCES, ""]
+    lines += ["| setting | default | variable | what it is |", "| --- | --- | --- | --- |"]
+    for leaf in leaves():
+        default = "" if leaf.default in (None, "", (), Path()) else f"`{_toml(leaf.default)}`"
+        lines.append(f"| `{leaf.name}` | {default} | `{leaf.variable}` | {leaf.description} |")
+    return "\n".join(lines) + "\n"
+
+
+_SOURCES = (
+    "The last that speaks wins: the default, the settings file (`--config`, else `doorward.toml` in the data directory),",
+    "the environment, the command line. A variable's name is `DOORWARD_` and the setting's path in capitals joined by `_`;",
+    "members of a list are separated by commas, and an empty variable counts as not set. In the file, `relay.enabled` is",
+    "`enabled` under `[relay]`. Relative paths are seen from the file they stand in, else from the working directory.",
+)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else f'"{value}"'

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+
+from doorward.config import ConfigError, is_dns_name, load
+
+
+def _load(tmp_path: Path, **flags: object) -> object:
+    return load(environ={"HOME": str(tmp_path)}, flags={"data_dir": str(tmp_path)} | flags)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8080",
+        "http://[::1]:8080",
+        "http://localhost:8080",
+        "http://192.168.1.2:80",
+        "http://10.0.0.1",
+        "http://172.31.0.1",
+        "http://[fd00::1]:8080",
+        "https://control.example.com",
+        "https://203.0.113.9",
+    ],
+)
+def test_a_control_address_that_clients_come_back_to(tmp_path: Path, url: str) -> None:
+    _load(tmp_path, url=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://control.example.com",
+        "http://myhost:8080",
+        "http://8.8.8.8",
+        "http://172.32.0.1",
+        "http://100.64.0.1",
+        "http://169.254.1.1",
+        "http://[2001:db8::1]:8080",
+        "http://[fe80::1]:8080",
+        "http://localhost.example.com",
+    ],
+)
+def test_plain_http_that_clients_would_never_redial_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="connect once and never again") as refused:
+        _load(tmp_path, url=url)
+    assert refused.value.place == "--url"
+    assert "https" in refused.value.cure
+
+
+def test_the_same_holds_for_an_address_that_follows_from_listen(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="never again"):
+        _load(tmp_path, listen="203.0.113.9:80")
+    with pytest.raises(ConfigError, match="without --url"):
+        _load(tmp_path, listen="0.0.0.0:80")
+    _load(tmp_path, listen="0.0.0.0:80", url="http://192.168.1.2")
+
+
+@pytest.mark.parametrize("domain", ["example.com", "control.example.com"])
+def test_control_may_not_lie_inside_the_magic_dns_domain(tmp_path: Path, domain: str) -> None:
+    with pytest.raises(ConfigError, match="inside the MagicDNS domain"):
+        _load(tmp_path, url="https://control.example.com", domain=domain)
+    _load(tmp_path, url="https://control.example.com", domain="net.example.com")
+    _load(tmp_path, url="https://mycontrol.example.com", domain="control.example.com")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x", "ftp://a", "http://", "https://a/b", "https://a/", "https://u@a", "https://a:x"]
+)
+def test_addresses_are_an_origin(tmp_path: Path, url: str) -> None:
+    if url:  # empty means: follow from listen
+        with pytest.raises(ConfigError, match="not an address of the form"):
+            _load(tmp_path, url=url)
+        with pytest.raises(ConfigError, match="not an address of the form"):
+            _load(tmp_path, door=url)
+
+
+@pytest.mark.parametrize(
+    ("door", "says"),
+    [
+        ("http://door.example.com", "not https"),
+        ("https://192.168.1.2", "no DNS name"),
+        ("https://control.example.com:8443", "same name"),
+    ],
+)
+def test_doors_that_cannot_work(tmp_path: Path, door: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        _load(tmp_path, url="https://control.example.com", door=door)
+
+
+def test_doors_that_can(tmp_path: Path) -> None:
+    _load(tmp_path, door="http://localhost:8080")
+    _load(tmp_path, door="https://door.example.com")
+
+
+@pytest.mark.parametrize(
+    "domain", ["internal", "a..b", "A.b", "a.b.", "-a.b", "1.2.3.4", "", "a." + "b" * 64, "a." * 101 + "b"]
+)
+def test_domains_that_are_none(tmp_path: Path, domain: str) -> None:
+    with pytest.raises(ConfigError, match="not a domain") as refused:
+        _load(tmp_path, domain=domain)
+    assert refused.value.place == "--domain"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("addresses.ipv4", "10.0.0.0/8"),
+        ("addresses.ipv4", "100.64.0.0/9"),
+        ("addresses.ipv6", "fd00::/8"),
+        ("relay.maps", ["http://example.com/derp.json"]),
+        ("tls.url.cert", "/a.pem"),
+        ("tls.door.key", "/a.pem"),
+        ("listen", "8080"),
+    ],
+)
+def test_other_settings_that_cannot_hold(tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises(ConfigError) as refused:
+        _load(tmp_path, **{name: value})
+    assert refused.value.cure
+    assert refused.value.place == "--" + name.replace(".", "-")
+
+
+def test_is_dns_name() -> None:
+    assert is_dns_name("a-b.example.com")
+    assert not is_dns_name("a_b.example.com")
+    assert not is_dns_name("127.0.0.1")
+    assert not is_dns_name("::1")
