@@ -1,0 +1,50 @@
+"""What the API is given, and what each of its operations gets."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from doorward.api.access import Principal
+from doorward.api.types import Finding, Status
+from doorward.clock import Clock
+from doorward.tailnet.registry import Registry
+from doorward.tailnet.snapshot import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiContext:
+    """What the wiring hands to ``app.create``.
+
+    Args:
+        registry: the tailnet's writer.
+        clock: for what is "expired" in an answer, and for rate limits.
+        status: the server at a glance.
+        doctor: what works and what does not, each with its cure.
+    """
+
+    registry: Registry
+    clock: Clock
+    status: Callable[[], Awaitable[Status]]
+    doctor: Callable[[], Awaitable[list[Finding]]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to the API: the context, and who is asking."""
+
+    context: ApiContext
+    principal: Principal
+
+    @property
+    def registry(self) -> Registry:
+        """The tailnet's writer."""
+        return self.context.registry
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The tailnet as it is now. Ask once an operation: the next ask may see another one."""
+        return self.context.registry.snapshot
+
+    @property
+    def actor(self) -> str:
+        """Who is asking, for the audit log."""
+        return self.principal.actor

@@ -1,0 +1,63 @@
+"""API tokens: list, create, revoke."""
+
+from datetime import datetime, timedelta
+from typing import Literal, cast
+
+from doorward.api import types
+from doorward.api.access import Permission
+from doorward.api.context import Call
+from doorward.asgi import operation
+from doorward.errors import BadInput, NotFound
+from doorward.model import ApiToken, Role
+
+
+def _state(token: ApiToken, now: datetime) -> Literal["valid", "expired", "revoked"]:
+    if token.revoked is not None:
+        return "revoked"
+    return "expired" if token.expires is not None and token.expires <= now else "valid"
+
+
+def _answer(token: ApiToken, now: datetime) -> types.Token:
+    return types.Token(
+        id=token.id,
+        prefix=token.prefix,
+        description=token.description,
+        role=cast("types.RoleName", token.role.value),
+        created=token.created,
+        expires=token.expires,
+        revoked=token.revoked,
+        state=_state(token, now),
+    )
+
+
+@operation("GET", "/tokens", needs=Permission.READ)
+async def list_tokens(call: Call) -> list[types.Token]:
+    """List the API tokens, oldest first, without their secrets."""
+    now = call.context.clock.now()
+    return [_answer(token, now) for token in await call.registry.list_api_tokens()]
+
+
+@operation("POST", "/tokens", needs=Permission.TOKENS, status=201, raises=[BadInput])
+async def create_token(call: Call, body: types.NewToken) -> types.MadeToken:
+    """Create an API token. Its secret is in this answer and nowhere else."""
+    role = Role(body.role)
+    call.principal.require_rank(role)
+    token, secret = await call.registry.create_api_token(
+        call.actor,
+        description=body.description,
+        role=role,
+        expires_in=None if body.expires_in is None else timedelta(seconds=body.expires_in),
+    )
+    return types.MadeToken(token=_answer(token, call.context.clock.now()), secret=secret)
+
+
+@operation("DELETE", "/tokens/{number}", needs=Permission.TOKENS, raises=[NotFound])
+async def revoke_token(call: Call, number: int) -> types.Token:
+    """Revoke an API token: from now on it says nothing."""
+    for token in await call.registry.list_api_tokens():
+        if token.id == number:
+            call.principal.require_rank(token.role)
+    return _answer(await call.registry.revoke_api_token(call.actor, number), call.context.clock.now())
+
+
+OPERATIONS = (list_tokens, create_token, revoke_token)

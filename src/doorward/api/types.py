@@ -1,0 +1,339 @@
+"""What travels: every request and answer of the API. Imports msgspec only, because the command line imports this.
+
+Requests refuse fields they do not know, so that a misspelt field is an error and not a wish ignored. Answers may gain
+fields at any time; readers must ignore those they do not know. Times are RFC 3339 in UTC. Durations are seconds.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+# The names of doorward.model.Role, repeated so that this module stays light; a test holds the two together.
+RoleName = Literal["owner", "admin", "network-admin", "it-admin", "billing-admin", "auditor", "member"]
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+# A secret that lives for more than ten years is better made again.
+Lifetime = Annotated[int, msgspec.Meta(gt=0, le=3650 * DAY, description="seconds")]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The root of everything that is sent to the API."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The root of everything the API answers."""
+
+
+class Problem(Answer):
+    """An error, as RFC 9457 has it (application/problem+json)."""
+
+    type: str  # a stable word for programs, such as "not-found"
+    title: str  # a sentence for people
+    status: int  # the HTTP status
+    cure: str = ""  # what to do next
+    place: str = ""  # where the fault lies: a field's path, or file:line:column
+    diagnostics: "tuple[Diagnostic, ...]" = ()  # of a refused policy, every fault that was found
+
+
+# Users ------------------------------------------------------------------------------------------------------------
+
+
+class User(Answer):
+    """A person."""
+
+    id: int
+    name: str  # the login name: what the policy and clients call them
+    display_name: str
+    email: str
+    role: RoleName
+    created: datetime
+    suspended: bool
+    nodes: int  # how many nodes are theirs; tagged ones are nobody's
+
+
+class NewUser(Request):
+    """A person to create."""
+
+    name: str
+    email: str = ""
+    display_name: str = ""
+    role: RoleName = "member"
+
+
+class UserChange(Request):
+    """What to change about a person."""
+
+    role: RoleName
+
+
+# Auth keys --------------------------------------------------------------------------------------------------------
+
+
+class Key(Answer):
+    """An auth key, without its secret."""
+
+    id: int
+    prefix: str  # the first characters of the secret, to tell keys apart
+    user: str | None  # the owner of the nodes it admits; null for a key with tags only
+    tags: tuple[str, ...]
+    reusable: bool
+    ephemeral: bool
+    created: datetime
+    expires: datetime
+    used: datetime | None  # when it last admitted a node
+    revoked: datetime | None
+    state: Literal["valid", "used", "expired", "revoked"]  # only a valid key admits a node
+
+
+class NewKey(Request):
+    """An auth key to create. It needs a user, or tags, or both."""
+
+    user: str | None = None
+    tags: tuple[str, ...] = ()
+    reusable: bool = False
+    ephemeral: bool = False
+    expires_in: Lifetime = HOUR
+
+
+class MadeKey(Answer):
+    """A new auth key with its secret, which is shown this once."""
+
+    key: Key
+    secret: str
+
+
+# Nodes ------------------------------------------------------------------------------------------------------------
+
+
+class Route(Answer):
+    """A subnet or exit route of a node. Traffic takes it only while it is advertised and approved."""
+
+    prefix: str
+    advertised: bool  # the node offers it
+    approved: bool  # an administrator, or the policy's autoApprovers, allowed it
+    primary: bool  # of several routers for it, this one is used now
+
+
+class Node(Answer):
+    """A node of the tailnet."""
+
+    id: int
+    stable_id: str  # its name in the protocol
+    name: str  # the first label of its DNS name
+    fqdn: str  # its full DNS name, without a final dot
+    user: str  # the owner's login name; "tagged-devices" for a tagged node
+    tags: tuple[str, ...]
+    addresses: tuple[str, ...]  # IPv4 first
+    online: bool
+    last_seen: datetime | None  # when its last connection to control ended; null while online or never seen
+    routes: tuple[Route, ...]
+    expiry: datetime | None  # when its key must be renewed; null: never
+    expired: bool
+    ephemeral: bool
+    created: datetime
+    hostname: str  # what the host calls itself
+    os: str
+    client_version: str
+    cap_version: int  # the client's capability version
+    endpoints: tuple[str, ...]  # "address:port" where it can be reached directly
+    relay: str  # its home relay: region number and name, empty while unknown
+    ssh: bool  # it runs Tailscale SSH
+    system: bool  # doorward's own node
+
+
+class NodeFilter(Request):
+    """Which nodes to list."""
+
+    all: bool = False  # doorward's own node, too
+
+
+class NodeChange(Request):
+    """What to change about a node; a field left out, or null, stays as it is."""
+
+    name: str | None = None
+    tags: tuple[str, ...] | None = None  # an empty list gives the node back to the person who registered it
+
+
+class RouteChange(Request):
+    """Routes to approve and to reject, as prefixes; a route in neither list stays as it is."""
+
+    approve: tuple[str, ...] = ()
+    reject: tuple[str, ...] = ()
+
+
+class Registration(Answer):
+    """A node that waits for somebody to approve it."""
+
+    id: int
+    hostname: str
+    os: str
+    client_version: str
+    node_key: str  # short form, as `tailscale status --json` and logs show it
+    ephemeral: bool
+    created: datetime
+    expires: datetime
+
+
+class Approval(Request):
+    """A decision to let a waiting node in."""
+
+    link: str  # the link that the client shows, the code at its end, or the registration's id
+    user: str | None = None  # whose it becomes; may be left out while there is only one person
+
+
+# Policy -----------------------------------------------------------------------------------------------------------
+
+
+class Diagnostic(Answer):
+    """One fault in a policy."""
+
+    file: str
+    line: int  # from 1
+    column: int  # from 1
+    message: str
+    cure: str = ""
+
+
+class PolicyText(Answer):
+    """The policy in force."""
+
+    text: str
+
+
+class PolicyDraft(Request):
+    """A policy text: to check, to compare, to compile or to put in force."""
+
+    text: str
+    filename: str = "policy.hujson"  # what diagnostics call it
+
+
+class PolicyCheck(Answer):
+    """What a check found; nothing was changed."""
+
+    ok: bool
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+class PolicyVersion(Answer):
+    """One version of the policy."""
+
+    id: int
+    actor: str  # who set it
+    created: datetime
+    size: int  # bytes of text
+    current: bool
+
+
+class PolicyVersionFilter(Request):
+    """How much of the history to list."""
+
+    limit: Count = 20
+
+
+class Rollback(Request):
+    """Which version to go back to; left out, the one before the current."""
+
+    version: int | None = None
+
+
+class CompiledNode(Answer):
+    """What one node enforces under a policy: exactly what its client would be sent."""
+
+    node: str
+    filter: Any  # list of packet filter rules
+    ssh: Any  # SSH policy
+
+
+# API tokens -------------------------------------------------------------------------------------------------------
+
+
+class Token(Answer):
+    """An API token, without its secret."""
+
+    id: int
+    prefix: str
+    description: str
+    role: RoleName
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    state: Literal["valid", "expired", "revoked"]
+
+
+class NewToken(Request):
+    """An API token to create."""
+
+    description: str
+    role: RoleName = "admin"
+    expires_in: Lifetime | None = 90 * DAY  # null: never
+
+
+class MadeToken(Answer):
+    """A new API token with its secret, which is shown this once."""
+
+    token: Token
+    secret: str
+
+
+# Audit ------------------------------------------------------------------------------------------------------------
+
+
+class Event(Answer):
+    """One line of "who did what to whom". Each carries the hash of the one before it."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    details: dict[str, Any]
+    previous: str  # SHA-256 of the event before, in hex
+    digest: str  # SHA-256 of this one, in hex
+
+
+class AuditVerdict(Answer):
+    """Whether the chain of hashes holds."""
+
+    ok: bool
+    first_bad: int | None  # the first event that does not fit
+
+
+# Status -----------------------------------------------------------------------------------------------------------
+
+
+class Part(Answer):
+    """One part of the server: what it does now, and how to get it to work where it does not."""
+
+    name: str
+    state: Literal["running", "off", "failing"]
+    text: str = ""  # an address, a count, a reason
+    cure: str = ""
+
+
+class Status(Answer):
+    """The server at a glance."""
+
+    version: str
+    domain: str  # the tailnet's DNS suffix
+    url: str  # where clients log in
+    door: str  # where people go
+    data_dir: str
+    started: datetime
+    users: int
+    nodes: int  # without doorward's own
+    online: int  # of these
+    waiting: int  # registrations that wait for approval
+    parts: tuple[Part, ...]
+
+
+class Finding(Answer):
+    """What the doctor found about one subject."""
+
+    level: Literal["ok", "warning", "error"]
+    subject: str
+    message: str
+    cure: str = ""  # empty only where the level is ok

@@ -1,0 +1,86 @@
+"""People: list, create, change a role, delete."""
+
+from collections import Counter
+from typing import cast
+
+from doorward.api import types
+from doorward.api.access import Permission
+from doorward.api.context import Call
+from doorward.asgi import operation
+from doorward.errors import BadInput, Conflict, NotFound
+from doorward.model import Role, User
+from doorward.tailnet.snapshot import Snapshot
+
+
+def find_user(snapshot: Snapshot, name: str) -> User:
+    """The user with this login name. Raises NotFound with those there are close by."""
+    user = snapshot.user_by_name(name)
+    if user is None:
+        raise NotFound(f"there is no user {name!r}", cure="`doorward users list` shows the users there are.")
+    return user
+
+
+def _answer(user: User, nodes: int) -> types.User:
+    return types.User(
+        id=user.id,
+        name=user.name,
+        display_name=user.display_name,
+        email=user.email,
+        role=cast("types.RoleName", user.role.value),
+        created=user.created,
+        suspended=user.suspended,
+        nodes=nodes,
+    )
+
+
+def _nodes_of(snapshot: Snapshot) -> Counter[int | None]:
+    return Counter(node.user_id for node in snapshot.nodes.values() if not node.tags and not node.system)
+
+
+@operation("GET", "/users", needs=Permission.READ)
+async def list_users(call: Call) -> list[types.User]:
+    """List the people, by name."""
+    snapshot = call.snapshot
+    owned = _nodes_of(snapshot)
+    people = sorted(snapshot.users.values(), key=lambda user: user.name)
+    return [_answer(user, owned[user.id]) for user in people]
+
+
+@operation("POST", "/users", needs=Permission.USERS, status=201, raises=[BadInput, Conflict])
+async def create_user(call: Call, body: types.NewUser) -> types.User:
+    """Create a person."""
+    role = Role(body.role)
+    call.principal.require_rank(role)
+    user = await call.registry.create_user(
+        call.actor, body.name, email=body.email, display_name=body.display_name, role=role
+    )
+    return _answer(user, 0)
+
+
+@operation("GET", "/users/{name}", needs=Permission.READ, raises=[NotFound])
+async def get_user(call: Call, name: str) -> types.User:
+    """Show a person."""
+    snapshot = call.snapshot
+    user = find_user(snapshot, name)
+    return _answer(user, _nodes_of(snapshot)[user.id])
+
+
+@operation("PATCH", "/users/{name}", needs=Permission.USERS, raises=[NotFound])
+async def change_user(call: Call, name: str, body: types.UserChange) -> types.User:
+    """Give a person another role."""
+    snapshot = call.snapshot
+    role = Role(body.role)
+    call.principal.require_rank(find_user(snapshot, name).role)
+    call.principal.require_rank(role)
+    user = await call.registry.set_role(call.actor, name, role)
+    return _answer(user, _nodes_of(snapshot)[user.id])
+
+
+@operation("DELETE", "/users/{name}", needs=Permission.USERS, status=204, raises=[NotFound, Conflict])
+async def delete_user(call: Call, name: str) -> None:
+    """Delete a person who has no nodes any more."""
+    call.principal.require_rank(find_user(call.snapshot, name).role)
+    await call.registry.delete_user(call.actor, name)
+
+
+OPERATIONS = (list_users, create_user, get_user, change_user, delete_user)
