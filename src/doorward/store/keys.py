@@ -1,0 +1,83 @@
+"""Auth keys, which admit nodes, and API tokens, which admit programs. Of both only the SHA-256 of the secret is here."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from doorward.model import ApiToken, AuthKey
+from doorward.store import rows
+from doorward.store.tables import api_tokens, auth_keys
+
+
+def insert_auth_key(connection: Connection, draft: AuthKey) -> AuthKey:
+    """Store a new auth key. Raises Conflict when its user is not there."""
+    return rows.add(connection, auth_keys, draft)
+
+
+def consume(connection: Connection, key_id: int, now: datetime) -> bool:
+    """Use the key to admit a node: true for a key that is good now, and for a single-use key only the first time.
+
+    One statement decides and marks, so of two units that ask for the same single-use key exactly one is told true.
+    False says only that it is unknown, used, revoked or expired: look at the key to say which.
+    """
+    statement = (
+        sa.update(auth_keys)
+        .where(
+            auth_keys.c.id == key_id,
+            sa.or_(auth_keys.c.reusable.is_(sa.true()), auth_keys.c.used.is_(None)),
+            auth_keys.c.revoked.is_(None),
+            auth_keys.c.expires > now,
+        )
+        .values(used=now)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def revoke_auth_key(connection: Connection, key_id: int, now: datetime) -> bool:
+    """End an auth key. False when it is unknown or was revoked before; the first time stays."""
+    statement = sa.update(auth_keys).where(auth_keys.c.id == key_id, auth_keys.c.revoked.is_(None))
+    return connection.execute(statement.values(revoked=now)).rowcount == 1
+
+
+def delete_auth_keys_of(connection: Connection, user_id: int) -> list[int]:
+    """Delete a user's auth keys, before the user is deleted; return their ids. Nodes they admitted keep the number."""
+    ids = connection.execute(sa.select(auth_keys.c.id).where(auth_keys.c.user_id == user_id)).scalars().all()
+    connection.execute(sa.delete(auth_keys).where(auth_keys.c.user_id == user_id))
+    return sorted(ids)
+
+
+def all_auth_keys(connection: Connection) -> list[AuthKey]:
+    """Every auth key, by id, spent ones too."""
+    return rows.load(connection, auth_keys, AuthKey)
+
+
+def auth_key_by_id(connection: Connection, key_id: int) -> AuthKey | None:
+    """The auth key with this id."""
+    return rows.one(connection, auth_keys, AuthKey, auth_keys.c.id == key_id)
+
+
+def auth_key_by_hash(connection: Connection, secret_hash: bytes) -> AuthKey | None:
+    """The auth key whose secret has this SHA-256."""
+    return rows.one(connection, auth_keys, AuthKey, auth_keys.c.secret_hash == secret_hash)
+
+
+def insert_api_token(connection: Connection, draft: ApiToken) -> ApiToken:
+    """Store a new API token."""
+    return rows.add(connection, api_tokens, draft)
+
+
+def revoke_api_token(connection: Connection, token_id: int, now: datetime) -> bool:
+    """End an API token. False when it is unknown or was revoked before; the first time stays."""
+    statement = sa.update(api_tokens).where(api_tokens.c.id == token_id, api_tokens.c.revoked.is_(None))
+    return connection.execute(statement.values(revoked=now)).rowcount == 1
+
+
+def all_api_tokens(connection: Connection) -> list[ApiToken]:
+    """Every API token, by id, ended ones too."""
+    return rows.load(connection, api_tokens, ApiToken)
+
+
+def api_token_by_hash(connection: Connection, secret_hash: bytes) -> ApiToken | None:
+    """The API token whose secret has this SHA-256, whether or not it is still good."""
+    return rows.one(connection, api_tokens, ApiToken, api_tokens.c.secret_hash == secret_hash)

@@ -1,0 +1,137 @@
+"""Nodes: what they are (``nodes``, audited by whoever writes it) and what they last reported (``node_observations``).
+
+Each node has exactly one row in both. ``update`` writes only the first and ``observe`` only the second, so that a late
+observation can never undo a decision.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection
+
+from doorward.model import Node, Observed
+from doorward.protocol.keys import MachinePublic, NodePublic
+from doorward.store import rows
+from doorward.store.tables import node_observations, nodes
+
+_STATE = [column.name for column in nodes.columns]
+_OBSERVED = [column.name for column in node_observations.columns if column.name != "node_id"]
+_EVERYTHING = sa.select(
+    *nodes.columns, *(column for column in node_observations.columns if column.name != "node_id")
+).join_from(nodes, node_observations)
+
+
+def insert(connection: Connection, draft: Node) -> Node:
+    """Store a new node with what was observed of it.
+
+    Raises Conflict; ``place`` tells which: "nodes.name", "nodes.node_key", "nodes.ipv4", "nodes.ipv6",
+    "nodes.stable_id", or "nodes.machine_key, nodes.user_id" for a second untagged node of one user on one machine;
+    without a place when the user is not there.
+    """
+    node = rows.add(connection, nodes, draft)
+    connection.execute(sa.insert(node_observations).values(_observation(node.id, node.observed)))
+    return node
+
+
+def update(connection: Connection, node: Node) -> Node:
+    """Store the node's state, not its observations. Raises NotFound for one that is gone, Conflict as ``insert``."""
+    rows.change(connection, nodes, node)
+    return node
+
+
+def delete(connection: Connection, node_id: int) -> None:
+    """Delete a node with its observations. Raises NotFound."""
+    rows.remove(connection, nodes, node_id)
+
+
+def observe(connection: Connection, observations: Iterable[tuple[int, Observed]]) -> None:
+    """Store what nodes reported, all at once. One that is gone meanwhile is passed over."""
+    batch = [_observation(node_id, observed) for node_id, observed in observations]
+    if not batch:
+        return
+    for values in batch:
+        values["of"] = values.pop("node_id")
+    columns: dict[str, Any] = {name: sa.bindparam(name) for name in _OBSERVED}
+    statement = sa.update(node_observations).where(node_observations.c.node_id == sa.bindparam("of"))
+    connection.execute(statement.values(columns), batch)
+
+
+def mark_all_offline(connection: Connection, at: datetime) -> None:
+    """Say of every node that is still called online that it was last seen ``at``: for the start of the program."""
+    table = node_observations
+    connection.execute(
+        sa.update(table).where(table.c.online.is_(sa.true())).values(online=False, last_seen=at)
+    )
+
+
+def load_all(connection: Connection) -> list[Node]:
+    """Every node with its observations, by id."""
+    return _load(connection)
+
+
+def by_id(connection: Connection, node_id: int) -> Node | None:
+    """The node with this id."""
+    return _one(connection, nodes.c.id == node_id)
+
+
+def by_stable_id(connection: Connection, stable_id: str) -> Node | None:
+    """The node with this name in the protocol."""
+    return _one(connection, nodes.c.stable_id == stable_id)
+
+
+def by_node_key(connection: Connection, key: NodePublic) -> Node | None:
+    """The node that has this node key now."""
+    return _one(connection, nodes.c.node_key == key)
+
+
+def by_machine_key(connection: Connection, key: MachinePublic) -> list[Node]:
+    """Every node on this machine: one for each user who signed in there, and tagged ones; by id."""
+    return _load(connection, nodes.c.machine_key == key)
+
+
+def by_name(connection: Connection, name: str) -> Node | None:
+    """The node with this first DNS label."""
+    return _one(connection, nodes.c.name == name)
+
+
+def by_address(connection: Connection, address: IPv4Address | IPv6Address) -> Node | None:
+    """The node with this tailnet address."""
+    return _one(connection, _has(address))
+
+
+def address_taken(connection: Connection, address: IPv4Address | IPv6Address) -> bool:
+    """True when a node has this tailnet address."""
+    return connection.execute(sa.select(nodes.c.id).where(_has(address))).first() is not None
+
+
+def names_like(connection: Connection, base: str) -> set[str]:
+    """The names in use that are ``base`` or start with ``base-``: what a new name with a suffix must differ from."""
+    condition = sa.or_(nodes.c.name == base, nodes.c.name.startswith(f"{base}-", autoescape=True))
+    return set(connection.execute(sa.select(nodes.c.name).where(condition)).scalars())
+
+
+def _has(address: IPv4Address | IPv6Address) -> ColumnElement[bool]:
+    return nodes.c.ipv4 == address if isinstance(address, IPv4Address) else nodes.c.ipv6 == address
+
+
+def _observation(node_id: int, observed: Observed) -> dict[str, Any]:
+    return {"node_id": node_id, **{name: getattr(observed, name) for name in _OBSERVED}}
+
+
+def _load(connection: Connection, *conditions: ColumnElement[bool]) -> list[Node]:
+    split = len(_STATE)
+    return [
+        Node(
+            **dict(zip(_STATE, row[:split], strict=True)),
+            observed=Observed(**dict(zip(_OBSERVED, row[split:], strict=True))),
+        )
+        for row in connection.execute(_EVERYTHING.where(*conditions).order_by(nodes.c.id))
+    ]
+
+
+def _one(connection: Connection, condition: ColumnElement[bool]) -> Node | None:
+    found = _load(connection, condition)
+    return found[0] if found else None

@@ -1,0 +1,227 @@
+"""One definition of every table, for both engines.
+
+Ids come from AUTOINCREMENT or an identity column, so that none is ever used again: a reference that outlives its
+target (in the audit log, in a client's state) can never come to mean something else. Where such a reference is meant
+to outlive it (``nodes.auth_key_id``, ``registrations.node_id``) there is no foreign key. The others restrict: nothing
+disappears from the database that a caller did not name, or the snapshot in memory would differ from it.
+
+A change here needs a migration in ``migrations/versions`` and a new number below; a test compares the two.
+"""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    event,
+    text,
+)
+
+from doorward.model import Role
+from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.store.columns import Address, Choice, Flag, Json, Key, Moment, Owner, Prefixes, Words, whole
+
+# The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
+# A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
+VERSION = 1
+OLDEST = 1
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "uq": "%(table_name)s_%(column_0_N_name)s_unique",
+        "fk": "%(table_name)s_%(column_0_name)s_exists",
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _table(name: str, *parts: Any, numbered: bool = False) -> Table:
+    """A STRICT table; ``numbered`` gives it an ``id`` that is never used again."""
+    if numbered:
+        parts = (Column("id", whole(), Identity(), primary_key=True), *parts)
+    return Table(name, metadata, *parts, sqlite_strict=True, sqlite_autoincrement=numbered)
+
+
+def _must(name: str, kind: Any, *parts: Any) -> Column[Any]:
+    return Column(name, kind, *parts, nullable=False)
+
+
+def _may(name: str, kind: Any, *parts: Any) -> Column[Any]:
+    return Column(name, kind, *parts, nullable=True)
+
+
+# Alembic's own table, under our name so that another program's in the same PostgreSQL schema is not taken for ours.
+schema_version = _table("schema_version", Column("version_num", Words(), primary_key=True, nullable=False))
+
+users = _table(
+    "users",
+    _must("name", Words()),
+    _must("display_name", Words()),
+    _must("email", Words()),
+    _must("role", Choice(Role)),
+    _must("created", Moment()),
+    _must("suspended", Flag()),
+    UniqueConstraint("name"),
+    numbered=True,
+)
+
+nodes = _table(
+    "nodes",
+    _must("stable_id", Words()),
+    _must("machine_key", Key(MachinePublic)),
+    _must("node_key", Key(NodePublic)),
+    _may("user_id", Owner(), ForeignKey("users.id")),
+    _must("tags", Json(tuple[str, ...])),
+    _must("name", Words()),
+    _must("renamed", Flag()),
+    _must("ipv4", Address(IPv4Address)),
+    _must("ipv6", Address(IPv6Address)),
+    _must("created", Moment()),
+    _may("key_expiry", Moment()),
+    _must("ephemeral", Flag()),
+    _may("auth_key_id", whole()),
+    _must("approved_routes", Prefixes()),
+    _must("system", Flag()),
+    UniqueConstraint("stable_id"),
+    UniqueConstraint("node_key"),
+    UniqueConstraint("name"),
+    UniqueConstraint("ipv4"),
+    UniqueConstraint("ipv6"),
+    Index(None, "machine_key"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+# A machine has one node for each user who signed in on it (control.md, section 10.3). A tagged node belongs to nobody,
+# so the user who brought it in may have one of their own on the same machine besides.
+_untagged = text("tags = '[]'")
+Index(
+    "nodes_machine_key_user_id_unique",
+    nodes.c.machine_key,
+    nodes.c.user_id,
+    unique=True,
+    sqlite_where=_untagged,
+    postgresql_where=_untagged,
+)
+
+node_observations = _table(
+    "node_observations",
+    Column(
+        "node_id", whole(), ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    ),
+    _may("disco_key", Key(DiscoPublic)),
+    _must("hostinfo", Json(Hostinfo)),
+    _must("endpoints", Json(tuple[str, ...])),
+    _must("home_derp", whole()),
+    _must("cap_version", whole()),
+    _must("online", Flag()),
+    _may("last_seen", Moment()),
+)
+
+auth_keys = _table(
+    "auth_keys",
+    _must("prefix", Words()),
+    _must("secret_hash", LargeBinary()),
+    _may("user_id", whole(), ForeignKey("users.id")),
+    _must("tags", Json(tuple[str, ...])),
+    _must("reusable", Flag()),
+    _must("ephemeral", Flag()),
+    _must("created", Moment()),
+    _must("expires", Moment()),
+    _may("used", Moment()),
+    _may("revoked", Moment()),
+    _must("system", Flag()),
+    UniqueConstraint("secret_hash"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+api_tokens = _table(
+    "api_tokens",
+    _must("prefix", Words()),
+    _must("secret_hash", LargeBinary()),
+    _must("description", Words()),
+    _must("role", Choice(Role)),
+    _must("created", Moment()),
+    _may("expires", Moment()),
+    _may("revoked", Moment()),
+    UniqueConstraint("secret_hash"),
+    numbered=True,
+)
+
+registrations = _table(
+    "registrations",
+    _must("code_hash", LargeBinary()),
+    _must("machine_key", Key(MachinePublic)),
+    _must("node_key", Key(NodePublic)),
+    _must("hostinfo", Json(Hostinfo)),
+    _must("cap_version", whole()),
+    _must("ephemeral", Flag()),
+    _must("created", Moment()),
+    _must("expires", Moment()),
+    _may("node_id", whole()),
+    UniqueConstraint("code_hash"),
+    Index(None, "node_key"),
+    numbered=True,
+)
+
+policy_versions = _table(
+    "policy_versions",
+    _must("text", Words()),
+    _must("actor", Words()),
+    _must("created", Moment()),
+    numbered=True,
+)
+
+settings = _table(
+    "settings",
+    Column("key", Words(), primary_key=True, nullable=False),
+    _must("value", Words()),  # JSON; typed by whoever reads it
+)
+
+audit = _table(
+    "audit",
+    Column("seq", whole(), primary_key=True, autoincrement=False),  # dense: the one before plus one
+    _must("at", Moment()),
+    _must("actor", Words()),
+    _must("action", Words()),
+    _must("target", Words()),
+    _must("details", Words()),  # JSON, kept as the very text that was hashed
+    _must("previous", LargeBinary()),
+    _must("digest", LargeBinary()),
+    Index(None, "actor"),
+    Index(None, "target"),
+)
+
+# What keeps the audit log append-only against mistakes; against an intruder there is only its hash chain.
+AUDIT_GUARDS: dict[str, tuple[str, ...]] = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER audit_no_{act.lower()} BEFORE {act} ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+        for act in ("UPDATE", "DELETE")
+    ),
+    "postgresql": (
+        (
+            "CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'restrict_violation'; END $$"
+        ),
+        (
+            "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+            "FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()"
+        ),
+    ),
+}
+
+for _dialect, _statements in AUDIT_GUARDS.items():
+    for _statement in _statements:
+        event.listen(audit, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]
