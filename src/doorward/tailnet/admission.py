@@ -1,0 +1,452 @@
+"""Who gets in: by auth key, by a person's approval, again after a restart; and out (control.md, section 10).
+
+The order of the questions matters:
+
+1. Is the client too old? Refuse with a sentence.
+2. Does it log out? End its key; remove the node if it is ephemeral.
+3. Is this very node, by machine key and node key, in already and its key still good? Then yes, whatever auth key it
+   sends: containers repeat a spent key at every start. If its key has ended, say so: the client makes a new one.
+4. Does it follow up on a link? The answer waits for a person.
+5. An auth key? Check it, spend it and let the node in, in one transaction.
+6. Otherwise park the request, and answer with a link.
+
+A node is the same as before when machine key and owner are: it keeps id, name and addresses under its new node key. The
+same machine signed in for another person is another node.
+"""
+
+import asyncio
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from doorward.errors import BadInput, Conflict, NotFound, NotPermitted
+from doorward.model import AuthKey, Node, Observed, Registration, User
+from doorward.policy import Policy
+from doorward.protocol.keys import MachinePublic, NodePublic
+from doorward.protocol.tailcfg.capability import MINIMUM_CAPVER, release_of
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.protocol.tailcfg.register import RegisterRequest
+from doorward.store import Connection, audit, keys, nodes, registrations, settings, users
+from doorward.tailnet import addresses, names, secrets
+from doorward.tailnet.observe import merged
+from doorward.tailnet.settings import Settings
+from doorward.tailnet.snapshot import advertised
+from doorward.tailnet.writer import Effect, Writer
+
+_CURSOR = (
+    "addresses.cursor"  # the last index that was given out, so that a freed address rests before its next use
+)
+
+
+class Verdict(Enum):
+    """How a registration ended."""
+
+    ADMITTED = "admitted"
+    KEY_EXPIRED = "key-expired"  # the client makes a new node key and asks again
+    LOGGED_OUT = "logged-out"
+    NEEDS_PERSON = "needs-person"  # there is a link for a person
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The answer to a registration; a refusal is an error instead."""
+
+    verdict: Verdict
+    node: Node | None = None
+    link_code: str = ""  # with NEEDS_PERSON; a new one each time
+
+
+class _Applicant(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks to be let in, with what is needed to make it a node."""
+
+    machine_key: MachinePublic
+    request: RegisterRequest
+    observed: Observed
+    stable_id: str
+    random_index: int
+    settings: Settings
+    policy: Policy
+    now: datetime
+
+
+class Admission:
+    """Registrations, each decided in one transaction."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._decided: dict[int, asyncio.Event] = {}  # registrations that somebody waits for
+
+    async def register(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
+        """Decide a request. Raises DoorwardError, whose sentence the person at the client is to see, to refuse."""
+        if request.Version < MINIMUM_CAPVER:
+            raise NotPermitted(
+                "this client is too old for this tailnet",
+                cure=f"Update it to Tailscale {release_of(MINIMUM_CAPVER)} or newer.",
+            )
+        if request.NodeKey.is_zero():
+            raise BadInput("the client sent no node key")
+        now = self._writer.now()
+        snapshot = self._writer.snapshot
+        known = snapshot.node_by_key(request.NodeKey)
+        if request.is_logout(now):
+            return await self._log_out(machine_key, known)
+        if known is not None:
+            if known.machine_key != machine_key:
+                raise NotPermitted(
+                    "this node key belongs to another machine",
+                    cure="Was the client's state copied? Remove it here, then sign in again.",
+                )
+            if snapshot.suspended(known):
+                raise NotPermitted(f"{snapshot.owner_name(known)} is suspended", cure="Ask an administrator.")
+            if known.expired(now):
+                return Outcome(Verdict.KEY_EXPIRED, known)
+            return Outcome(Verdict.ADMITTED, await self._again(known, request))
+        if request.Followup:
+            return await self._follow_up(machine_key, request)
+        if request.Auth is not None and request.Auth.AuthKey:
+            return await self._by_key(machine_key, request, request.Auth.AuthKey)
+        return await self._park(machine_key, request)
+
+    async def approve(self, actor: str, registration_id: int, user: User) -> Node:
+        """Let a waiting node in, for this user. Raises NotFound, Conflict or NotPermitted."""
+        node = await self._writer.apply(
+            _approve, actor, registration_id, user, self._applicant(MachinePublic.zero(), None)
+        )
+        if (event := self._decided.get(registration_id)) is not None:
+            event.set()
+        return node
+
+    def _applicant(self, machine_key: MachinePublic, request: RegisterRequest | None) -> _Applicant:
+        """Everything random, and everything the transaction may ask the present snapshot."""
+        writer = self._writer
+        settings_now = writer.snapshot.settings
+        return _Applicant(
+            machine_key=machine_key,
+            request=request or _NO_REQUEST,
+            observed=_first_seen(request or _NO_REQUEST),
+            stable_id="n" + secrets.base32(writer.entropy(10)),
+            random_index=int.from_bytes(writer.entropy(8), "big") if settings_now.random_addresses else -1,
+            settings=settings_now,
+            policy=writer.snapshot.policy,
+            now=writer.now(),
+        )
+
+    async def _log_out(self, machine_key: MachinePublic, known: Node | None) -> Outcome:
+        if known is not None and known.machine_key == machine_key:
+            await self._writer.apply(_log_out, known.id, self._writer.now())
+        return Outcome(Verdict.LOGGED_OUT, known)
+
+    async def _again(self, known: Node, request: RegisterRequest) -> Node:
+        """A node that is in already: a restart. It may ask for other tags than it has."""
+        hostinfo = request.Hostinfo or known.observed.hostinfo
+        observed = msgspec.structs.replace(
+            known.observed,
+            hostinfo=merged(known.observed.hostinfo, hostinfo),
+            cap_version=request.Version,
+        )
+        wanted = _tags(hostinfo)
+        if wanted and wanted != known.tags:
+            await self._writer.apply(_retag, known.id, wanted, self._applicant(known.machine_key, request))
+        current = self._writer.snapshot.nodes.get(known.id, known)
+        if current.observed != observed:
+            self._writer.observe(msgspec.structs.replace(current, observed=observed))
+        return current
+
+    async def _by_key(self, machine_key: MachinePublic, request: RegisterRequest, secret: str) -> Outcome:
+        applicant = self._applicant(machine_key, request)
+        node = await self._writer.apply(_admit_by_key, secrets.digest(secret), applicant)
+        return Outcome(Verdict.ADMITTED, node)
+
+    async def _park(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
+        """Keep the request until a person decides, under the hash of a fresh code."""
+        code = secrets.make_code(self._writer.entropy(secrets.ENTROPY))
+        now = self._writer.now()
+        lifetime = self._writer.snapshot.settings.registration_lifetime
+        draft = Registration(
+            id=0,
+            code_hash=code.digest,
+            machine_key=machine_key,
+            node_key=request.NodeKey,
+            hostinfo=request.Hostinfo or Hostinfo(),
+            cap_version=request.Version,
+            ephemeral=request.Ephemeral,
+            created=now,
+            expires=now + lifetime,
+        )
+        await self._writer.database.run(_park, draft)
+        return Outcome(Verdict.NEEDS_PERSON, link_code=code.text)
+
+    async def _follow_up(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
+        """Hold the answer until the person has decided, or the link is spent: then there is a new link."""
+        code = request.Followup.rstrip("/").rpartition("/")[2]
+        registration = await self._writer.database.read(registrations.by_code_hash, secrets.digest(code))
+        if (
+            registration is None
+            or registration.machine_key != machine_key
+            or registration.node_key != request.NodeKey
+        ):
+            return await self._park(machine_key, request)
+        event = self._decided.setdefault(registration.id, asyncio.Event())
+        try:
+            # Looked at again after the event exists: an approval between the two would be waited for in vain.
+            again = await self._writer.database.read(registrations.by_code_hash, registration.code_hash)
+            if again is None or again.node_id is None:
+                left = (registration.expires - self._writer.now()).total_seconds()
+                async with asyncio.timeout(max(0.0, left)):
+                    await event.wait()
+        except TimeoutError:
+            return await self._park(machine_key, request)
+        finally:
+            self._decided.pop(registration.id, None)
+        node = self._writer.snapshot.node_by_key(request.NodeKey)
+        if node is None:
+            return await self._park(machine_key, request)
+        return Outcome(Verdict.ADMITTED, node)
+
+
+_NO_REQUEST = RegisterRequest(Version=0, NodeKey=NodePublic.zero())
+
+
+def _tags(hostinfo: Hostinfo) -> tuple[str, ...]:
+    return tuple(sorted(set(hostinfo.RequestTags or ())))
+
+
+def _first_seen(request: RegisterRequest) -> Observed:
+    return Observed(hostinfo=request.Hostinfo or Hostinfo(), cap_version=request.Version)
+
+
+def _park(connection: Connection, draft: Registration) -> None:
+    """Keep a request, and forget those whose time is over or that this one replaces."""
+    registrations.delete_expired(connection, draft.created)
+    for older in registrations.by_node_key(connection, draft.node_key):
+        if older.node_id is None:
+            registrations.delete(connection, older.id)
+    registrations.insert(connection, draft)
+
+
+def _log_out(connection: Connection, node_id: int, now: datetime) -> Effect[None]:
+    node = nodes.by_id(connection, node_id)
+    if node is None:
+        return Effect(result=None)
+    actor = f"node:{node.stable_id}"
+    if node.ephemeral:
+        nodes.delete(connection, node_id)
+        audit.append(
+            connection, actor=actor, action="node.logout", target=actor, details={"removed": True}, at=now
+        )
+        return Effect(result=None, removed=(node_id,))
+    if node.expired(now):
+        return Effect(result=None)
+    # Never later than now, and now rather than the client's wish: an expiry far in the past would say nothing more.
+    ended = nodes.update(connection, msgspec.structs.replace(node, key_expiry=now))
+    audit.append(connection, actor=actor, action="node.logout", target=actor, details={}, at=now)
+    return Effect(result=None, nodes=(ended,))
+
+
+def _retag(
+    connection: Connection, node_id: int, wanted: tuple[str, ...], applicant: _Applicant
+) -> Effect[Node]:
+    """A known node asks for other tags: as its owner, or as the tagged node it is, may it?"""
+    node = nodes.by_id(connection, node_id)
+    if node is None:
+        raise NotFound("this node was deleted", cure="Sign in again.")
+    owner = None if node.user_id is None else users.by_id(connection, node.user_id)
+    for tag in wanted:
+        allowed = tag in node.tags or (
+            applicant.policy.may_tag_as(node.tags, tag)
+            if node.tags
+            else owner is not None and applicant.policy.may_tag(owner, tag)
+        )
+        if not allowed:
+            raise _tag_refused(tag)
+    changed = nodes.update(connection, msgspec.structs.replace(node, tags=wanted, key_expiry=None))
+    target = f"node:{node.stable_id}"
+    audit.append(
+        connection,
+        actor=target,
+        action="node.tags",
+        target=target,
+        details={"tags": wanted},
+        at=applicant.now,
+    )
+    return Effect(result=changed, nodes=(changed,))
+
+
+def _tag_refused(tag: str) -> NotPermitted:
+    return NotPermitted(
+        f"the tag {tag} is not yours to give",
+        cure="An administrator can name you in tagOwners of the policy, or give the tag themselves.",
+    )
+
+
+def _admit_by_key(connection: Connection, digest: bytes, applicant: _Applicant) -> Effect[Node]:
+    key = keys.auth_key_by_hash(connection, digest)
+    if key is None:
+        raise NotPermitted(
+            "there is no such auth key", cure="Was it copied whole? `doorward keys create` makes one."
+        )
+    now = applicant.now
+    cure = "Ask for a new one: `doorward keys create`."
+    if key.revoked is not None:
+        raise NotPermitted(f"the auth key {key.prefix} was revoked", cure=cure)
+    if key.expires <= now:
+        raise NotPermitted(f"the auth key {key.prefix} has expired", cure=cure)
+    owner = None if key.user_id is None else users.by_id(connection, key.user_id)
+    if owner is not None and owner.suspended:
+        raise NotPermitted(f"{owner.name} is suspended", cure="Ask an administrator.")
+    tags = key.tags
+    for tag in _tags(applicant.observed.hostinfo):
+        if tag not in key.tags and (key.tags or owner is None or not applicant.policy.may_tag(owner, tag)):
+            raise NotPermitted(
+                f"this auth key may not give the tag {tag}",
+                cure=f"Ask for a key made with `--tag {tag}`, or leave out --advertise-tags.",
+            )
+        tags = tuple(sorted({*tags, tag}))
+    if not keys.consume(connection, key.id, now):
+        raise NotPermitted(
+            f"the auth key {key.prefix} was used already, and it admits one node only",
+            cure="Ask for a new one, or for a reusable one: `doorward keys create --reusable`.",
+        )
+    return _admit(
+        connection,
+        applicant,
+        owner=owner,
+        tags=tags,
+        actor=f"key:{key.id}",
+        key=key,
+        ephemeral=key.ephemeral or applicant.request.Ephemeral,
+    )
+
+
+def _approve(
+    connection: Connection, actor: str, registration_id: int, user: User, present: _Applicant
+) -> Effect[Node]:
+    registration = registrations.by_id(connection, registration_id)
+    if registration is None or registration.expires <= present.now:
+        raise NotFound(
+            "this link is spent", cure="Run `tailscale up` again on the device: it shows a new one."
+        )
+    if registration.node_id is not None:
+        raise Conflict("this device was approved already")
+    request = RegisterRequest(
+        Version=registration.cap_version,
+        NodeKey=registration.node_key,
+        Hostinfo=registration.hostinfo,
+        Ephemeral=registration.ephemeral,
+    )
+    applicant = msgspec.structs.replace(
+        present, machine_key=registration.machine_key, request=request, observed=_first_seen(request)
+    )
+    tags = _tags(registration.hostinfo)
+    for tag in tags:
+        if not applicant.policy.may_tag(user, tag):
+            raise _tag_refused(tag)
+    effect = _admit(
+        connection, applicant, owner=user, tags=tags, actor=actor, key=None, ephemeral=registration.ephemeral
+    )
+    registrations.approve(connection, registration_id, effect.result.id, present.now)
+    return effect
+
+
+def _admit(
+    connection: Connection,
+    applicant: _Applicant,
+    *,
+    owner: User | None,
+    tags: tuple[str, ...],
+    actor: str,
+    key: AuthKey | None,
+    ephemeral: bool,
+) -> Effect[Node]:
+    """Make the node, or give a known one its new key. Everything is checked by now but what the tables themselves hold."""
+    request, now = applicant.request, applicant.now
+    if nodes.by_node_key(connection, request.NodeKey) is not None:
+        raise Conflict(
+            "this node key is registered already", cure="Sign in again: the client makes a new one."
+        )
+    expiry = None if tags else now + applicant.settings.key_duration
+    if expiry is not None and request.Expiry is not None:
+        expiry = min(expiry, request.Expiry)
+    fields: dict[str, Any] = {
+        "node_key": request.NodeKey,
+        "tags": tags,
+        "key_expiry": None if key is not None and key.system else expiry,
+        "ephemeral": ephemeral,
+        "auth_key_id": None if key is None else key.id,
+    }
+    hostinfo = applicant.observed.hostinfo
+    before = _same_node(connection, applicant.machine_key, owner, tags)
+    if before is not None:
+        node = nodes.update(connection, msgspec.structs.replace(before, **fields))
+        action = "node.reauthenticate"
+    else:
+        index = _free_index(connection, applicant)
+        ipv4, ipv6 = applicant.settings.pool.at(index)
+        draft = Node(
+            id=0,
+            **fields,
+            stable_id=applicant.stable_id,
+            machine_key=applicant.machine_key,
+            user_id=None if owner is None else owner.id,
+            name=names.unique(names.label_of(hostinfo.Hostname), lambda name: _name_taken(connection, name)),
+            ipv4=ipv4,
+            ipv6=ipv6,
+            created=now,
+            system=key is not None and key.system,
+            observed=applicant.observed,
+        )
+        node = nodes.insert(connection, draft)
+        action = "node.register"
+    node = _approve_routes(
+        connection, msgspec.structs.replace(node, observed=applicant.observed), applicant.policy
+    )
+    details = {
+        "name": node.name,
+        "user": None if owner is None else owner.name,
+        "tags": tags,
+        "addresses": [str(address) for address in node.addresses],
+        "key": str(node.node_key),
+    }
+    audit.append(
+        connection, actor=actor, action=action, target=f"node:{node.stable_id}", details=details, at=now
+    )
+    return Effect(result=node, nodes=(node,), observed={node.id: applicant.observed})
+
+
+def _same_node(
+    connection: Connection, machine_key: MachinePublic, owner: User | None, tags: tuple[str, ...]
+) -> Node | None:
+    """The node that this machine is already, as far as it would have the same owner."""
+    owner_id = None if owner is None else owner.id
+    for node in nodes.by_machine_key(connection, machine_key):
+        if (tags and node.tags) or (owner_id is not None and not node.tags and node.user_id == owner_id):
+            return node
+    return None
+
+
+def _free_index(connection: Connection, applicant: _Applicant) -> int:
+    start = applicant.random_index
+    if start < 0:
+        start = (settings.get(connection, _CURSOR, int) or 0) + 1
+    index = addresses.allocate(
+        applicant.settings.pool,
+        start,
+        lambda *pair: any(nodes.address_taken(connection, address) for address in pair),
+    )
+    settings.put(connection, _CURSOR, index)
+    return index
+
+
+def _name_taken(connection: Connection, name: str) -> bool:
+    return nodes.by_name(connection, name) is not None
+
+
+def _approve_routes(connection: Connection, node: Node, policy: Policy) -> Node:
+    """What autoApprovers allow it to route, it may route at once."""
+    routes = policy.auto_approved(node, advertised(node))
+    missing = frozenset(routes) - frozenset(node.approved_routes)
+    if not missing:
+        return node
+    approved = tuple(sorted({*node.approved_routes, *missing}, key=str))
+    return nodes.update(connection, msgspec.structs.replace(node, approved_routes=approved))

@@ -1,0 +1,103 @@
+"""Who must be told: each map stream has a subscription, and a change wakes only the streams that can see it.
+
+A subscription holds no messages. It gathers the ids of nodes that changed since its stream last looked, so a slow client
+costs a set of numbers, and what it finally gets is computed from the newest snapshot.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from doorward.tailnet import netmap
+from doorward.tailnet.snapshot import Snapshot
+
+
+class Subscription:
+    """The mailbox of one map stream."""
+
+    __slots__ = ("_changed", "_event", "_everything", "ended", "node_id")
+
+    def __init__(self, node_id: int) -> None:
+        self.node_id = node_id
+        self.ended = False  # a newer stream of the node took over, or the node is gone
+        self._changed: set[int] = set()
+        self._everything = False
+        self._event = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Return as soon as something changed since the last ``take``, or the stream has to end."""
+        await self._event.wait()
+
+    def take(self) -> frozenset[int] | None:
+        """The nodes that changed since the last call; None when anything may have. Empties the mailbox."""
+        changed = None if self._everything else frozenset(self._changed)
+        self._everything = False
+        self._changed = set()
+        if not self.ended:
+            self._event.clear()
+        return changed
+
+    def note(self, changed: Iterable[int] | None) -> None:
+        """Add changed nodes (None: everything) and wake the stream."""
+        if changed is None:
+            self._everything = True
+        else:
+            self._changed.update(changed)
+        self._event.set()
+
+    def end(self) -> None:
+        """Tell the stream to stop."""
+        self.ended = True
+        self._event.set()
+
+
+class Changes:
+    """All subscriptions, at most one current one a node."""
+
+    def __init__(self) -> None:
+        self._current: dict[int, Subscription] = {}
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def subscribe(self, node_id: int) -> Subscription:
+        """A new stream of this node; an older one is ended, since a client has only one (control.md, section 11)."""
+        self.end(node_id)
+        subscription = self._current[node_id] = Subscription(node_id)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """The stream is over. True when it was the node's current one, so that the node now has none."""
+        subscription.end()
+        if self._current.get(subscription.node_id) is not subscription:
+            return False
+        del self._current[subscription.node_id]
+        return True
+
+    def connected(self, node_id: int) -> bool:
+        """True while the node has a stream."""
+        return node_id in self._current
+
+    def end(self, node_id: int) -> None:
+        """End the node's stream, if it has one."""
+        if (current := self._current.pop(node_id, None)) is not None:
+            current.end()
+
+    def end_all(self) -> None:
+        """End every stream; clients come back by themselves."""
+        for node_id in list(self._current):
+            self.end(node_id)
+
+    def publish(self, before: Snapshot, after: Snapshot, touched: Iterable[int] | None) -> None:
+        """Wake the streams that can see the difference; ``touched`` None means that all may."""
+        if touched is None:
+            for subscription in self._current.values():
+                subscription.note(None)
+            return
+        for node_id in touched:
+            seers: set[int] = {node_id}
+            for snapshot in (before, after):
+                if (node := snapshot.nodes.get(node_id)) is not None:
+                    seers |= netmap.peer_ids(snapshot, node)
+            for viewer in seers if len(seers) < len(self._current) else seers & self._current.keys():
+                if (current := self._current.get(viewer)) is not None:
+                    current.note((node_id,))

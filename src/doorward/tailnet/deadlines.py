@@ -1,0 +1,61 @@
+"""What falls due next: ends of ephemeral nodes and of node keys. Pure: a heap of moments, checked when they come."""
+
+import heapq
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Protocol
+
+from doorward.model import Node
+
+
+class Due(Enum):
+    """What has to be done about a node."""
+
+    REMOVE = "remove"  # an ephemeral node has been away for longer than its grace
+    EXPIRED = "expired"  # its key has just ended
+
+
+def node_deadlines(node: Node, grace: timedelta) -> Iterator[tuple[datetime, Due]]:
+    """The moments at which something is due for this node as it is now."""
+    if node.ephemeral and not node.observed.online:
+        yield (node.observed.last_seen or node.created) + grace, Due.REMOVE
+    if node.key_expiry is not None:
+        yield node.key_expiry, Due.EXPIRED
+
+
+class NodeLookup(Protocol):
+    """Anything with a ``get`` by node id; the snapshot's map is one."""
+
+    def get(self, key: int, /) -> Node | None:
+        """The node, or None."""
+
+
+class Deadlines:
+    """The moments of all nodes. ``add`` after each change of a node; old entries are dropped when they surface.
+
+    Costs O(log n) for each change, and nothing for the nodes whose time has not come.
+    """
+
+    def __init__(self, grace: timedelta) -> None:
+        self._grace = grace
+        self._heap: list[tuple[datetime, int, Due]] = []
+
+    def add(self, node: Node) -> None:
+        """Note the node's moments; call it again whenever the node changed."""
+        for moment, due in node_deadlines(node, self._grace):
+            heapq.heappush(self._heap, (moment, node.id, due))
+
+    def next(self) -> datetime | None:
+        """When to look again; None while nothing is noted."""
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now: datetime, nodes: NodeLookup) -> list[tuple[int, Due]]:
+        """Take out what is due at ``now`` and still true of the node as it is in ``nodes``, each at most once."""
+        found: dict[tuple[int, Due], None] = {}
+        while self._heap and self._heap[0][0] <= now:
+            moment, node_id, due = heapq.heappop(self._heap)
+            node = nodes.get(node_id)
+            if node is not None and (moment, due) in set(node_deadlines(node, self._grace)):
+                found[node_id, due] = None
+        return list(found)

@@ -1,0 +1,238 @@
+"""What one map stream has been told, and what it has to be told next. Pure; one object for each stream.
+
+A session remembers the snapshot its client knows. ``first`` gives the full map, ``next`` the smallest message that takes
+the client from that snapshot to a newer one (control.md, section 15). Any number of changes may lie between the two, so a
+slow client costs nothing but a reference, and gets one message in the end.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from doorward.model import Node
+from doorward.protocol.tailcfg.capability import CAPVER_DISPLAY_MESSAGES
+from doorward.protocol.tailcfg.codec import encode
+from doorward.protocol.tailcfg.map import Debug, DisplayMessage, MapResponse
+from doorward.protocol.tailcfg.node import Node as WireNode
+from doorward.protocol.tailcfg.node import PeerChange, UserProfile
+from doorward.tailnet import netmap
+from doorward.tailnet.netmap import PeerCache
+from doorward.tailnet.snapshot import Snapshot
+
+# The fields of a peer that a patch can carry; anything else needs the whole node.
+_PATCHED = {
+    "HomeDERP": "DERPRegion",
+    "Cap": "Cap",
+    "Endpoints": "Endpoints",
+    "Key": "Key",
+    "DiscoKey": "DiscoKey",
+    "KeyExpiry": "KeyExpiry",
+    "Online": "Online",
+    "LastSeen": "LastSeen",
+}
+_NEUTRAL = dict.fromkeys(_PATCHED, msgspec.UNSET) | {"Key": None}
+
+
+class MapSession:
+    """One client's view. ``first`` once, then ``next`` as often as something changed.
+
+    Args:
+        node_id: the viewer.
+        cap_version: its capability version: older clients get what they understand.
+        cache: the peers' JSON, shared by all sessions.
+    """
+
+    __slots__ = ("_cache", "_cap_version", "_profiles", "_seen", "node_id")
+
+    def __init__(self, node_id: int, cap_version: int, cache: PeerCache) -> None:
+        self.node_id = node_id
+        self._cap_version = cap_version
+        self._cache = cache
+        self._seen: Snapshot | None = None
+        self._profiles: dict[int, UserProfile] = {}
+
+    def first(self, snapshot: Snapshot, now: datetime) -> bytes:
+        """The full map as JSON. Everything is stated, so that nothing of an earlier stream stays in force."""
+        viewer = snapshot.nodes[self.node_id]
+        peers = [snapshot.nodes[peer_id] for peer_id in sorted(netmap.peer_ids(snapshot, viewer))]
+        self._profiles = {}
+        response = MapResponse(
+            Node=netmap.self_node(snapshot, viewer),
+            Peers=[self._encoded(snapshot, viewer, peer) for peer in peers],
+            DERPMap=netmap.derp_map(snapshot, self._cap_version),
+            DNSConfig=netmap.dns_config(snapshot),
+            Domain=snapshot.settings.display_name or snapshot.settings.domain,
+            CollectServices=False,
+            PacketFilters={"base": netmap.filter_rules(snapshot, viewer)},
+            UserProfiles=self._new_profiles(snapshot, [viewer, *peers]),
+            SSHPolicy=netmap.ssh_policy(snapshot, viewer),
+            ControlTime=now,
+            Debug=Debug(DisableLogTail=True),
+            **self._told({"*": None}, netmap.messages(snapshot, viewer)),
+        )
+        self._seen = snapshot
+        return encode(response)
+
+    def next(self, snapshot: Snapshot, changed: Iterable[int] | None) -> bytes | None:
+        """The difference to what the client knows, as JSON; None when it would be empty.
+
+        Args:
+            snapshot: the present one; the viewer must still be in it.
+            changed: the nodes that may differ from what the client knows; None when anything may, as after a change
+                of policy, users or settings.
+        """
+        before = self._seen
+        if before is None:
+            raise RuntimeError("first() comes before next()")
+        if before is snapshot:
+            return None
+        viewer, previous = snapshot.nodes[self.node_id], before.nodes[self.node_id]
+        fields: dict[str, Any] = {}
+        fields |= self._self_changes(before, previous, snapshot, viewer)
+        fields |= self._peer_changes(before, previous, snapshot, viewer, changed)
+        if changed is None:
+            fields |= self._wide_changes(before, snapshot)
+        self._seen = snapshot
+        return encode(MapResponse(**fields)) if fields else None
+
+    def _encoded(self, snapshot: Snapshot, viewer: Node, peer: Node) -> msgspec.Raw:
+        return self._cache.get(snapshot, peer, netmap.routes_through(snapshot, viewer, peer))
+
+    def _told(self, cleared: dict[str, None], due: dict[str, DisplayMessage]) -> dict[str, Any]:
+        """Messages in the form that this client knows."""
+        if self._cap_version >= CAPVER_DISPLAY_MESSAGES:
+            return {"DisplayMessages": {**cleared, **due}}
+        return {"Health": [f"{message.Title}. {message.Text}" for message in due.values()]}
+
+    def _new_profiles(self, snapshot: Snapshot, nodes: Iterable[Node]) -> list[UserProfile]:
+        """The owners' profiles that this client does not have yet: they must not come after the node."""
+        fresh: list[UserProfile] = []
+        for node in nodes:
+            profile = netmap.profile_of(snapshot, node)
+            if self._profiles.get(profile.ID) != profile:
+                self._profiles[profile.ID] = profile
+                fresh.append(profile)
+        return fresh
+
+    def _self_changes(
+        self, before: Snapshot, previous: Node, snapshot: Snapshot, viewer: Node
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        if (
+            viewer is previous
+            and before.policy is snapshot.policy
+            and before.settings is snapshot.settings
+            and before.users is snapshot.users
+            and before.primary is snapshot.primary
+            and before.system == snapshot.system
+        ):
+            return fields  # nothing of what follows depends on anything else
+        node = netmap.self_node(snapshot, viewer)
+        if node != netmap.self_node(before, previous):
+            fields["Node"] = node
+        rules = netmap.filter_rules(snapshot, viewer)
+        if rules != netmap.filter_rules(before, previous):
+            fields["PacketFilters"] = {"base": rules}
+        ssh = netmap.ssh_policy(snapshot, viewer)
+        if ssh != netmap.ssh_policy(before, previous):
+            fields["SSHPolicy"] = ssh
+        told, due = netmap.messages(before, previous), netmap.messages(snapshot, viewer)
+        if told != due:
+            fields |= self._told(dict.fromkeys(told, None), due)
+        if before.system != snapshot.system:
+            fields["DNSConfig"] = netmap.dns_config(snapshot)
+        return fields
+
+    def _wide_changes(self, before: Snapshot, snapshot: Snapshot) -> dict[str, Any]:
+        """What only a change of settings can alter."""
+        fields: dict[str, Any] = {}
+        if before.settings == snapshot.settings:
+            return fields
+        if (dns := netmap.dns_config(snapshot)) != netmap.dns_config(before):
+            fields["DNSConfig"] = dns
+        if before.settings.derp_map != snapshot.settings.derp_map:
+            fields["DERPMap"] = netmap.derp_map(snapshot, self._cap_version)
+        return fields
+
+    def _peer_changes(
+        self,
+        before: Snapshot,
+        previous: Node,
+        snapshot: Snapshot,
+        viewer: Node,
+        changed: Iterable[int] | None,
+    ) -> dict[str, Any]:
+        if changed is None:
+            changed = netmap.peer_ids(before, previous) | netmap.peer_ids(snapshot, viewer)
+        whole: list[Node] = []
+        removed: list[int] = []
+        patches: list[PeerChange] = []
+        unseen: dict[int, bool] = {}
+        owners: list[Node] = [viewer]
+        for node_id in sorted(changed):
+            old, new = before.nodes.get(node_id), snapshot.nodes.get(node_id)
+            was = old if old is not None and netmap.sees(before, previous, old) else None
+            if new is None or not netmap.sees(snapshot, viewer, new):
+                if was is not None:
+                    removed.append(node_id)
+                continue
+            owners.append(new)
+            if was is None:
+                whole.append(new)
+                continue
+            patch = _patch(before, previous, was, snapshot, viewer, new)
+            if patch is None:
+                whole.append(new)
+            elif patch is not _SAME:
+                patches.append(patch)
+                if was.observed.last_seen and new.observed.online and not was.observed.online:
+                    unseen[node_id] = False  # a patch can set LastSeen but not take it away
+        fields: dict[str, Any] = {}
+        if whole:
+            fields["PeersChanged"] = [self._encoded(snapshot, viewer, node) for node in whole]
+        if removed:
+            fields["PeersRemoved"] = removed
+        if patches:
+            fields["PeersChangedPatch"] = patches
+        if unseen:
+            fields["PeerSeenChange"] = unseen
+        if profiles := self._new_profiles(snapshot, owners):
+            fields["UserProfiles"] = profiles
+        return fields
+
+
+_SAME = PeerChange(NodeID=0)
+
+
+def _patch(
+    before: Snapshot, previous: Node, was: Node, snapshot: Snapshot, viewer: Node, peer: Node
+) -> PeerChange | None:
+    """The patch that turns one form of a peer into the other; ``_SAME`` if they are equal, None if none can."""
+    old_routes = netmap.routes_through(before, previous, was)
+    routes = netmap.routes_through(snapshot, viewer, peer)
+    if was is peer and old_routes == routes and before.settings.domain == snapshot.settings.domain:
+        return _SAME
+    old = netmap.peer(before, was, old_routes)
+    new = netmap.peer(snapshot, peer, routes)
+    if old == new:
+        return _SAME
+    if _rest(old) != _rest(new):
+        return None
+    changes: dict[str, Any] = {}
+    for field, patched in _PATCHED.items():
+        value = getattr(new, field)
+        if value == getattr(old, field):
+            continue
+        if value is msgspec.UNSET:
+            if field == "LastSeen":
+                continue
+            return None  # a patch cannot take a value away
+        changes[patched] = value
+    return PeerChange(NodeID=peer.id, **changes)
+
+
+def _rest(node: WireNode) -> WireNode:
+    """The node without what a patch can carry."""
+    return msgspec.structs.replace(node, **_NEUTRAL)

@@ -1,0 +1,288 @@
+"""What a node is told of the tailnet: the pieces of a MapResponse, made from a snapshot (control.md, sections 13 to 19).
+
+Pure functions of a snapshot and the node that looks at it (the *viewer*). ``mapsession`` decides which pieces to send.
+Our own node is a peer of every node and sees every node, outside the policy: its packet filter admits exactly the
+door's ports, whatever the policy says, so that nothing else on doorward's host can be reached through it.
+"""
+
+from typing import Any
+
+import msgspec
+
+from doorward.model import DOORWARD_USER_ID, EXIT_ROUTES, TAGGED_DEVICES_USER_ID, Node, Prefix, Role, User
+from doorward.protocol.tailcfg import capability
+from doorward.protocol.tailcfg.codec import encode
+from doorward.protocol.tailcfg.derpmap import DERPMap
+from doorward.protocol.tailcfg.dns import DNSConfig, DNSRecord, Resolver
+from doorward.protocol.tailcfg.filter import FilterRule, NetPortRange, PortRange
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.protocol.tailcfg.map import DisplayMessage
+from doorward.protocol.tailcfg.node import Node as WireNode
+from doorward.protocol.tailcfg.node import UserProfile
+from doorward.protocol.tailcfg.ssh import SSHPolicy
+from doorward.tailnet.snapshot import Snapshot, advertised
+
+TAGGED_DEVICES = UserProfile(
+    ID=TAGGED_DEVICES_USER_ID, LoginName="tagged-devices", DisplayName="Tagged devices"
+)
+DOORWARD = UserProfile(ID=DOORWARD_USER_ID, LoginName="doorward", DisplayName="doorward")
+_ADMINISTRATORS = frozenset((Role.OWNER, Role.ADMIN))
+_PROTO_TCP = 6
+
+
+def peer_ids(snapshot: Snapshot, viewer: Node) -> frozenset[int]:
+    """Which nodes a viewer sees: what the policy shows it, and our own node; our own node sees every node."""
+    if viewer.system:
+        return frozenset(snapshot.nodes) - {viewer.id}
+    seen = snapshot.policy.peers(viewer.id)
+    return seen if snapshot.system is None else seen | {snapshot.system}
+
+
+def sees(snapshot: Snapshot, viewer: Node, peer: Node) -> bool:
+    """True when the peer is in the viewer's netmap. Cheaper than asking for all peers."""
+    if viewer.id == peer.id:
+        return False
+    return viewer.system or peer.system or snapshot.policy.can_see(viewer.id, peer.id)
+
+
+def viewers(snapshot: Snapshot, node: Node) -> frozenset[int]:
+    """Which nodes see this one. Visibility has no direction, so these are the nodes it sees."""
+    return peer_ids(snapshot, node)
+
+
+def routes_through(snapshot: Snapshot, viewer: Node, router: Node) -> tuple[Prefix, ...]:
+    """Which routes the viewer may send through the router now: subnets it is the active router of, exit routes."""
+    if not router.approved_routes or viewer.system:
+        return ()
+    return tuple(
+        prefix
+        for prefix in snapshot.policy.routes_for(viewer.id, router.id)
+        if prefix in EXIT_ROUTES or snapshot.primary.get(prefix) == router.id
+    )
+
+
+def _user_id(node: Node) -> int:
+    if node.tags:
+        return TAGGED_DEVICES_USER_ID
+    return DOORWARD_USER_ID if node.user_id is None else node.user_id
+
+
+def _hosts(node: Node) -> list[str]:
+    return [f"{node.ipv4}/32", f"{node.ipv6}/128"]
+
+
+def _common(snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> dict[str, Any]:
+    """The fields that self and peers share."""
+    fields: dict[str, Any] = {
+        "ID": node.id,
+        "StableID": node.stable_id,
+        "Name": f"{snapshot.fqdn(node)}.",
+        "User": _user_id(node),
+        "Key": node.node_key,
+        "Machine": node.machine_key,
+        "Addresses": _hosts(node),
+        "Endpoints": list(node.observed.endpoints),
+        "Created": node.created,
+        "Cap": node.observed.cap_version,
+        "MachineAuthorized": True,
+        "Online": node.observed.online,
+    }
+    if node.key_expiry is not None:
+        fields["KeyExpiry"] = node.key_expiry
+    if node.observed.disco_key is not None:
+        fields["DiscoKey"] = node.observed.disco_key
+    if node.observed.home_derp:
+        fields["HomeDERP"] = node.observed.home_derp
+    if node.tags:
+        fields["Tags"] = list(node.tags)
+    if not node.observed.online and node.observed.last_seen is not None:
+        fields["LastSeen"] = node.observed.last_seen
+    if routes:
+        # Sent only where it differs from Addresses, which is what absent means since capability version 112.
+        fields["AllowedIPs"] = [*_hosts(node), *map(str, routes)]
+        if primary := [str(route) for route in routes if route not in EXIT_ROUTES]:
+            fields["PrimaryRoutes"] = primary
+    return fields
+
+
+def _shown_hostinfo(hostinfo: Hostinfo, *, routes: tuple[Prefix, ...]) -> Hostinfo:
+    """The part of a host's description that its peers need, and no more of it."""
+    return Hostinfo(
+        IPNVersion=hostinfo.IPNVersion,
+        OS=hostinfo.OS,
+        Hostname=hostinfo.Hostname,
+        ShieldsUp=hostinfo.ShieldsUp,
+        AppConnector=hostinfo.AppConnector,
+        PeerRelay=hostinfo.PeerRelay,
+        Location=hostinfo.Location,
+        RoutableIPs=[str(route) for route in routes] or None,
+        Services=hostinfo.Services,
+        sshHostKeys=hostinfo.sshHostKeys,
+    )
+
+
+def peer(snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> WireNode:
+    """A node as its peers see it, who may use these ``routes`` through it."""
+    fields = _common(snapshot, node, routes)
+    return WireNode(**fields, Hostinfo=_shown_hostinfo(node.observed.hostinfo, routes=routes))
+
+
+def self_node(snapshot: Snapshot, node: Node) -> WireNode:
+    """A node as it sees itself: with its capabilities, and with every route that goes through it."""
+    primary = (prefix for prefix in node.approved_routes if snapshot.primary.get(prefix) == node.id)
+    exits = EXIT_ROUTES & frozenset(node.approved_routes) & advertised(node)
+    fields = _common(snapshot, node, (*primary, *sorted(exits, key=str)))
+    fields["Online"] = True  # it is asking
+    fields.pop("LastSeen", None)
+    return WireNode(**fields, CapMap=_capabilities(snapshot, node), Hostinfo=node.observed.hostinfo)
+
+
+def _capabilities(snapshot: Snapshot, node: Node) -> dict[str, list[Any] | None]:
+    caps: dict[str, list[Any] | None] = {
+        capability.SSH: None,
+        capability.SSH_ENV_VARS: None,
+        capability.SSH_BEHAVIOR_V1: None,
+        capability.FILE_SHARING: None,
+        capability.MAGICDNS_AAAA: None,
+        capability.DEFAULT_AUTO_UPDATE: [False],
+        capability.TAILNET_DISPLAY_NAME: [snapshot.settings.display_name or snapshot.settings.domain],
+    }
+    owner = snapshot.owner(node)
+    if owner is not None and owner.role in _ADMINISTRATORS:
+        caps[capability.IS_ADMIN] = None
+        if owner.role is Role.OWNER:
+            caps[capability.IS_OWNER] = None
+    for name in snapshot.policy.node_attributes(node.id):
+        caps.setdefault(name, None)
+    return caps
+
+
+def profile(user: User) -> UserProfile:
+    """A person as clients show them."""
+    return UserProfile(ID=user.id, LoginName=user.name, DisplayName=user.display_name or user.name)
+
+
+def profile_of(snapshot: Snapshot, node: Node) -> UserProfile:
+    """The profile of a node's owner: without it clients know no identity for the node (control.md, section 13)."""
+    if node.tags:
+        return TAGGED_DEVICES
+    owner = snapshot.owner(node)
+    return DOORWARD if owner is None else profile(owner)
+
+
+def filter_rules(snapshot: Snapshot, node: Node) -> list[FilterRule]:
+    """What may reach the node. For our own node: the door's ports, from every node, whatever the policy says."""
+    if not node.system:
+        return snapshot.policy.filter_rules(node.id)
+    ports = snapshot.settings.door_ports
+    if not ports:
+        return []
+    return [
+        FilterRule(
+            SrcIPs=[str(snapshot.settings.pool.ipv4), str(snapshot.settings.pool.ipv6)],
+            DstPorts=[
+                NetPortRange(IP=str(address), Ports=PortRange(port, port))
+                for address in node.addresses
+                for port in ports
+            ],
+            IPProto=[_PROTO_TCP],
+        )
+    ]
+
+
+def ssh_policy(snapshot: Snapshot, node: Node) -> SSHPolicy:
+    """Who may ssh to the node; always explicit, since absent would mean "as before" (ssh.md, section 1.1)."""
+    return SSHPolicy(rules=[]) if node.system else snapshot.policy.ssh_policy(node.id)
+
+
+def dns_config(snapshot: Snapshot) -> DNSConfig:
+    """Names for everybody: the tailnet's own domain first, and the door's name, which only here is our own node."""
+    settings = snapshot.settings
+    dns = settings.dns
+    records = list(dns.records)
+    door = None if snapshot.system is None else snapshot.nodes[snapshot.system]
+    if door is not None and settings.door_host:
+        records += [
+            DNSRecord(Name=settings.door_host, Type="A", Value=str(door.ipv4)),
+            DNSRecord(Name=settings.door_host, Type="AAAA", Value=str(door.ipv6)),
+        ]
+    return DNSConfig(
+        Proxied=dns.magic_dns,
+        Domains=[settings.domain, *dns.search],
+        Routes={suffix: [Resolver(Addr=addr) for addr in servers] for suffix, servers in dns.split.items()},
+        Resolvers=[Resolver(Addr=addr) for addr in dns.nameservers],
+        ExtraRecords=records,
+    )
+
+
+def derp_map(snapshot: Snapshot, cap_version: int) -> DERPMap:
+    """The relays. A client that knows no pins gets none: it must trust the relay's authority instead."""
+    whole = snapshot.settings.derp_map
+    if cap_version >= capability.CAPVER_RELAY_PIN:
+        return whole
+    return msgspec.structs.replace(
+        whole,
+        Regions={
+            region_id: msgspec.structs.replace(
+                region,
+                Nodes=[
+                    msgspec.structs.replace(node, CertName="") if _pinned(node.CertName) else node
+                    for node in region.Nodes
+                ],
+            )
+            for region_id, region in whole.Regions.items()
+        },
+    )
+
+
+def _pinned(cert_name: str) -> bool:
+    return cert_name.startswith("sha256-raw:")
+
+
+def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
+    """What the person at the node should know, by a stable id: clients show it in ``tailscale status``."""
+    found: dict[str, DisplayMessage] = {}
+    waiting = sorted(map(str, advertised(node) - frozenset(node.approved_routes)))
+    if waiting:
+        routes = " ".join(f"--approve {route}" for route in waiting)
+        found["routes-wait"] = DisplayMessage(
+            Title="Routes wait for approval",
+            Text=f"An administrator can approve them: doorward nodes routes {node.name} {routes}",
+            Severity="low",
+        )
+    old = node.observed.cap_version < capability.CAPVER_RELAY_PIN
+    regions = snapshot.settings.derp_map.Regions.values()
+    if old and any(_pinned(relay.CertName) for region in regions for relay in region.Nodes):
+        found["relay-authority"] = DisplayMessage(
+            Title="This client cannot check the relay by its pin",
+            Text="Update it to 1.82 or newer, or let the machine trust the authority that `doorward ca` prints.",
+            Severity="medium",
+            ImpactsConnectivity=True,
+        )
+    return found
+
+
+class PeerCache:
+    """Each peer's JSON, made once for all viewers that see the same of it.
+
+    Kept by node id with the very objects it was made from: another object in the snapshot makes it anew. Holds at most
+    one entry a node, with one variant for each set of routes that some viewer may use through it.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Node, str, dict[tuple[Prefix, ...], msgspec.Raw]]] = {}
+
+    def get(self, snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> msgspec.Raw:
+        """The encoded peer."""
+        entry = self._made.get(node.id)
+        if entry is None or entry[0] is not node or entry[1] != snapshot.settings.domain:
+            entry = (node, snapshot.settings.domain, {})
+            self._made[node.id] = entry
+        variants = entry[2]
+        if routes not in variants:
+            variants[routes] = msgspec.Raw(encode(peer(snapshot, node, routes)))
+        return variants[routes]
+
+    def forget(self, node_id: int) -> None:
+        """Drop a node that is gone."""
+        self._made.pop(node_id, None)

@@ -1,0 +1,204 @@
+"""What nodes report of themselves and whether they are there: announced at once, written lazily.
+
+A report can also change state: another hostname renames a node that no administrator named, and an advertised route that
+the policy approves by itself becomes approved. Those two are written, and audited, like any other change.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from ipaddress import ip_address
+
+import msgspec
+
+from doorward.errors import BadInput, DoorwardError, NotFound
+from doorward.model import Node, Observed
+from doorward.policy import Policy
+from doorward.protocol.tailcfg.codec import encode
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.protocol.tailcfg.map import MapRequest
+from doorward.store import Connection, audit, nodes
+from doorward.tailnet import names
+from doorward.tailnet.snapshot import advertised
+from doorward.tailnet.writer import Effect, Writer
+from doorward.telemetry import log
+
+OFFLINE_GRACE = 10.0  # seconds without a map stream before others are told: a reconnecting client is not away
+START_GRACE = 20.0  # the same after our own start, when everybody has to come back
+FLUSH_INTERVAL = 1.0  # seconds of observations that a crash may lose
+MAX_ENDPOINTS = 64
+MAX_HOSTINFO = 64 * 1024  # bytes as JSON: it goes to every peer, and a client with more is broken or hostile
+
+_log = log("tailnet")
+
+
+def merged(before: Hostinfo, after: Hostinfo) -> Hostinfo:
+    """The newer description; its NetInfo is absent while unchanged (control.md, section 28.4)."""
+    if after.NetInfo is None and before.NetInfo is not None:
+        return msgspec.structs.replace(after, NetInfo=before.NetInfo)
+    return after
+
+
+def usable_endpoints(endpoints: Iterable[str]) -> tuple[str, ...]:
+    """Those that may be given to peers: whole addresses with a port, none of a single link, each once.
+
+    One that a peer cannot parse would end that peer's whole map poll, so nothing else may pass.
+    """
+    found: dict[str, None] = {}
+    for text in endpoints:
+        host, _, port = text.rpartition(":")
+        try:
+            address = ip_address(host.removeprefix("[").removesuffix("]"))
+            number = int(port)
+        except ValueError:
+            continue
+        if address.version == 6 and getattr(address, "scope_id", None):
+            continue
+        if 0 < number < 65536 and not address.is_link_local and not address.is_unspecified:
+            found[f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"] = None
+    return tuple(found)[:MAX_ENDPOINTS]
+
+
+class Observations:
+    """Reports and presence of nodes."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._dirty: set[int] = set()
+        self._leaving: dict[int, asyncio.TimerHandle] = {}
+
+    async def report(self, node_id: int, request: MapRequest) -> None:
+        """Take in a lite update. Raises NotFound for a node that is gone, BadInput for a description that is too large."""
+        node = self._node(node_id)
+        before = node.observed
+        hostinfo = before.hostinfo
+        if request.Hostinfo is not None:
+            hostinfo = merged(hostinfo, request.Hostinfo)
+            if hostinfo != before.hostinfo and len(encode(hostinfo)) > MAX_HOSTINFO:
+                raise BadInput(f"a node's description of its host has at most {MAX_HOSTINFO} bytes")
+        home = hostinfo.NetInfo.PreferredDERP if hostinfo.NetInfo is not None else before.home_derp
+        after = msgspec.structs.replace(
+            before,
+            hostinfo=hostinfo,
+            endpoints=usable_endpoints(request.Endpoints),
+            disco_key=before.disco_key if request.DiscoKey.is_zero() else request.DiscoKey,
+            cap_version=request.Version,
+            home_derp=home if 0 <= home < 2**31 else 0,
+        )
+        self._set(node, after)
+        if names.label_of(hostinfo.Hostname) != names.label_of(before.hostinfo.Hostname) and not node.renamed:
+            await self._writer.apply(_rename, node_id, hostinfo.Hostname, self._writer.now())
+        if hostinfo.RoutableIPs != before.hostinfo.RoutableIPs and hostinfo.RoutableIPs:
+            await self._approve_routes(node_id)
+
+    async def _approve_routes(self, node_id: int) -> None:
+        """What autoApprovers allow a node to route, it may route as soon as it advertises it."""
+        node, policy = self._node(node_id), self._writer.snapshot.policy
+        if frozenset(policy.auto_approved(node, advertised(node))) - frozenset(node.approved_routes):
+            await self._writer.apply(_approve_routes, node, policy, self._writer.now())
+
+    def connected(self, node_id: int) -> None:
+        """The node has a map stream."""
+        if (timer := self._leaving.pop(node_id, None)) is not None:
+            timer.cancel()
+        node = self._writer.snapshot.nodes.get(node_id)
+        if node is not None and not node.observed.online:
+            self._set(node, msgspec.structs.replace(node.observed, online=True, last_seen=None))
+
+    def disconnected(self, node_id: int, *, grace: float = OFFLINE_GRACE) -> None:
+        """The node's map stream is over; unless it is back within the grace, others are told."""
+        if (timer := self._leaving.pop(node_id, None)) is not None:
+            timer.cancel()
+        self._leaving[node_id] = asyncio.get_running_loop().call_later(grace, self._left, node_id)
+
+    def started(self) -> None:
+        """Nodes that were online when the last process ended get a moment to come back."""
+        for node in self._writer.snapshot.nodes.values():
+            if node.observed.online and not self._writer.changes.connected(node.id):
+                self.disconnected(node.id, grace=START_GRACE)
+
+    def _left(self, node_id: int) -> None:
+        self._leaving.pop(node_id, None)
+        node = self._writer.snapshot.nodes.get(node_id)
+        if node is not None and not self._writer.changes.connected(node_id):
+            now = self._writer.now()
+            self._set(node, msgspec.structs.replace(node.observed, online=False, last_seen=now))
+
+    def _node(self, node_id: int) -> Node:
+        node = self._writer.snapshot.nodes.get(node_id)
+        if node is None:
+            raise NotFound("this node was deleted", cure="Sign in again: `tailscale up`.")
+        return node
+
+    def _set(self, node: Node, observed: Observed) -> None:
+        if observed != node.observed:
+            self._dirty.add(node.id)
+            self._writer.observe(msgspec.structs.replace(node, observed=observed))
+
+    async def run(self) -> None:
+        """Write what was observed, about every second, until cancelled; then once more."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_INTERVAL)
+                await self.flush()
+        finally:
+            for timer in self._leaving.values():
+                timer.cancel()
+            self._leaving.clear()
+            await asyncio.shield(self.flush())
+
+    async def flush(self) -> None:
+        """Write what was observed since the last time. A failure is logged and tried again: nothing is lost by it."""
+        rows = [
+            (node_id, node.observed)
+            for node_id in self._dirty
+            if (node := self._writer.snapshot.nodes.get(node_id)) is not None
+        ]
+        self._dirty.clear()
+        if not rows:
+            return
+        try:
+            await self._writer.database.run(nodes.observe, rows)
+        except DoorwardError as error:
+            self._dirty.update(node_id for node_id, _ in rows)
+            _log.warning(
+                "observations not written", reason=error.message, detail=error.detail, nodes=len(rows)
+            )
+
+
+def _rename(connection: Connection, node_id: int, hostname: str, now: datetime) -> Effect[None]:
+    node = nodes.by_id(connection, node_id)
+    if node is None or node.renamed:
+        return Effect(result=None)
+    base = names.label_of(hostname)
+
+    def taken(name: str) -> bool:
+        other = nodes.by_name(connection, name)
+        return other is not None and other.id != node_id
+
+    renamed = nodes.update(connection, msgspec.structs.replace(node, name=names.unique(base, taken)))
+    target = f"node:{node.stable_id}"
+    details = {"from": node.name, "to": renamed.name}
+    audit.append(connection, actor=target, action="node.rename", target=target, details=details, at=now)
+    return Effect(result=None, nodes=(renamed,))
+
+
+def _approve_routes(connection: Connection, seen: Node, policy: Policy, now: datetime) -> Effect[None]:
+    node = nodes.by_id(connection, seen.id)
+    if node is None:
+        return Effect(result=None)
+    fresh = frozenset(policy.auto_approved(seen, advertised(seen))) - frozenset(node.approved_routes)
+    if not fresh:
+        return Effect(result=None)
+    approved = tuple(sorted({*node.approved_routes, *fresh}, key=str))
+    changed = nodes.update(connection, msgspec.structs.replace(node, approved_routes=approved))
+    details = {"routes": sorted(map(str, fresh))}
+    audit.append(
+        connection,
+        actor="policy:autoApprovers",
+        action="node.routes",
+        target=f"node:{node.stable_id}",
+        details=details,
+        at=now,
+    )
+    return Effect(result=None, nodes=(changed,))

@@ -1,0 +1,332 @@
+"""The only writer of what the netmap depends on: users, nodes, keys, policy, settings.
+
+Every method raises a DoorwardError with its cure, and then has changed nothing. ``actor`` says who does it, for the audit
+log: ``cli``, ``user:NAME``, ``token:ID``, ``system``.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from doorward.clock import Clock
+from doorward.errors import BadInput, NotFound, Unauthenticated
+from doorward.model import (
+    ApiToken,
+    AuditEvent,
+    AuthKey,
+    Node,
+    PolicyVersion,
+    Registration,
+    Role,
+    User,
+)
+from doorward.policy import parse_policy
+from doorward.store import Database, audit, keys, policies, registrations
+from doorward.tailnet import names, secrets, units
+from doorward.tailnet.admission import Admission
+from doorward.tailnet.deadlines import Due
+from doorward.tailnet.observe import Observations
+from doorward.tailnet.settings import DNS, Settings
+from doorward.tailnet.snapshot import Snapshot
+from doorward.tailnet.writer import Writer
+from doorward.telemetry import log
+
+_USER_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
+_KEY_LIFETIME_MAX = timedelta(days=365 * 2)
+
+_log = log("tailnet")
+
+
+class Registry:
+    """The tailnet as a thing that can be changed. Made by ``open``.
+
+    Attributes:
+        writer: the snapshot and how it is replaced; services read ``writer.snapshot`` and subscribe to its changes.
+        admission: registrations of clients.
+        observations: reports and presence of nodes.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.admission = Admission(writer)
+        self.observations = Observations(writer)
+
+    @classmethod
+    async def open(
+        cls, database: Database, settings: Settings, clock: Clock, entropy: Callable[[int], bytes]
+    ) -> "Registry":
+        """Read the store, giving a new one the default policy. ``settings.dns`` is replaced by the stored one."""
+        await database.run(units.first_policy, clock.now())
+        dns, version, people, every = await database.read(units.load)
+        document = parse_policy(version.text)
+        snapshot = Snapshot.build(
+            msgspec.structs.replace(settings, dns=dns), people, every, document, version.text
+        )
+        return cls(Writer(database, snapshot, clock, entropy))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The truth now."""
+        return self.writer.snapshot
+
+    async def run(self) -> None:
+        """Background work until cancelled: write observations, and do what falls due."""
+        self.observations.started()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.observations.run())
+            group.create_task(self._keep_deadlines())
+
+    async def _keep_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for node_id, due in self.writer.deadlines.due(self.writer.now(), self.snapshot.nodes):
+                try:
+                    if due is Due.REMOVE:
+                        await self._remove_node("system", node_id, "ephemeral node away")
+                    else:
+                        self._announce_expiry(node_id)
+                except Exception as error:  # noqa: BLE001 - one node's trouble must not stop the rest
+                    _log.warning("a deadline could not be kept", node=node_id, reason=str(error))
+
+    def _announce_expiry(self, node_id: int) -> None:
+        """Clients judge expiry by their own clock; those who watch the snapshot (the relay) are told here."""
+        node = self.snapshot.nodes.get(node_id)
+        if node is not None:
+            _log.info("node key expired", node=node.stable_id, name=node.name)
+            self.writer.observe(msgspec.structs.replace(node))
+
+    # Users
+
+    async def create_user(
+        self, actor: str, name: str, *, email: str = "", display_name: str = "", role: Role = Role.MEMBER
+    ) -> User:
+        """Add a person. Raises BadInput for a name that cannot be one, Conflict for one that is taken."""
+        lowered = name.strip().lower()
+        if not _USER_NAME.fullmatch(lowered):
+            raise BadInput(
+                f"{name!r} cannot be a user's name",
+                cure="Use lower-case letters, digits, '.', '_', '+', '-', and a domain after '@' if you like.",
+            )
+        draft = User(
+            id=0, name=lowered, email=email, display_name=display_name, role=role, created=self.writer.now()
+        )
+        return await self.writer.apply(units.create_user, actor, draft)
+
+    async def set_role(self, actor: str, name: str, role: Role) -> User:
+        """Give a person another role."""
+        return await self.writer.apply(
+            units.update_user, actor, self._user(name).id, {"role": role}, self.writer.now()
+        )
+
+    async def suspend_user(self, actor: str, name: str, *, suspended: bool) -> User:
+        """Shut a person out, or in again: their nodes match no rule as a source and sign in no more."""
+        return await self.writer.apply(
+            units.update_user, actor, self._user(name).id, {"suspended": suspended}, self.writer.now()
+        )
+
+    async def delete_user(self, actor: str, name: str) -> None:
+        """Remove a person who has no nodes. Their auth keys go too. Raises Conflict while they have nodes."""
+        await self.writer.apply(units.delete_user, actor, self._user(name), self.writer.now())
+
+    def _user(self, name: str) -> User:
+        user = self.snapshot.user_by_name(name.strip().lower())
+        if user is None:
+            raise NotFound(
+                f"there is no user {name!r}",
+                cure="`doorward users list` shows them; `users create` adds one.",
+            )
+        return user
+
+    # Auth keys and API tokens
+
+    async def create_auth_key(
+        self,
+        actor: str,
+        *,
+        user: str | None,
+        tags: Sequence[str] = (),
+        reusable: bool = False,
+        ephemeral: bool = False,
+        expires_in: timedelta = timedelta(hours=1),
+        system: bool = False,
+    ) -> tuple[AuthKey, str]:
+        """Make an auth key; its text is returned this once. Raises BadInput or NotFound."""
+        owner = None if user is None else self._user(user)
+        if owner is None and not tags and not system:
+            raise BadInput("an auth key needs an owner for the nodes it admits", cure="Give --user or --tag.")
+        self._check_tags(tags)
+        now = self.writer.now()
+        if not timedelta(0) < expires_in <= _KEY_LIFETIME_MAX:
+            raise BadInput(
+                "an auth key lives between a second and two years", cure="Give --expires as 30m, 12h or 90d."
+            )
+        secret = secrets.make(secrets.AUTH_KEY, self.writer.entropy(secrets.ENTROPY))
+        draft = AuthKey(
+            id=0,
+            prefix=secret.prefix,
+            secret_hash=secret.digest,
+            user_id=None if owner is None else owner.id,
+            tags=tuple(sorted(set(tags))),
+            reusable=reusable,
+            ephemeral=ephemeral,
+            created=now,
+            expires=now + expires_in,
+            system=system,
+        )
+        return await self.writer.apply(units.create_auth_key, actor, draft), secret.text
+
+    async def list_auth_keys(self) -> list[AuthKey]:
+        """All auth keys, oldest first, spent ones too."""
+        return [key for key in await self.writer.database.read(keys.all_auth_keys) if not key.system]
+
+    async def revoke_auth_key(self, actor: str, key_id: int) -> AuthKey:
+        """Stop a key from admitting any further node. Nodes it admitted stay."""
+        return await self.writer.apply(units.revoke_auth_key, actor, key_id, self.writer.now())
+
+    async def create_api_token(
+        self, actor: str, *, description: str, role: Role = Role.ADMIN, expires_in: timedelta | None = None
+    ) -> tuple[ApiToken, str]:
+        """Make a bearer token of the API; its text is returned this once."""
+        now = self.writer.now()
+        secret = secrets.make(secrets.API_TOKEN, self.writer.entropy(secrets.ENTROPY))
+        draft = ApiToken(
+            id=0,
+            prefix=secret.prefix,
+            secret_hash=secret.digest,
+            description=description,
+            role=role,
+            created=now,
+            expires=None if expires_in is None else now + expires_in,
+        )
+        return await self.writer.apply(units.create_api_token, actor, draft), secret.text
+
+    async def list_api_tokens(self) -> list[ApiToken]:
+        """All API tokens, oldest first."""
+        return await self.writer.database.read(keys.all_api_tokens)
+
+    async def revoke_api_token(self, actor: str, token_id: int) -> ApiToken:
+        """Make a token useless at once."""
+        return await self.writer.apply(units.revoke_api_token, actor, token_id, self.writer.now())
+
+    async def check_api_token(self, secret: str) -> ApiToken:
+        """The token with this text. Raises Unauthenticated unless it is known, in time and not revoked."""
+        token = await self.writer.database.read(keys.api_token_by_hash, secrets.digest(secret))
+        now = self.writer.now()
+        if token is None or token.revoked is not None or (token.expires is not None and token.expires <= now):
+            raise Unauthenticated(
+                "this API token is not valid", cure="`doorward tokens create` on the server makes one."
+            )
+        return token
+
+    # Nodes
+
+    async def list_registrations(self) -> list[Registration]:
+        """The nodes that wait for a person."""
+        return await self.writer.database.read(registrations.waiting, self.writer.now())
+
+    async def registration(self, code: str) -> Registration | None:
+        """The registration behind a link's code; None when there is none."""
+        return await self.writer.database.read(registrations.by_code_hash, secrets.digest(code))
+
+    async def approve(self, actor: str, link_or_id: str, *, user: str | None = None) -> Node:
+        """Let a waiting node in. Takes its link, the code in it, or its number."""
+        if user is not None:
+            owner = self._user(user)
+        elif len(self.snapshot.users) == 1:
+            owner = next(iter(self.snapshot.users.values()))
+        else:
+            raise BadInput("whose node is it?", cure="Give --user NAME.")
+        text = link_or_id.strip().rstrip("/").rpartition("/")[2]
+        if text.isdecimal():
+            registration_id = int(text)
+        else:
+            registration = await self.registration(text)
+            if registration is None:
+                raise NotFound(
+                    "no device waits under this link",
+                    cure="`doorward nodes list` shows the devices that wait; a link lives for 15 minutes.",
+                )
+            registration_id = registration.id
+        return await self.admission.approve(actor, registration_id, owner)
+
+    async def rename_node(self, actor: str, node_id: int, name: str) -> Node:
+        """Give a node a name of your choice; a changed hostname no longer changes it."""
+        return await self.writer.apply(
+            units.rename_node, actor, node_id, names.check_label(name), self.writer.now()
+        )
+
+    async def expire_node(self, actor: str, node_id: int) -> Node:
+        """End a node's key: its person has to sign in again."""
+        return await self.writer.apply(units.expire_node, actor, node_id, self.writer.now())
+
+    async def delete_node(self, actor: str, node_id: int) -> None:
+        """Remove a node; its client has to join anew."""
+        await self._remove_node(actor, node_id, "")
+
+    async def _remove_node(self, actor: str, node_id: int, reason: str) -> None:
+        await self.writer.apply(units.delete_node, actor, node_id, reason, self.writer.now())
+
+    async def set_tags(self, actor: str, node_id: int, tags: Sequence[str]) -> Node:
+        """Replace a node's tags. None at all gives it back to the person who registered it."""
+        self._check_tags(tags)
+        lifetime = self.snapshot.settings.key_duration
+        return await self.writer.apply(
+            units.set_tags, actor, node_id, tuple(sorted(set(tags))), lifetime, self.writer.now()
+        )
+
+    def _check_tags(self, tags: Iterable[str]) -> None:
+        for tag in tags:
+            if not self.snapshot.policy.knows_tag(tag):
+                raise BadInput(
+                    f"the policy knows no {tag}", cure='Add it to "tagOwners" with `doorward policy set`.'
+                )
+
+    async def set_routes(
+        self, actor: str, node_id: int, *, approve: Sequence[str] = (), reject: Sequence[str] = ()
+    ) -> Node:
+        """Approve or reject routes that a node advertises, or will. An exit route stands for both families."""
+        add, drop = units.prefixes(approve), units.prefixes(reject)
+        return await self.writer.apply(units.set_routes, actor, node_id, add, drop, self.writer.now())
+
+    # Policy, DNS, audit
+
+    @property
+    def policy_text(self) -> str:
+        """The policy file as it was written, comments and all."""
+        return self.snapshot.policy_text
+
+    async def set_policy(self, actor: str, text: str, *, filename: str = "policy.hujson") -> PolicyVersion:
+        """Put another policy in force. Raises PolicyError, with every fault's place, and then keeps the old one."""
+        document = parse_policy(text, filename=filename)
+        self.snapshot.with_policy(document, text)
+        return await self.writer.apply(units.set_policy, actor, document, text, self.writer.now())
+
+    async def policy_history(self, limit: int = 50) -> list[PolicyVersion]:
+        """Earlier policies, newest first."""
+        return await self.writer.database.read(policies.history, limit=limit)
+
+    async def rollback_policy(self, actor: str, version_id: int) -> PolicyVersion:
+        """Put an earlier policy in force again, as a new version."""
+        version = await self.writer.database.read(policies.by_id, version_id)
+        if version is None:
+            raise NotFound(
+                f"there is no policy version {version_id}", cure="`doorward policy history` lists them."
+            )
+        return await self.set_policy(actor, version.text, filename=f"version {version_id}")
+
+    async def set_dns(self, actor: str, dns: DNS) -> DNS:
+        """Replace what nodes are told about DNS."""
+        settings = msgspec.structs.replace(self.snapshot.settings, dns=dns)
+        return await self.writer.apply(units.set_dns, actor, dns, settings, self.writer.now())
+
+    async def audit(self, **filters: Any) -> list[AuditEvent]:
+        """Audit events, by the filters of ``store.audit.load``."""
+        return await self.writer.database.read(audit.load, **filters)
+
+    async def verify_audit(self) -> int | None:
+        """The number of the first event whose hash does not follow from the one before; None when all do."""
+        return await self.writer.database.read(audit.verify)

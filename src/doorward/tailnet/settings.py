@@ -1,0 +1,36 @@
+"""What holds for the whole tailnet: names, DNS, relays, how long keys last. Part of the snapshot."""
+
+from datetime import timedelta
+
+import msgspec
+
+from doorward.protocol.tailcfg.derpmap import DERPMap
+from doorward.protocol.tailcfg.dns import DNSRecord
+from doorward.tailnet.addresses import Pool
+
+
+class DNS(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What nodes resolve, as an administrator edits it. Stored; sent to clients as their DNSConfig."""
+
+    magic_dns: bool = True  # nodes resolve each other by name
+    search: tuple[str, ...] = ()  # further search domains, after the tailnet's own
+    nameservers: tuple[str, ...] = ()  # global resolvers; empty: each node keeps its own
+    split: dict[str, tuple[str, ...]] = {}  # domain suffix to the resolvers that answer it
+    records: tuple[DNSRecord, ...] = ()  # extra A and AAAA records
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a netmap needs that is neither user, node nor policy."""
+
+    domain: str  # MagicDNS suffix, no dot at either end
+    url: str  # control's public address, no slash at the end
+    display_name: str = ""  # what clients call the tailnet
+    door_host: str = ""  # the people's address; our DNS answers it with our own node
+    door_ports: tuple[int, ...] = ()  # all that may be reached on our own node
+    dns: DNS = DNS()
+    derp_map: DERPMap = DERPMap()
+    pool: Pool = Pool()
+    random_addresses: bool = False
+    key_duration: timedelta = timedelta(days=180)  # how long a person's node stays signed in
+    ephemeral_grace: timedelta = timedelta(minutes=5)  # how long an ephemeral node may be away
+    registration_lifetime: timedelta = timedelta(minutes=15)  # how long a join link lives

@@ -1,0 +1,307 @@
+"""The whole truth at one moment: immutable, shared freely, replaced as a whole.
+
+The next snapshot shares with the one before all that did not change, so a change costs in proportion to itself. Every
+index is a persistent map (a hash trie): looking up and replacing are O(log n).
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import NamedTuple
+
+from immutables import Map
+
+from doorward.errors import NotFound
+from doorward.model import EXIT_ROUTES, Node, Prefix, User
+from doorward.policy import Document, Policy
+from doorward.protocol.keys import MachinePublic, NodePublic
+from doorward.tailnet.settings import Settings
+
+
+def advertised(node: Node) -> frozenset[Prefix]:
+    """The routes a node offers, unparsable ones left out: it is the client that wrote them."""
+    found: set[Prefix] = set()
+    for text in node.observed.hostinfo.RoutableIPs or ():
+        try:
+            found.add(ip_network(text))
+        except ValueError:
+            continue
+    return frozenset(found)
+
+
+def serving(node: Node) -> frozenset[Prefix]:
+    """The subnets a node routes now: advertised and approved. Exit routes are not among them."""
+    if not node.approved_routes:
+        return frozenset()
+    return (advertised(node) & frozenset(node.approved_routes)) - EXIT_ROUTES
+
+
+class Next(NamedTuple):
+    """A snapshot, and the nodes that changed from the one before: those asked for, and routers that took over."""
+
+    snapshot: "Snapshot"
+    touched: frozenset[int]
+
+
+class Snapshot:
+    """Users, nodes, policy and settings, with the indexes that answer questions about them.
+
+    Never changed after it is made: the ``with_`` methods make the next one.
+    """
+
+    __slots__ = (
+        "_by_address",
+        "_by_key",
+        "_by_machine",
+        "_by_name",
+        "_by_stable_id",
+        "_routers",
+        "_user_by_name",
+        "document",
+        "nodes",
+        "policy",
+        "policy_text",
+        "primary",
+        "settings",
+        "system",
+        "users",
+    )
+
+    settings: Settings
+    users: Map[int, User]
+    nodes: Map[int, Node]
+    policy: Policy
+    document: Document
+    policy_text: str
+    primary: Map[Prefix, int]  # which router a subnet goes through now
+    system: int | None  # doorward's own node
+    _by_key: Map[NodePublic, int]
+    _by_name: Map[str, int]
+    _by_stable_id: Map[str, int]
+    _by_address: Map[IPv4Address | IPv6Address, int]
+    _by_machine: Map[MachinePublic, frozenset[int]]
+    _routers: Map[Prefix, frozenset[int]]
+    _user_by_name: Map[str, int]
+
+    @classmethod
+    def build(
+        cls,
+        settings: Settings,
+        users: Iterable[User],
+        nodes: Iterable[Node],
+        document: Document,
+        policy_text: str,
+    ) -> "Snapshot":
+        """The first snapshot, from what the store holds."""
+        made = cls()
+        people = list(users)
+        made.settings = settings
+        made.users = Map({user.id: user for user in people})
+        made._user_by_name = Map({user.name: user.id for user in people})
+        made.nodes = made._by_key = made._by_name = made._by_stable_id = Map()  # type: ignore[assignment]
+        made._by_address = made._by_machine = made._routers = made.primary = Map()  # type: ignore[assignment]
+        made.system = None
+        every = sorted(nodes, key=lambda node: node.id)
+        made.document, made.policy_text = document, policy_text
+        made.policy = Policy.compile(document, people, every)
+        made._index(every, ())
+        return made
+
+    def _copy(self) -> "Snapshot":
+        copy = Snapshot()
+        for name in self.__slots__:
+            setattr(copy, name, getattr(self, name))
+        return copy
+
+    def with_nodes(self, changed: Iterable[Node] = (), removed: Iterable[int] = ()) -> Next:
+        """The next snapshot: ``changed`` nodes added or replaced, ``removed`` ids gone (unknown ones ignored)."""
+        nodes = list(changed)
+        gone = [node_id for node_id in removed if node_id in self.nodes]
+        copy = self._copy()
+        policy_nodes = [node for node in nodes if _policy_view_differs(self.nodes.get(node.id), node)]
+        if policy_nodes or gone:
+            copy.policy = self.policy.updated(nodes=policy_nodes, removed=gone)
+        moved = copy._index(nodes, gone)  # noqa: SLF001 - its own class
+        return Next(copy, frozenset((*(node.id for node in nodes), *gone, *moved)))
+
+    def with_users(self, users: Iterable[User]) -> "Snapshot":
+        """The next snapshot, with exactly these users."""
+        people = list(users)
+        copy = self._copy()
+        copy.users = Map({user.id: user for user in people})
+        copy._user_by_name = Map({user.name: user.id for user in people})  # noqa: SLF001 - its own class
+        copy.policy = self.policy.updated(users=people)
+        return copy
+
+    def with_policy(self, document: Document, text: str) -> "Snapshot":
+        """The next snapshot, under another policy. Raises PolicyError and changes nothing if it does not fit."""
+        copy = self._copy()
+        copy.policy = Policy.compile(document, self.users.values(), self.nodes.values())
+        copy.document, copy.policy_text = document, text
+        return copy
+
+    def with_settings(self, settings: Settings) -> "Snapshot":
+        """The next snapshot, under other settings."""
+        copy = self._copy()
+        copy.settings = settings
+        return copy
+
+    def _index(self, nodes: Iterable[Node], removed: Iterable[int]) -> set[int]:
+        """Bring every index up to date; returns the ids of routers that gained or lost a subnet."""
+        prefixes: set[Prefix] = set()
+        for node_id in removed:
+            old = self.nodes[node_id]
+            self._drop(old)
+            prefixes |= serving(old)
+            self.nodes = self.nodes.delete(node_id)
+            if self.system == node_id:
+                self.system = None
+        for node in nodes:
+            before = self.nodes.get(node.id)
+            if before is not None:
+                prefixes |= serving(before)
+                if _identity(before) != _identity(node):
+                    self._drop(before)
+                    self._add(node)
+            else:
+                self._add(node)
+            prefixes |= serving(node)
+            self.nodes = self.nodes.set(node.id, node)
+            if node.system:
+                self.system = node.id
+        return self._choose_routers(prefixes, nodes, removed) if prefixes else set()
+
+    def _add(self, node: Node) -> None:
+        self._by_key = self._by_key.set(node.node_key, node.id)
+        self._by_name = self._by_name.set(node.name, node.id)
+        self._by_stable_id = self._by_stable_id.set(node.stable_id, node.id)
+        self._by_address = self._by_address.set(node.ipv4, node.id).set(node.ipv6, node.id)
+        same = self._by_machine.get(node.machine_key, frozenset())
+        self._by_machine = self._by_machine.set(node.machine_key, same | {node.id})
+
+    def _drop(self, node: Node) -> None:
+        self._by_key = self._by_key.delete(node.node_key)
+        self._by_name = self._by_name.delete(node.name)
+        self._by_stable_id = self._by_stable_id.delete(node.stable_id)
+        self._by_address = self._by_address.delete(node.ipv4).delete(node.ipv6)
+        left = self._by_machine[node.machine_key] - {node.id}
+        if left:
+            self._by_machine = self._by_machine.set(node.machine_key, left)
+        else:
+            self._by_machine = self._by_machine.delete(node.machine_key)
+
+    def _choose_routers(
+        self, prefixes: Iterable[Prefix], nodes: Iterable[Node], removed: Iterable[int]
+    ) -> set[int]:
+        """Settle who routes each of these subnets: the router it has while that is online, else the oldest online.
+
+        Staying with the present one keeps connections through it alive when an older router comes back.
+        """
+        moved: set[int] = set()
+        candidates = (*(node.id for node in nodes), *removed)
+        for prefix in prefixes:
+            routers = self._routers.get(prefix, frozenset())
+            kept = routers - frozenset(candidates)
+            routers = kept | {
+                node_id
+                for node_id in candidates
+                if (node := self.nodes.get(node_id)) is not None and prefix in serving(node)
+            }
+            current = self.primary.get(prefix)
+            online = sorted(router for router in routers if self.nodes[router].observed.online)
+            chosen = current if current in routers else None
+            if chosen is None or (online and chosen not in online):
+                chosen = online[0] if online else min(routers, default=None)
+            if routers:
+                self._routers = self._routers.set(prefix, routers)
+            elif prefix in self._routers:
+                self._routers = self._routers.delete(prefix)
+            if chosen == current:
+                continue
+            moved |= {router for router in (current, chosen) if router is not None}
+            self.primary = self.primary.delete(prefix) if chosen is None else self.primary.set(prefix, chosen)
+        return moved
+
+    def node_by_key(self, key: NodePublic) -> Node | None:
+        """The node with this node key."""
+        node_id = self._by_key.get(key)
+        return None if node_id is None else self.nodes[node_id]
+
+    def node_by_name(self, name: str) -> Node | None:
+        """The node with this DNS label."""
+        node_id = self._by_name.get(name)
+        return None if node_id is None else self.nodes[node_id]
+
+    def node_by_stable_id(self, stable_id: str) -> Node | None:
+        """The node with this id of the protocol."""
+        node_id = self._by_stable_id.get(stable_id)
+        return None if node_id is None else self.nodes[node_id]
+
+    def node_by_address(self, address: IPv4Address | IPv6Address) -> Node | None:
+        """The node with this tailnet address."""
+        node_id = self._by_address.get(address)
+        return None if node_id is None else self.nodes[node_id]
+
+    def nodes_of_machine(self, key: MachinePublic) -> list[Node]:
+        """The nodes of one installation, one for each user who signed in on it, oldest first."""
+        return [self.nodes[node_id] for node_id in sorted(self._by_machine.get(key, frozenset()))]
+
+    def user_by_name(self, name: str) -> User | None:
+        """The user with this login name."""
+        user_id = self._user_by_name.get(name)
+        return None if user_id is None else self.users[user_id]
+
+    def owner_name(self, node: Node) -> str:
+        """Whose the node is, for people to read; ``tagged-devices`` for a tagged one."""
+        if node.tags:
+            return "tagged-devices"
+        owner = self.owner(node)
+        return "doorward" if owner is None else owner.name
+
+    def owner(self, node: Node) -> User | None:
+        """The person whose node it is; None for a tagged node and for doorward's own."""
+        return None if node.tags or node.user_id is None else self.users.get(node.user_id)
+
+    def fqdn(self, node: Node) -> str:
+        """The node's full DNS name, without a dot at its end."""
+        return f"{node.name}.{self.settings.domain}"
+
+    def suspended(self, node: Node) -> bool:
+        """True while the person who owns the node is suspended; a tagged node belongs to nobody."""
+        owner = self.owner(node)
+        return owner is not None and owner.suspended
+
+    def find_node(self, text: str) -> Node:
+        """The node that a person means: by name, full name, address, stable id or number. Raises NotFound."""
+        wanted = text.strip().lower().rstrip(".")
+        node = self.node_by_name(wanted.removesuffix(f".{self.settings.domain}"))
+        node = node or self.node_by_stable_id(text.strip())
+        if node is None and wanted.isdecimal():
+            node = self.nodes.get(int(wanted))
+        if node is None:
+            try:
+                node = self.node_by_address(ip_address(wanted))
+            except ValueError:
+                node = None
+        if node is None:
+            raise NotFound(
+                f"there is no node {text!r}", cure="`doorward nodes list` shows the nodes there are."
+            )
+        return node
+
+
+def _identity(node: Node) -> tuple[object, ...]:
+    """What the indexes are made from."""
+    return node.node_key, node.name, node.stable_id, node.ipv4, node.ipv6, node.machine_key
+
+
+def _policy_view_differs(before: Node | None, after: Node) -> bool:
+    """True when a policy could answer differently: endpoints, presence and names do not matter to it."""
+    return (
+        before is None
+        or before.tags != after.tags
+        or before.user_id != after.user_id
+        or before.addresses != after.addresses
+        or before.approved_routes != after.approved_routes
+        or before.observed.hostinfo.RoutableIPs != after.observed.hostinfo.RoutableIPs
+        or before.system != after.system
+    )

@@ -1,0 +1,239 @@
+"""The transactions behind ``registry``: each a plain function that checks, writes rows and one audit event.
+
+They run on the store's writer thread, one after the other, so what they read is true until they are committed. They take
+ids rather than values where the row may have changed since the caller looked.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+import msgspec
+
+from doorward.errors import BadInput, Conflict, NotFound
+from doorward.model import EXIT_ROUTES, ApiToken, AuthKey, Node, PolicyVersion, Prefix, User
+from doorward.policy import DEFAULT_POLICY, Document
+from doorward.store import Connection, audit, keys, nodes, policies, users
+from doorward.store import settings as stored
+from doorward.tailnet.settings import DNS, Settings
+from doorward.tailnet.writer import Effect
+
+DNS_SETTING = "dns"
+
+
+def first_policy(connection: Connection, now: datetime) -> None:
+    """Give a new store the default policy."""
+    if policies.current(connection) is None:
+        policies.insert(connection, PolicyVersion(id=0, text=DEFAULT_POLICY, actor="system", created=now))
+        audit.append(connection, "system", "policy.set", "policy", {"default": True}, now)
+
+
+def load(connection: Connection) -> tuple[DNS, PolicyVersion, list[User], list[Node]]:
+    """All that the first snapshot is made from."""
+    version = policies.current(connection)
+    assert version is not None, "first_policy comes before"
+    dns = stored.get(connection, DNS_SETTING, DNS) or DNS()
+    return dns, version, users.load_all(connection), nodes.load_all(connection)
+
+
+def _everybody(connection: Connection) -> tuple[User, ...]:
+    return tuple(users.load_all(connection))
+
+
+def create_user(connection: Connection, actor: str, draft: User) -> Effect[User]:
+    """Add a user; raises Conflict for a taken name."""
+    if users.by_name(connection, draft.name) is not None:
+        raise Conflict(f"there is a user {draft.name!r} already", cure="`doorward users list` shows them.")
+    user = users.insert(connection, draft)
+    details = {"role": user.role.value, "email": user.email}
+    audit.append(connection, actor, "user.create", f"user:{user.name}", details, draft.created)
+    return Effect(result=user, users=_everybody(connection))
+
+
+def update_user(
+    connection: Connection, actor: str, user_id: int, changes: dict[str, Any], now: datetime
+) -> Effect[User]:
+    """Change some fields of a user."""
+    user = users.by_id(connection, user_id)
+    if user is None:
+        raise NotFound("this user was deleted")
+    changed = users.update(connection, msgspec.structs.replace(user, **changes))
+    audit.append(connection, actor, "user.update", f"user:{user.name}", changes, now)
+    return Effect(result=changed, users=_everybody(connection))
+
+
+def delete_user(connection: Connection, actor: str, user: User, now: datetime) -> Effect[None]:
+    """Remove a user without nodes, and their auth keys. Tagged nodes they brought in stay, and are nobody's."""
+    brought = [node for node in nodes.load_all(connection) if node.user_id == user.id]
+    if own := [node.name for node in brought if not node.tags]:
+        raise Conflict(
+            f"{user.name} still has {len(own)} node{'s' * (len(own) > 1)}: {', '.join(sorted(own)[:5])}",
+            cure="Delete them first: `doorward nodes delete NODE`.",
+        )
+    freed = tuple(nodes.update(connection, msgspec.structs.replace(node, user_id=None)) for node in brought)
+    removed = keys.delete_auth_keys_of(connection, user.id)
+    users.delete(connection, user.id)
+    audit.append(connection, actor, "user.delete", f"user:{user.name}", {"auth_keys": removed}, now)
+    return Effect(result=None, users=_everybody(connection), nodes=freed)
+
+
+def create_auth_key(connection: Connection, actor: str, draft: AuthKey) -> Effect[AuthKey]:
+    """Store a new auth key."""
+    key = keys.insert_auth_key(connection, draft)
+    details = {
+        "prefix": key.prefix,
+        "user": key.user_id,
+        "tags": key.tags,
+        "reusable": key.reusable,
+        "ephemeral": key.ephemeral,
+        "expires": key.expires.isoformat(),
+    }
+    audit.append(connection, actor, "key.create", f"key:{key.id}", details, draft.created)
+    return Effect(result=key)
+
+
+def revoke_auth_key(connection: Connection, actor: str, key_id: int, now: datetime) -> Effect[AuthKey]:
+    """Revoke a key; again is no error and changes nothing."""
+    if keys.revoke_auth_key(connection, key_id, now):
+        audit.append(connection, actor, "key.revoke", f"key:{key_id}", {}, now)
+    key = keys.auth_key_by_id(connection, key_id)
+    if key is None:
+        raise NotFound(f"there is no auth key {key_id}", cure="`doorward keys list` shows them.")
+    return Effect(result=key)
+
+
+def create_api_token(connection: Connection, actor: str, draft: ApiToken) -> Effect[ApiToken]:
+    """Store a new API token."""
+    token = keys.insert_api_token(connection, draft)
+    details = {"prefix": token.prefix, "role": token.role.value, "description": token.description}
+    audit.append(connection, actor, "token.create", f"token:{token.id}", details, draft.created)
+    return Effect(result=token)
+
+
+def revoke_api_token(connection: Connection, actor: str, token_id: int, now: datetime) -> Effect[ApiToken]:
+    """Revoke a token; again is no error and changes nothing."""
+    if keys.revoke_api_token(connection, token_id, now):
+        audit.append(connection, actor, "token.revoke", f"token:{token_id}", {}, now)
+    for token in keys.all_api_tokens(connection):
+        if token.id == token_id:
+            return Effect(result=token)
+    raise NotFound(f"there is no API token {token_id}", cure="`doorward tokens list` shows them.")
+
+
+def _change_node(
+    connection: Connection, actor: str, action: str, node: Node, changes: dict[str, Any], now: datetime
+) -> Effect[Node]:
+    """Store a changed node, with what changed in the audit log."""
+    changed = nodes.update(connection, msgspec.structs.replace(node, **changes))
+    details = {field: _plain(value) for field, value in changes.items()}
+    audit.append(connection, actor, action, f"node:{node.stable_id}", details, now)
+    return Effect(result=changed, nodes=(changed,))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return [str(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _node(connection: Connection, node_id: int) -> Node:
+    node = nodes.by_id(connection, node_id)
+    if node is None:
+        raise NotFound("this node was deleted", cure="`doorward nodes list` shows the nodes there are.")
+    return node
+
+
+def rename_node(connection: Connection, actor: str, node_id: int, name: str, now: datetime) -> Effect[Node]:
+    """Give a node a free name; raises Conflict for a taken one."""
+    node = _node(connection, node_id)
+    other = nodes.by_name(connection, name)
+    if other is not None and other.id != node_id:
+        raise Conflict(
+            f"another node is called {name}", cure="Choose another name, or rename that node first."
+        )
+    return _change_node(connection, actor, "node.rename", node, {"name": name, "renamed": True}, now)
+
+
+def expire_node(connection: Connection, actor: str, node_id: int, now: datetime) -> Effect[Node]:
+    """End a node's key now; one that has ended keeps its time."""
+    node = _node(connection, node_id)
+    if node.expired(now):
+        return Effect(result=node)
+    return _change_node(connection, actor, "node.expire", node, {"key_expiry": now}, now)
+
+
+def delete_node(connection: Connection, actor: str, node_id: int, reason: str, now: datetime) -> Effect[None]:
+    """Remove a node."""
+    node = _node(connection, node_id)
+    nodes.delete(connection, node_id)
+    details = {"name": node.name, "addresses": [str(address) for address in node.addresses]}
+    if reason:
+        details["reason"] = reason
+    audit.append(connection, actor, "node.delete", f"node:{node.stable_id}", details, now)
+    return Effect(result=None, removed=(node_id,))
+
+
+def set_tags(
+    connection: Connection,
+    actor: str,
+    node_id: int,
+    tags: tuple[str, ...],
+    lifetime: timedelta,
+    now: datetime,
+) -> Effect[Node]:
+    """Replace a node's tags. A tagged node's key does not end; untagged again, it ends after ``lifetime``."""
+    node = _node(connection, node_id)
+    if not tags and node.user_id is None:
+        raise Conflict(
+            "without tags this node would belong to nobody",
+            cure="Keep a tag, or delete the node and join it for a user.",
+        )
+    if tags == node.tags:
+        return Effect(result=node)
+    expiry = None if tags else node.key_expiry or now + lifetime
+    return _change_node(connection, actor, "node.tags", node, {"tags": tags, "key_expiry": expiry}, now)
+
+
+def set_routes(
+    connection: Connection,
+    actor: str,
+    node_id: int,
+    approve: frozenset[Prefix],
+    reject: frozenset[Prefix],
+    now: datetime,
+) -> Effect[Node]:
+    """Add to, and take from, the routes a node may serve."""
+    node = _node(connection, node_id)
+    approved = tuple(sorted((frozenset(node.approved_routes) | approve) - reject, key=str))
+    if approved == node.approved_routes:
+        return Effect(result=node)
+    return _change_node(connection, actor, "node.routes", node, {"approved_routes": approved}, now)
+
+
+def prefixes(texts: Iterable[str]) -> frozenset[Prefix]:
+    """Routes as a person writes them. An exit route of one family stands for both, as clients use them together."""
+    found: set[Prefix] = set()
+    for text in texts:
+        try:
+            prefix = ip_network(text.strip())
+        except ValueError as error:
+            raise BadInput(f"{text!r} is not a route: {error}", cure="Write it as 192.168.1.0/24.") from None
+        found |= EXIT_ROUTES if prefix in EXIT_ROUTES else {prefix}
+    return frozenset(found)
+
+
+def set_policy(
+    connection: Connection, actor: str, document: Document, text: str, now: datetime
+) -> Effect[PolicyVersion]:
+    """Store a policy that was found good, as the newest version."""
+    version = policies.insert(connection, PolicyVersion(id=0, text=text, actor=actor, created=now))
+    audit.append(connection, actor, "policy.set", "policy", {"version": version.id}, now)
+    return Effect(result=version, policy=(document, text))
+
+
+def set_dns(connection: Connection, actor: str, dns: DNS, settings: Settings, now: datetime) -> Effect[DNS]:
+    """Store the DNS settings."""
+    stored.put(connection, DNS_SETTING, dns)
+    audit.append(connection, actor, "dns.set", "dns", msgspec.to_builtins(dns), now)
+    return Effect(result=dns, settings=settings)
