@@ -42,7 +42,9 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     # Absent: the same as Addresses (capver 112). When sent it has the node's own addresses too, then subnet and exit
     # routes that this viewer may use. An empty list means no traffic at all.
     AllowedIPs: list[str] | UnsetType = UNSET
-    Endpoints: list[str] = []  # "ip:port" or "[ip]:port", where it may be reached directly
+    # "ip:port" or "[ip]:port", where it may be reached directly. An empty list is sent as such: for a peer that the
+    # client knows, absent may mean unchanged.
+    Endpoints: list[str] | UnsetType = UNSET
     DERP: str = ""  # "127.3.3.40:<region>", the home region for clients before capver 111; never sent here
     HomeDERP: int = 0  # home region (capver 111); absent: cannot be reached by relay
     Hostinfo: "Hostinfo | UnsetType" = (
@@ -74,6 +76,9 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
 class PeerChange(msgspec.Struct, frozen=True, omit_defaults=True):
     """Some new values of one peer. Absent is unchanged; a NodeID that the client does not know is ignored.
 
+    A change that has DiscoKey, LastSeen and Online false is dropped as a whole by current clients unless LastSeen is
+    newer than what they know.
+
     In current clients DERPRegion, Endpoints, Online and LastSeen are applied without rebuilding the netmap.
     """
 
@@ -84,8 +89,7 @@ class PeerChange(msgspec.Struct, frozen=True, omit_defaults=True):
     Endpoints: list[str] | UnsetType = UNSET  # replaces all of them
     Key: NodePublic | UnsetType = UNSET  # after a key rotation
     KeySignature: bytes = b""  # tailnet lock only; never sent here
-    # Ignored for a peer that is offline, unless LastSeen in the same change is newer than what is known.
-    DiscoKey: DiscoPublic | UnsetType = UNSET
-    Online: bool | UnsetType = UNSET
-    LastSeen: Time | UnsetType = UNSET
+    DiscoKey: DiscoPublic | UnsetType = UNSET  # after a restart of the peer; zero takes the peer's paths away
+    Online: bool | UnsetType = UNSET  # it has, or has no longer, a map stream
+    LastSeen: Time | UnsetType = UNSET  # when its last map stream ended; goes with Online false
     KeyExpiry: Time | UnsetType = UNSET  # the zero time: never
