@@ -14,13 +14,14 @@ from doorward.tailnet.snapshot import Snapshot
 class Subscription:
     """The mailbox of one map stream."""
 
-    __slots__ = ("_changed", "_event", "_everything", "ended", "node_id")
+    __slots__ = ("_changed", "_event", "_everything", "_messages", "ended", "node_id")
 
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
         self.ended = False  # a newer stream of the node took over, or the node is gone
         self._changed: set[int] = set()
         self._everything = False
+        self._messages: list[bytes] = []  # questions to the node, bounded by those who ask
         self._event = asyncio.Event()
 
     async def wait(self) -> None:
@@ -35,6 +36,16 @@ class Subscription:
         if not self.ended:
             self._event.clear()
         return changed
+
+    def take_messages(self) -> list[bytes]:
+        """Whole messages for this stream alone, oldest first. Empties them."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def send(self, message: bytes) -> None:
+        """Add a whole message, as JSON, and wake the stream."""
+        self._messages.append(message)
+        self._event.set()
 
     def note(self, changed: Iterable[int] | None) -> None:
         """Add changed nodes (None: everything) and wake the stream."""
@@ -76,6 +87,14 @@ class Changes:
     def connected(self, node_id: int) -> bool:
         """True while the node has a stream."""
         return node_id in self._current
+
+    def send(self, node_id: int, message: bytes) -> bool:
+        """Send a whole message, as JSON, down the node's stream. False when it has none."""
+        current = self._current.get(node_id)
+        if current is None:
+            return False
+        current.send(message)
+        return True
 
     def end(self, node_id: int) -> None:
         """End the node's stream, if it has one."""

@@ -1,0 +1,70 @@
+"""``POST /machine/register``: joining, coming back, changing keys, leaving (control.md, section 10).
+
+A refusal is an answer of status 200 whose ``Error`` is a sentence for the person at the client: any other status would make
+the client try for ever in silence. The exceptions are what passes by itself (no database, too many at once).
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from doorward.errors import DoorwardError, TooMany, Unavailable
+from doorward.model import Node
+from doorward.protocol.tailcfg.codec import decode_request, encode
+from doorward.protocol.tailcfg.register import Login, RegisterRequest, RegisterResponse, User
+from doorward.tailnet import netmap
+from doorward.tailnet.admission import Outcome, Verdict
+from doorward.tailnet.registry import Registry
+from doorward.telemetry import counter, log
+
+_log = log("control")
+_registrations = counter("registrations_total", "Answers to registrations, by how they ended.", "verdict")
+
+
+class Register:
+    """The endpoint."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def __call__(self, request: Request) -> Response:
+        """Decide, and answer. May take as long as a person does."""
+        wanted = decode_request(await request.body(), RegisterRequest)
+        machine_key = request.state.machine_key
+        try:
+            outcome = await self._registry.admission.register(machine_key, wanted)
+        except (TooMany, Unavailable):
+            raise
+        except DoorwardError as error:
+            _registrations.labels("refused").inc()
+            _log.info("registration refused", machine=machine_key.short(), reason=error.message)
+            return _json(RegisterResponse(Error=error.sentence()))
+        _registrations.labels(outcome.verdict.value).inc()
+        return _json(self._response(outcome))
+
+    def _response(self, outcome: Outcome) -> RegisterResponse:
+        if outcome.verdict is Verdict.NEEDS_PERSON:
+            link = f"{self._registry.snapshot.settings.url}/join/{outcome.link_code}"
+            return RegisterResponse(AuthURL=link)
+        if outcome.verdict is Verdict.KEY_EXPIRED:
+            return RegisterResponse(NodeKeyExpired=True, **self._owner(outcome.node))
+        if outcome.verdict is Verdict.LOGGED_OUT:
+            return RegisterResponse(NodeKeyExpired=True)
+        return RegisterResponse(MachineAuthorized=True, **self._owner(outcome.node))
+
+    def _owner(self, node: Node | None) -> dict[str, User | Login]:
+        if node is None:
+            return {}
+        profile = netmap.profile_of(self._registry.snapshot, node)
+        return {
+            "User": User(ID=profile.ID, DisplayName=profile.DisplayName),
+            "Login": Login(
+                ID=profile.ID,
+                Provider="doorward",
+                LoginName=profile.LoginName,
+                DisplayName=profile.DisplayName,
+            ),
+        }
+
+
+def _json(value: object) -> Response:
+    return Response(encode(value), media_type="application/json")
