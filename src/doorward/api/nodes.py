@@ -17,7 +17,8 @@ from doorward.tailnet.snapshot import Snapshot, advertised
 def _routes(snapshot: Snapshot, node: Node) -> tuple[types.Route, ...]:
     offered, approved = advertised(node), frozenset(node.approved_routes)
     ordered: Iterable[Prefix] = sorted(
-        offered | approved, key=lambda prefix: (prefix.version, prefix.network_address.packed, prefix.prefixlen)
+        offered | approved,
+        key=lambda prefix: (prefix.version, prefix.network_address.packed, prefix.prefixlen),
     )
     return tuple(
         types.Route(
@@ -140,7 +141,10 @@ async def change_routes(call: Call, node: str, body: types.RouteChange) -> types
         if prefix in reject:
             raise BadInput(f"{prefix} is to be approved and rejected at once")
     changed = await call.registry.set_routes(
-        call.actor, found.id, approve=[str(prefix) for prefix in approve], reject=[str(prefix) for prefix in reject]
+        call.actor,
+        found.id,
+        approve=[str(prefix) for prefix in approve],
+        reject=[str(prefix) for prefix in reject],
     )
     return _changed(call, changed)
 

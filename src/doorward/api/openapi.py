@@ -26,7 +26,8 @@ def _content(schema: Any, media_type: str = "application/json") -> dict[str, Any
 def _deviations(found: Sequence[type[DoorwardError]]) -> dict[str, Any]:
     """The problems an operation may answer, by status; ``default`` is any other."""
     described: dict[str, Any] = {}
-    for kind in (Unauthenticated, NotPermitted, *found):
+    every: tuple[type[DoorwardError], ...] = (Unauthenticated, NotPermitted, *found)
+    for kind in every:
         text = (kind.__doc__ or "").partition("\n")[0]
         described[str(kind.status)] = {"description": text, "content": _problem()}
     described["default"] = {"description": "Any other problem.", "content": _problem()}
@@ -39,7 +40,8 @@ def _problem() -> dict[str, Any]:
 
 def _parameters(each: Operation, schemas: dict[Any, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
     described = [
-        {"name": name, "in": "path", "required": True, "schema": schemas[kind]} for name, kind in each.parts.items()
+        {"name": name, "in": "path", "required": True, "schema": schemas[kind]}
+        for name, kind in each.parts.items()
     ]
     if each.query is not None:
         query = components[each.query.__name__]

@@ -1,7 +1,7 @@
 """API tokens: list, create, revoke."""
 
 from datetime import datetime, timedelta
-from typing import Literal, cast
+from typing import Literal
 
 from doorward.api import types
 from doorward.api.access import Permission
@@ -22,7 +22,7 @@ def _answer(token: ApiToken, now: datetime) -> types.Token:
         id=token.id,
         prefix=token.prefix,
         description=token.description,
-        role=cast("types.RoleName", token.role.value),
+        role=token.role.value,
         created=token.created,
         expires=token.expires,
         revoked=token.revoked,

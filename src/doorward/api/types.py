@@ -28,7 +28,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The root of everything the API answers."""
 
 
-class Problem(Answer):
+class Problem(Answer, frozen=True, kw_only=True):
     """An error, as RFC 9457 has it (application/problem+json)."""
 
     type: str  # a stable word for programs, such as "not-found"
@@ -42,7 +42,7 @@ class Problem(Answer):
 # Users ------------------------------------------------------------------------------------------------------------
 
 
-class User(Answer):
+class User(Answer, frozen=True, kw_only=True):
     """A person."""
 
     id: int
@@ -55,7 +55,7 @@ class User(Answer):
     nodes: int  # how many nodes are theirs; tagged ones are nobody's
 
 
-class NewUser(Request):
+class NewUser(Request, frozen=True, kw_only=True):
     """A person to create."""
 
     name: str
@@ -64,7 +64,7 @@ class NewUser(Request):
     role: RoleName = "member"
 
 
-class UserChange(Request):
+class UserChange(Request, frozen=True, kw_only=True):
     """What to change about a person."""
 
     role: RoleName
@@ -73,7 +73,7 @@ class UserChange(Request):
 # Auth keys --------------------------------------------------------------------------------------------------------
 
 
-class Key(Answer):
+class Key(Answer, frozen=True, kw_only=True):
     """An auth key, without its secret."""
 
     id: int
@@ -89,7 +89,7 @@ class Key(Answer):
     state: Literal["valid", "used", "expired", "revoked"]  # only a valid key admits a node
 
 
-class NewKey(Request):
+class NewKey(Request, frozen=True, kw_only=True):
     """An auth key to create. It needs a user, or tags, or both."""
 
     user: str | None = None
@@ -99,7 +99,7 @@ class NewKey(Request):
     expires_in: Lifetime = HOUR
 
 
-class MadeKey(Answer):
+class MadeKey(Answer, frozen=True, kw_only=True):
     """A new auth key with its secret, which is shown this once."""
 
     key: Key
@@ -109,7 +109,7 @@ class MadeKey(Answer):
 # Nodes ------------------------------------------------------------------------------------------------------------
 
 
-class Route(Answer):
+class Route(Answer, frozen=True, kw_only=True):
     """A subnet or exit route of a node. Traffic takes it only while it is advertised and approved."""
 
     prefix: str
@@ -118,7 +118,7 @@ class Route(Answer):
     primary: bool  # of several routers for it, this one is used now
 
 
-class Node(Answer):
+class Node(Answer, frozen=True, kw_only=True):
     """A node of the tailnet."""
 
     id: int
@@ -145,27 +145,27 @@ class Node(Answer):
     system: bool  # doorward's own node
 
 
-class NodeFilter(Request):
+class NodeFilter(Request, frozen=True, kw_only=True):
     """Which nodes to list."""
 
     all: bool = False  # doorward's own node, too
 
 
-class NodeChange(Request):
+class NodeChange(Request, frozen=True, kw_only=True):
     """What to change about a node; a field left out, or null, stays as it is."""
 
     name: str | None = None
     tags: tuple[str, ...] | None = None  # an empty list gives the node back to the person who registered it
 
 
-class RouteChange(Request):
+class RouteChange(Request, frozen=True, kw_only=True):
     """Routes to approve and to reject, as prefixes; a route in neither list stays as it is."""
 
     approve: tuple[str, ...] = ()
     reject: tuple[str, ...] = ()
 
 
-class Registration(Answer):
+class Registration(Answer, frozen=True, kw_only=True):
     """A node that waits for somebody to approve it."""
 
     id: int
@@ -178,7 +178,7 @@ class Registration(Answer):
     expires: datetime
 
 
-class Approval(Request):
+class Approval(Request, frozen=True, kw_only=True):
     """A decision to let a waiting node in."""
 
     link: str  # the link that the client shows, the code at its end, or the registration's id
@@ -188,37 +188,36 @@ class Approval(Request):
 # Policy -----------------------------------------------------------------------------------------------------------
 
 
-class Diagnostic(Answer):
-    """One fault in a policy."""
+class Diagnostic(Answer, frozen=True, kw_only=True):
+    """One fault in a policy, by its place in the text that was sent."""
 
-    file: str
     line: int  # from 1
     column: int  # from 1
     message: str
     cure: str = ""
 
 
-class PolicyText(Answer):
+class PolicyText(Answer, frozen=True, kw_only=True):
     """The policy in force."""
 
     text: str
 
 
-class PolicyDraft(Request):
+class PolicyDraft(Request, frozen=True, kw_only=True):
     """A policy text: to check, to compare, to compile or to put in force."""
 
     text: str
     filename: str = "policy.hujson"  # what diagnostics call it
 
 
-class PolicyCheck(Answer):
+class PolicyCheck(Answer, frozen=True, kw_only=True):
     """What a check found; nothing was changed."""
 
     ok: bool
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-class PolicyVersion(Answer):
+class PolicyVersion(Answer, frozen=True, kw_only=True):
     """One version of the policy."""
 
     id: int
@@ -228,19 +227,19 @@ class PolicyVersion(Answer):
     current: bool
 
 
-class PolicyVersionFilter(Request):
+class PolicyVersionFilter(Request, frozen=True, kw_only=True):
     """How much of the history to list."""
 
     limit: Count = 20
 
 
-class Rollback(Request):
+class Rollback(Request, frozen=True, kw_only=True):
     """Which version to go back to; left out, the one before the current."""
 
     version: int | None = None
 
 
-class CompiledNode(Answer):
+class CompiledNode(Answer, frozen=True, kw_only=True):
     """What one node enforces under a policy: exactly what its client would be sent."""
 
     node: str
@@ -251,7 +250,7 @@ class CompiledNode(Answer):
 # API tokens -------------------------------------------------------------------------------------------------------
 
 
-class Token(Answer):
+class Token(Answer, frozen=True, kw_only=True):
     """An API token, without its secret."""
 
     id: int
@@ -264,7 +263,7 @@ class Token(Answer):
     state: Literal["valid", "expired", "revoked"]
 
 
-class NewToken(Request):
+class NewToken(Request, frozen=True, kw_only=True):
     """An API token to create."""
 
     description: str
@@ -272,7 +271,7 @@ class NewToken(Request):
     expires_in: Lifetime | None = 90 * DAY  # null: never
 
 
-class MadeToken(Answer):
+class MadeToken(Answer, frozen=True, kw_only=True):
     """A new API token with its secret, which is shown this once."""
 
     token: Token
@@ -282,7 +281,7 @@ class MadeToken(Answer):
 # Audit ------------------------------------------------------------------------------------------------------------
 
 
-class Event(Answer):
+class Event(Answer, frozen=True, kw_only=True):
     """One line of "who did what to whom". Each carries the hash of the one before it."""
 
     seq: int
@@ -295,7 +294,19 @@ class Event(Answer):
     digest: str  # SHA-256 of this one, in hex
 
 
-class AuditVerdict(Answer):
+class EventFilter(Request, frozen=True, kw_only=True):
+    """Which events to list; every condition that is given must hold."""
+
+    actor: str | None = None
+    action: str | None = None  # ending in a dot: every action that starts with it
+    target: str | None = None
+    since: datetime | None = None
+    before: int | None = None  # events with a smaller number
+    after: int | None = None  # events with a greater number, oldest first
+    limit: Count = 100
+
+
+class AuditVerdict(Answer, frozen=True, kw_only=True):
     """Whether the chain of hashes holds."""
 
     ok: bool
@@ -305,7 +316,7 @@ class AuditVerdict(Answer):
 # Status -----------------------------------------------------------------------------------------------------------
 
 
-class Part(Answer):
+class Part(Answer, frozen=True, kw_only=True):
     """One part of the server: what it does now, and how to get it to work where it does not."""
 
     name: str
@@ -314,7 +325,7 @@ class Part(Answer):
     cure: str = ""
 
 
-class Status(Answer):
+class Status(Answer, frozen=True, kw_only=True):
     """The server at a glance."""
 
     version: str
@@ -330,7 +341,7 @@ class Status(Answer):
     parts: tuple[Part, ...]
 
 
-class Finding(Answer):
+class Finding(Answer, frozen=True, kw_only=True):
     """What the doctor found about one subject."""
 
     level: Literal["ok", "warning", "error"]

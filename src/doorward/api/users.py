@@ -1,7 +1,6 @@
 """People: list, create, change a role, delete."""
 
 from collections import Counter
-from typing import cast
 
 from doorward.api import types
 from doorward.api.access import Permission
@@ -26,7 +25,7 @@ def _answer(user: User, nodes: int) -> types.User:
         name=user.name,
         display_name=user.display_name,
         email=user.email,
-        role=cast("types.RoleName", user.role.value),
+        role=user.role.value,
         created=user.created,
         suspended=user.suspended,
         nodes=nodes,

@@ -1,0 +1,106 @@
+"""Finds the command, runs it, and turns every error into one line and its cure.
+
+Exit codes, the same for every command: 0 it is done; 1 it is refused or failed, and stderr says why; 2 the command line
+itself is wrong; 130 it was interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from doorward import __version__
+from doorward.cli import output
+from doorward.errors import DoorwardError
+
+_HELP = """Keyless access for your own tailnet: the coordination server for stock Tailscale clients, in one program.
+
+Start a server with `doorward serve`. Every other command talks to it: over the socket in the data directory on the same
+machine, or with --server and --token from elsewhere. Every command that prints a table prints JSON with --json.
+"""
+
+_EPILOGUE = "Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong."
+
+app = App(
+    name="doorward",
+    help=_HELP,
+    help_epilogue=_EPILOGUE,
+    help_format="markdown",
+    version=__version__,
+    result_action="return_value",
+)
+
+# What each does is said here once more, so that `doorward --help` need not load them all.
+_COMMANDS = (
+    ("serve", "doorward.cli.serve:serve", "Run the server."),
+    ("users", "doorward.cli.users:app", "People: create, list, change, delete."),
+    ("keys", "doorward.cli.keys:app", "Auth keys, which let nodes join without a person."),
+    ("nodes", "doorward.cli.nodes:app", "Nodes: list, show, approve, rename, tag, route, expire, delete."),
+    ("policy", "doorward.cli.policy:app", "Who may reach what: read, check, set, ask."),
+    ("tokens", "doorward.cli.tokens:app", "Tokens for the JSON API."),
+    ("audit", "doorward.cli.audit:app", "Who did what to whom."),
+    ("status", "doorward.cli.status:status", "Show what runs."),
+    ("doctor", "doorward.cli.status:doctor", "Find what is wrong, and say how to mend it."),
+    ("ca", "doorward.cli.authority:authority", "Print the certificate of doorward's own authority."),
+    ("setup", "doorward.cli.setup:app", "Get what doorward needs."),
+    (
+        "demo",
+        "doorward.cli.demo:demo",
+        "Try everything on this machine, with two nodes and ssh between them.",
+    ),
+    ("completion", "doorward.cli.completion:completion", "Print the completion script of a shell."),
+)
+for _name, _place, _text in _COMMANDS:
+    app.command(_place, name=_name, help=_text)
+
+
+def complain(error: DoorwardError) -> None:
+    """Print an error: each diagnostic on a line of its own, or the message; then the cure."""
+    diagnostics = getattr(error, "diagnostics", ())
+    if diagnostics:
+        file = error.place.rsplit(":", 2)[0]
+        for each in diagnostics:
+            output.note(f"{file}:{each.line}:{each.column}: {each.message}")
+            if each.cure:
+                output.note(f"  {each.cure}")
+        return
+    place = f"{error.place}: " if error.place else ""
+    output.note(f"doorward: {place}{error.message}")
+    if error.cure:
+        output.note(f"  {error.cure}")
+
+
+def _usage(error: CycloptsError) -> None:
+    """Print what is wrong with the command line, and where its help is."""
+    chain = " ".join(("doorward", *(error.command_chain or ())))
+    output.note("doorward: " + " ".join(str(error).split()))
+    output.note(f"  `{chain} --help` shows how it is used.")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line, without the program's name; returns the exit code."""
+    try:
+        result = app(list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _usage(error)
+        return 2
+    except DoorwardError as error:
+        complain(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def main() -> NoReturn:
+    """The program ``doorward``."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has enough (`doorward nodes list | head`). Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)

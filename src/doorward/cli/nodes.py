@@ -1,0 +1,313 @@
+"""``doorward nodes``."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from doorward.api import types
+from doorward.cli import output
+from doorward.cli.connection import Flag, Target, api_path
+from doorward.cli.times import exact, relative
+
+app = App(
+    name="nodes",
+    help="""Nodes: list, show, approve, rename, tag, route, expire, delete.
+
+    NODE is a node's name, its full DNS name, one of its addresses, its stable id or its number.
+    """,
+)
+
+
+@app.command(name="list")
+def list_nodes(*, all: Flag = False, json: Flag = False, target: Target | None = None) -> None:  # noqa: A002 - the option is --all
+    """List the nodes, and below them those that wait for approval.
+
+    Example: `doorward nodes list --json`
+
+    Args:
+        all: List doorward's own node, too.
+        json: Print a list of objects instead of tables: id, name, user, tags, addresses, online, last_seen, routes,
+            expiry and more. Nodes that wait are not in it: see `doorward nodes waiting`.
+        target: Which server.
+    """
+    target = target or Target()
+    found = target.call("GET", "/nodes", list[types.Node], query={"all": all or None})
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("ID", "NAME", "OWNER", "ADDRESS", "STATE", "EXPIRES", "VERSION"),
+        (
+            (
+                str(node.id),
+                node.name,
+                " ".join(node.tags) or node.user,
+                node.addresses[0],
+                _state(node),
+                relative(node.expiry),
+                _version(node.client_version),
+            )
+            for node in found
+        ),
+        empty="There are no nodes yet. `doorward keys create --user NAME` makes a key for the first.",
+    )
+    waiting = target.call("GET", "/registrations", list[types.Registration])
+    if waiting:
+        output.line()
+        output.line("Waiting for approval:")
+        _show_waiting(waiting)
+
+
+def _show_waiting(waiting: list[types.Registration]) -> None:
+    output.table(
+        ("ID", "HOSTNAME", "SYSTEM", "NODE KEY", "SINCE", "APPROVE WITH"),
+        (
+            (
+                str(each.id),
+                each.hostname,
+                each.os,
+                each.node_key,
+                relative(each.created),
+                f"doorward nodes approve {each.id}",
+            )
+            for each in waiting
+        ),
+        empty="No node waits for approval.",
+    )
+
+
+def _state(node: types.Node) -> str:
+    if node.expired:
+        return "expired"
+    return "online" if node.online else f"offline, seen {relative(node.last_seen)}"
+
+
+def _version(text: str) -> str:
+    """The number alone: what follows names the build."""
+    return text.partition("-")[0]
+
+
+@app.command(name="waiting")
+def list_waiting(*, json: Flag = False, target: Target | None = None) -> None:
+    """List the nodes that wait for approval.
+
+    Example: `doorward nodes waiting --json`
+
+    Args:
+        json: Print a list of objects instead of a table.
+        target: Which server.
+    """
+    found = (target or Target()).call("GET", "/registrations", list[types.Registration])
+    if json:
+        output.as_json(found)
+    else:
+        _show_waiting(found)
+
+
+@app.command(name="show")
+def show_node(node: str, /, *, json: Flag = False, target: Target | None = None) -> None:
+    """Show all that is known about a node.
+
+    Example: `doorward nodes show laptop`
+
+    Args:
+        node: Name, address or id.
+        json: Print an object.
+        target: Which server.
+    """
+    found = (target or Target()).call("GET", api_path("nodes", node), types.Node)
+    if json:
+        output.as_json(found)
+        return
+    output.fields(
+        {
+            "Name": found.fqdn,
+            "Id": f"{found.id} ({found.stable_id})",
+            "Owner": " ".join(found.tags) or found.user,
+            "Addresses": found.addresses,
+            "State": _state(found),
+            "Last seen": "now" if found.online else exact(found.last_seen),
+            "Key expiry": exact(found.expiry),
+            "Routes": tuple(map(_route, found.routes)) or "-",
+            "Hostname": found.hostname,
+            "System": found.os or "-",
+            "Client": f"{found.client_version or 'unknown'} (capability version {found.cap_version})",
+            "SSH": "on" if found.ssh else "off",
+            "Relay": found.relay or "-",
+            "Endpoints": found.endpoints or "-",
+            "Ephemeral": "yes" if found.ephemeral else "no",
+            "Created": exact(found.created),
+        }
+    )
+
+
+def _route(route: types.Route) -> str:
+    if not route.advertised:
+        return f"{route.prefix} (approved, not advertised)"
+    if not route.approved:
+        return f"{route.prefix} (advertised, not approved)"
+    return f"{route.prefix} ({'in use' if route.primary else 'approved'})"
+
+
+@app.command(name="approve")
+def approve_node(
+    link: Annotated[str, Parameter(name="LINK-OR-ID")],
+    /,
+    *,
+    user: str | None = None,
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """Let a waiting node in, as a node of a person.
+
+    Approve only a link that you, or a person you talk to, got from `tailscale up` just now: whoever sent it gets in.
+
+    Example: `doorward nodes approve 2 --user ann`
+
+    Args:
+        link: The link that the client shows, the code at its end, or the number in `doorward nodes list`.
+        user: Whose node it becomes; may be left out while there is only one person.
+        json: Print the node as JSON.
+        target: Which server.
+    """
+    body = types.Approval(link=link, user=user)
+    node = (target or Target()).call("POST", "/registrations/approve", types.Node, body=body)
+    if json:
+        output.as_json(node)
+    else:
+        output.line(f"Approved {node.name} ({node.addresses[0]}) as a node of {node.user}.")
+
+
+@app.command(name="rename")
+def rename_node(node: str, name: str, /, *, target: Target | None = None) -> None:
+    """Give a node another name. It keeps it, whatever its host calls itself later.
+
+    Example: `doorward nodes rename laptop ann-laptop`
+
+    Args:
+        node: Name, address or id.
+        name: The new name: the first label of its DNS name.
+        target: Which server.
+    """
+    body = types.NodeChange(name=name)
+    found = (target or Target()).call("PATCH", api_path("nodes", node), types.Node, body=body)
+    output.line(f"The node is {found.fqdn} now.")
+
+
+@app.command(name="expire")
+def expire_node(node: str, /, *, yes: Flag = False, target: Target | None = None) -> int:
+    """Expire a node's key now: it is cut off until somebody signs in on it again.
+
+    Asks first on a terminal; elsewhere --yes is needed.
+
+    Example: `doorward nodes expire laptop --yes`
+
+    Args:
+        node: Name, address or id.
+        yes: Do not ask.
+        target: Which server.
+    """
+    if not output.confirm(f"Cut {node} off until somebody signs in on it again?", yes=yes):
+        output.note("Nothing was changed.")
+        return 1
+    found = (target or Target()).call("POST", api_path("nodes", node, "expire"), types.Node)
+    output.line(f"{found.name} is cut off. `tailscale up --force-reauth` on it signs in again.")
+    return 0
+
+
+@app.command(name="delete")
+def delete_node(node: str, /, *, yes: Flag = False, target: Target | None = None) -> int:
+    """Delete a node. Its client is signed out; it may join again, as a new node.
+
+    Asks first on a terminal; elsewhere --yes is needed.
+
+    Example: `doorward nodes delete laptop --yes`
+
+    Args:
+        node: Name, address or id.
+        yes: Do not ask.
+        target: Which server.
+    """
+    if not output.confirm(f"Delete the node {node}?", yes=yes):
+        output.note("Nothing was deleted.")
+        return 1
+    (target or Target()).call("DELETE", api_path("nodes", node), type(None))
+    output.line(f"Deleted {node}.")
+    return 0
+
+
+@app.command(name="tags")
+def tag_node(
+    node: str, /, *tags: str, clear: Flag = False, json: Flag = False, target: Target | None = None
+) -> None:
+    """Show a node's tags, or give it others: those named replace all it has.
+
+    A tagged node belongs to nobody and its key does not expire. The policy must know the tags.
+
+    Example: `doorward nodes tags server tag:web tag:prod`
+
+    Args:
+        node: Name, address or id.
+        tags: The tags it is to have.
+        clear: Take all its tags away, which gives it back to the person who brought it in.
+        json: Print the node as JSON.
+        target: Which server.
+    """
+    target, path = target or Target(), api_path("nodes", node)
+    if tags or clear:
+        body = types.NodeChange(tags=() if clear else tags)
+        found = target.call("PATCH", path, types.Node, body=body)
+    else:
+        found = target.call("GET", path, types.Node)
+    if json:
+        output.as_json(found)
+    elif found.tags:
+        output.line(f"{found.name}: {' '.join(found.tags)}")
+    else:
+        output.line(f"{found.name} has no tags and belongs to {found.user}.")
+
+
+@app.command(name="routes")
+def route_node(
+    node: str,
+    /,
+    *,
+    approve: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    reject: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """Show the routes of a node, or approve and reject some.
+
+    A node routes what it advertises (`tailscale set --advertise-routes`, `--advertise-exit-node`) and an administrator,
+    or the policy's autoApprovers, approved. An exit node is approved as 0.0.0.0/0, which stands for ::/0 as well.
+
+    Example: `doorward nodes routes router --approve 10.0.0.0/24`
+
+    Args:
+        node: Name, address or id.
+        approve: Prefixes it may route.
+        reject: Prefixes it may route no longer.
+        json: Print a list of objects instead of a table.
+        target: Which server.
+    """
+    target = target or Target()
+    if approve or reject:
+        body = types.RouteChange(approve=approve, reject=reject)
+        found = target.call("POST", api_path("nodes", node, "routes"), types.Node, body=body)
+    else:
+        found = target.call("GET", api_path("nodes", node), types.Node)
+    if json:
+        output.as_json(found.routes)
+        return
+    output.table(
+        ("PREFIX", "ADVERTISED", "APPROVED", "IN USE"),
+        (
+            (
+                each.prefix,
+                *("yes" if fact else "no" for fact in (each.advertised, each.approved, each.primary)),
+            )
+            for each in found.routes
+        ),
+        empty=f"{found.name} has no routes.",
+    )

@@ -1,0 +1,5 @@
+"""``doorward policy``: placeholder."""
+
+from cyclopts import App
+
+app = App(name="policy")
