@@ -7,7 +7,7 @@ from doorward.clock import SystemClock
 from doorward.errors import BadInput
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_DURATION = re.compile(r"(?:\d+[smhdw])+")
+_DURATION = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
 
 # Each is shown until there are two of the next: "90 s", "119 min", "47 h", "60 d".
 _STEPS = ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h"))
@@ -24,7 +24,7 @@ def parse_duration(text: str) -> int:
         raise BadInput(
             f"{text!r} is not a duration", cure="Write a number and a unit: 90s, 30m, 1h, 7d or 2w."
         )
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", text))
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", text))
 
 
 def _length(seconds: float) -> str:
