@@ -1,0 +1,331 @@
+"""The compiled policy: a document applied to the users and nodes of the moment, ready to answer.
+
+A `Policy` never changes. Answers are worked out when first asked for and kept; `Policy.updated` makes the next policy
+and takes along whatever the change did not touch, so that one node more costs what one node costs.
+
+Nothing here goes through pairs of nodes: a rule joins a set of sources with a set of targets.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
+from doorward.policy.document import Diagnostic, Document, Kind, Selector
+from doorward.policy.filters import Piece, filter_for, pieces_of, reaches
+from doorward.policy.roster import Member, People, Roster
+from doorward.policy.sources import Sources
+from doorward.policy.ssh import ssh_rules_for
+from doorward.protocol.tailcfg.filter import FilterRule
+from doorward.protocol.tailcfg.ssh import SSHPolicy
+
+# These roles may change the policy, and so may give any tag of it without being named.
+_TAGGERS = frozenset((Role.OWNER, Role.ADMIN, Role.NETWORK_ADMIN))
+
+_NOBODY: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What follows from the document alone."""
+
+    pieces: tuple[Piece, ...]
+    targets: tuple[frozenset[Selector], ...]  # by the rule's number
+    own: tuple[bool, ...]  # "autogroup:self" is among them
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        targets = tuple(
+            frozenset((*(flow.target for flow in rule.flows), *rule.app_targets)) for rule in document.rules
+        )
+        own = tuple(any(target.is_autogroup("self") for target in one) for one in targets)
+        return cls(pieces_of(document.rules), targets, own)
+
+
+class Policy:
+    """The answers. Node and user ids that are not known belong to nobody: they see nothing and may nothing."""
+
+    def __init__(self, document: Document, users: tuple[User, ...], roster: Roster, plan: _Plan) -> None:
+        self.document = document
+        self.users = users
+        self.roster = roster
+        self._plan = plan
+        self._sources: dict[tuple[Selector, ...], Sources] = {}
+        self._targets: dict[int, frozenset[int]] = {}  # by the rule's number
+        self._peers: dict[int, frozenset[int]] = {}
+        self._filters: dict[int, list[FilterRule]] = {}
+        self._ssh: dict[int, SSHPolicy] = {}
+
+    @classmethod
+    def compile(cls, document: Document, users: Iterable[User], nodes: Iterable[Node]) -> Self:
+        """Apply a document. Users that it names and nobody has are no error, as in the hosted service; see `warnings`."""
+        known = tuple(users)
+        return cls(document, known, Roster(People(document, known), nodes), _Plan.of(document))
+
+    def updated(
+        self,
+        *,
+        nodes: Iterable[Node] = (),
+        removed: Iterable[int] = (),
+        users: Iterable[User] | None = None,
+    ) -> Self:
+        """The policy after these nodes were added or replaced, those ids removed, and the users are these.
+
+        Costs a copy of the indexes and the work for the changed nodes; a change of users that the policy can see
+        costs as much as `compile`.
+        """
+        roster, changed = self.roster.updated(nodes, removed)
+        known = self.users if users is None else tuple(users)
+        if known != self.users:
+            roster = roster.with_people(People(self.document, known))
+            changed = None
+        made = type(self)(self.document, known, roster, self._plan)
+        if changed is not None:
+            made._take_over(self, changed)  # noqa: SLF001 - another instance of this very class
+        return made
+
+    def _take_over(self, old: Self, changed: frozenset[Selector]) -> None:
+        """Keep what was worked out about sources and targets that did not change."""
+        self._sources = {
+            selectors: sources for selectors, sources in old._sources.items() if changed.isdisjoint(selectors)
+        }
+        self._targets = {
+            number: targets
+            for number, targets in old._targets.items()
+            if changed.isdisjoint(self._plan.targets[number])
+        }
+
+    def warnings(self) -> list[Diagnostic]:
+        """Names of users in the policy that nobody has: allowed, because people come later, and often a slip."""
+        found: list[Diagnostic] = []
+        for selector, place in self.document.names:
+            if not self.roster.people.named(selector):
+                found.append(
+                    Diagnostic(
+                        self.document.filename,
+                        place.line,
+                        place.column,
+                        f'no user is called "{selector.text}"',
+                        "Check the spelling, or create the user.",
+                    )
+                )
+        return found
+
+    # -- who sees whom
+
+    def peers(self, node_id: int) -> frozenset[int]:
+        """The nodes that this one may reach or be reached by, itself left out. Symmetric."""
+        found = self._peers.get(node_id)
+        if found is None:
+            found = self._peers[node_id] = self._find_peers(node_id)
+        return found
+
+    def _find_peers(self, node_id: int) -> frozenset[int]:
+        member = self.roster.members.get(node_id)
+        if member is None:
+            return _NOBODY
+        found: set[int] = set()
+        for number, rule in enumerate(self.document.rules):
+            sources, targets = self.sources(rule.sources), self._targets_of(number)
+            if node_id in sources.nodes:
+                found |= targets
+            if node_id in targets:
+                found |= sources.nodes
+            if member.owner in sources.people and self._plan.own[number]:
+                assert member.owner is not None  # None is nobody's id
+                found |= self.roster.by_owner[member.owner]
+        found.discard(node_id)
+        return frozenset(found)
+
+    def can_see(self, viewer_id: int, peer_id: int) -> bool:
+        """True if ``peer_id`` is among the viewer's `peers`, without making the set."""
+        known = self._peers.get(viewer_id)
+        if known is not None:
+            return peer_id in known
+        viewer, peer = self.roster.members.get(viewer_id), self.roster.members.get(peer_id)
+        if viewer is None or peer is None or viewer_id == peer_id:
+            return False
+        for number, rule in enumerate(self.document.rules):
+            sources, targets = self.sources(rule.sources), self._targets_of(number)
+            if (viewer_id in sources.nodes and peer_id in targets) or (
+                peer_id in sources.nodes and viewer_id in targets
+            ):
+                return True
+            if (
+                viewer.owner is not None
+                and viewer.owner == peer.owner
+                and viewer.owner in sources.people
+                and self._plan.own[number]
+            ):
+                return True
+        return False
+
+    # -- what a node is told
+
+    def filter_rules(self, node_id: int) -> list[FilterRule]:
+        """The packet filter of a node: what it lets in, for itself and for the routes that it carries."""
+        found = self._filters.get(node_id)
+        if found is None:
+            member = self.roster.members.get(node_id)
+            found = [] if member is None else filter_for(member, self._plan.pieces, self.roster, self.sources)
+            self._filters[node_id] = found
+        return found
+
+    def ssh_policy(self, node_id: int) -> SSHPolicy:
+        """Who may ssh to a node, and as whom. Empty rules, which revoke, where nobody may."""
+        found = self._ssh.get(node_id)
+        if found is None:
+            member = self.roster.members.get(node_id)
+            rules = (
+                [] if member is None else ssh_rules_for(member, self.document.ssh, self.roster, self.sources)
+            )
+            found = self._ssh[node_id] = SSHPolicy(rules)
+        return found
+
+    def node_attributes(self, node_id: int) -> frozenset[str]:
+        """The capabilities that ``nodeAttrs`` (and ``randomizeClientPort``) put into a node's own map."""
+        member = self.roster.members.get(node_id)
+        if member is None:
+            return frozenset()
+        found = {"randomize-client-port"} if self.document.randomize_client_port else set()
+        for attribute in self.document.node_attributes:
+            if any(self._is_target(member, target) for target in attribute.targets):
+                found.update(attribute.names)
+        return frozenset(found)
+
+    def _is_target(self, member: Member, target: Selector) -> bool:
+        """Like `Roster.matches`, but a prefix means addresses only, not subnets that are carried."""
+        if target.prefix is not None:
+            return member.holds(target.prefix)
+        return self.roster.matches(target, member)
+
+    def routes_for(self, viewer_id: int, router_id: int) -> tuple[Prefix, ...]:
+        """Which of a router's active routes (approved and advertised) this viewer may use, exit routes last.
+
+        A viewer needs a route both to send into it and to hear from it. A router that carries the very same subnet
+        gets it too. For itself, a router has all its routes.
+        """
+        viewer, router = self.roster.members.get(viewer_id), self.roster.members.get(router_id)
+        if viewer is None or router is None:
+            return ()
+        if viewer_id == router_id:
+            return router.active
+        if not router.active or not self.can_see(viewer_id, router_id):
+            return ()
+        return tuple(route for route in router.active if self._may_use(viewer, router, route))
+
+    def _may_use(self, viewer: Member, router: Member, route: Prefix) -> bool:
+        if route in viewer.routes:
+            return True
+        for number, rule in enumerate(self.document.rules):
+            sources = self.sources(rule.sources)
+            if viewer.id in sources.nodes and any(
+                _leads_to(target, route) and reaches(router, target, rule.via, self.roster)
+                for target in self._plan.targets[number]
+            ):
+                return True
+            if (
+                route not in EXIT_ROUTES
+                and sources.starts_in(route)
+                and viewer.id in self._targets_of(number)
+            ):
+                return True
+        return False
+
+    # -- tags and routes
+
+    def knows_tag(self, tag: str) -> bool:
+        """True if ``tagOwners`` has the tag."""
+        return tag in self.document.tag_owners
+
+    def may_tag(self, user: User, tag: str) -> bool:
+        """True if a user may give a node this tag: an owner of it, or somebody who may change the policy."""
+        if user.suspended or not self.knows_tag(tag):
+            return False
+        owners = self.document.tag_owners[tag]
+        return user.role in _TAGGERS or any(user.id in self.roster.people.named(owner) for owner in owners)
+
+    def may_tag_as(self, tags: Iterable[str], tag: str) -> bool:
+        """True if a node (or key) that has ``tags`` may take or give ``tag``: it has it, or one of them owns it."""
+        held = frozenset(tags)
+        if not self.knows_tag(tag):
+            return False
+        owners = self.document.tag_owners[tag]
+        return tag in held or any(
+            owner.value in held or (owner.is_autogroup("tagged") and bool(held))
+            for owner in owners
+            if owner.kind in {Kind.TAG, Kind.AUTOGROUP}
+        )
+
+    def auto_approved(self, node: Node, prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
+        """Those of ``prefixes`` that the policy approves for this node without asking, in the same order."""
+        return tuple(prefix for prefix in prefixes if self._approves(node, prefix))
+
+    def _approves(self, node: Node, prefix: Prefix) -> bool:
+        approvers = self.document.auto_approvers
+        if prefix in EXIT_ROUTES and self._is_approver(node, approvers.exit_node):
+            return True
+        for approved, selectors in approvers.routes:
+            # The whole internet is approved by its own name only: 0.0.0.0/0 must not stand for every subnet.
+            covered = approved == prefix or (
+                approved not in EXIT_ROUTES and prefix not in EXIT_ROUTES and _is_inside(prefix, approved)
+            )
+            if covered and self._is_approver(node, selectors):
+                return True
+        return False
+
+    def _is_approver(self, node: Node, selectors: Iterable[Selector]) -> bool:
+        people = self.roster.people
+        if node.tags:
+            return any(
+                selector.value in node.tags if selector.kind is Kind.TAG else selector.is_autogroup("tagged")
+                for selector in selectors
+            )
+        if node.user_id in people.suspended:
+            return False
+        return any(node.user_id in people.named(selector) for selector in selectors)
+
+    # -- resolved parts of rules, for `reach` and `check` too
+
+    def sources(self, selectors: tuple[Selector, ...]) -> Sources:
+        """A rule's ``src`` resolved."""
+        found = self._sources.get(selectors)
+        if found is None:
+            found = self._sources[selectors] = Sources.resolve(selectors, self.roster)
+        return found
+
+    def _targets_of(self, number: int) -> frozenset[int]:
+        """The nodes where a rule's traffic arrives; those of ``autogroup:self`` are not among them."""
+        found = self._targets.get(number)
+        if found is None:
+            rule = self.document.rules[number]
+            found = _NOBODY.union(*(self.roster.named(target) for target in self._plan.targets[number]))
+            if rule.via:
+                members = self.roster.members
+                found = frozenset(
+                    node_id
+                    for node_id in found
+                    if any(
+                        reaches(members[node_id], target, rule.via, self.roster)
+                        for target in self._plan.targets[number]
+                    )
+                )
+            self._targets[number] = found
+        return found
+
+
+def _leads_to(target: Selector, route: Prefix) -> bool:
+    """True if traffic to ``target`` may go through ``route``."""
+    if target.kind is Kind.EVERYONE:
+        return True
+    if route in EXIT_ROUTES:
+        return target.is_autogroup("internet")
+    return (
+        target.prefix is not None and target.prefix.version == route.version and target.prefix.overlaps(route)
+    )
+
+
+def _is_inside(prefix: Prefix, whole: Prefix) -> bool:
+    if prefix.version == 4:
+        return whole.version == 4 and prefix.subnet_of(whole)
+    return whole.version == 6 and prefix.subnet_of(whole)

@@ -1,0 +1,204 @@
+"""What a policy file says, checked for form and freed of syntax; who it applies to is `compile`'s business.
+
+`parse.parse_policy` makes a `Document`. Everything in it is a value: frozen, hashable where it serves as a key, and
+with the line and column it came from where a person may have to be told.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from doorward.errors import BadInput
+from doorward.model import Prefix
+from doorward.protocol.hujson import Value
+from doorward.protocol.tailcfg.filter import PortRange
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Line and column in the policy file, both from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing that is wrong, and what to do about it. ``str`` is ``FILE:line:column: message``."""
+
+    filename: str
+    line: int
+    column: int
+    message: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.line}:{self.column}: {self.message}"
+
+
+class PolicyError(BadInput):
+    """The policy is refused. ``diagnostics`` holds everything that was found, in the order of the file.
+
+    ``str`` has one ``FILE:line:column: message`` line for each.
+    """
+
+    problem = "bad-policy"
+
+    def __init__(self, diagnostics: list[Diagnostic]) -> None:
+        found = tuple(sorted(diagnostics, key=lambda one: (one.line, one.column)))
+        assert found  # an error without a reason helps nobody
+        super().__init__(
+            "\n".join(str(one) for one in found),
+            cure=next((one.cure for one in found if one.cure), ""),
+            place=f"{found[0].filename}:{found[0].line}:{found[0].column}",
+        )
+        self.diagnostics = found
+
+    def public(self) -> dict[str, Any]:
+        """The problem answer, with every diagnostic as an object of its own."""
+        return super().public() | {
+            "diagnostics": [
+                {"line": one.line, "column": one.column, "message": one.message, "cure": one.cure}
+                for one in self.diagnostics
+            ]
+        }
+
+
+class Kind(StrEnum):
+    """What a selector names."""
+
+    EVERYONE = "everyone"  # "*"
+    USER = "user"  # a login name or e-mail address
+    DOMAIN = "domain"  # "user:*@example.com": every user with an address there
+    GROUP = "group"  # "group:..."
+    TAG = "tag"  # "tag:..."
+    AUTOGROUP = "autogroup"  # "autogroup:...": value is what follows the colon
+    PREFIX = "prefix"  # an address, a prefix, or a name from "hosts"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A name for nodes. Two spellings of one thing compare equal: the spelling is kept for messages only."""
+
+    kind: Kind
+    value: str  # user, domain, "group:x", "tag:x", autogroup without its prefix; "" for the others
+    prefix: Prefix | None = None  # of a PREFIX
+    text: str = field(default="", compare=False)
+
+    def is_autogroup(self, name: str) -> bool:
+        """True for ``autogroup:name``."""
+        return self.kind is Kind.AUTOGROUP and self.value == name
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Traffic to ``target``: its ports for these IP protocols; no protocols means TCP, UDP, ICMP and ICMPv6."""
+
+    target: Selector
+    ports: tuple[PortRange, ...]
+    protocols: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of ``acls`` or ``grants``. Rules only ever add access."""
+
+    origin: str  # "acls[0]", "grants[3]"
+    place: Place
+    sources: tuple[Selector, ...]
+    flows: tuple[Flow, ...]
+    app: dict[str, list[Any]] = field(default_factory=dict)  # capability name to its JSON values
+    app_targets: tuple[Selector, ...] = ()  # who holds them out; empty without ``app``
+    via: tuple[str, ...] = ()  # only routers with one of these tags carry the traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Localpart:
+    """``localpart:*@domain``: the part before the @ of the source user's own address there."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class SSHRule:
+    """One entry of ``ssh``."""
+
+    origin: str  # "ssh[0]"
+    place: Place
+    check: bool  # the person must prove who they are again
+    sources: tuple[Selector, ...]
+    targets: tuple[Selector, ...]
+    accounts: tuple[str, ...]  # local names; "autogroup:nonroot" and "root" among them
+    localparts: tuple[Localpart, ...] = ()
+    check_period: timedelta | None = None  # None: the default; zero: every connection
+    accept_env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AutoApprovers:
+    """Who may have routes approved without an administrator."""
+
+    routes: tuple[tuple[Prefix, tuple[Selector, ...]], ...] = ()
+    exit_node: tuple[Selector, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAttribute:
+    """Capabilities that nodes get in their own map."""
+
+    targets: tuple[Selector, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string and where it stands; for parts that are judged later."""
+
+    value: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTest:
+    """One entry of ``tests``: what ``source`` must and must not reach."""
+
+    origin: str
+    place: Place
+    source: Text | None
+    accept: tuple[Text, ...]
+    deny: tuple[Text, ...]
+    protocol: Text | None
+
+
+@dataclass(frozen=True, slots=True)
+class SSHTest:
+    """One entry of ``sshTests``: as whom ``source`` must and must not log in."""
+
+    origin: str
+    place: Place
+    source: Text | None
+    targets: tuple[Text, ...]
+    accept: tuple[Text, ...]
+    deny: tuple[Text, ...]
+    check: tuple[Text, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A policy file that is sound in itself."""
+
+    text: str
+    filename: str
+    syntax: Value
+    groups: dict[str, tuple[Selector, ...]] = field(default_factory=dict)
+    hosts: dict[str, Prefix] = field(default_factory=dict)
+    tag_owners: dict[str, tuple[Selector, ...]] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()  # grants before acls: the order in which clients receive them
+    ssh: tuple[SSHRule, ...] = ()
+    auto_approvers: AutoApprovers = AutoApprovers()
+    node_attributes: tuple[NodeAttribute, ...] = ()
+    tests: tuple[AccessTest, ...] = ()
+    ssh_tests: tuple[SSHTest, ...] = ()
+    randomize_client_port: bool = False
+    names: tuple[tuple[Selector, Place], ...] = ()  # every user named anywhere, for warnings

@@ -1,0 +1,180 @@
+"""Packet filters: what one node, as the destination, lets in (protocol note control.md, section 16).
+
+Rules are cut once per document into *pieces*, each of which makes at most one filter rule on a node: one set of
+sources, one set of protocols. On a node, pieces with the same sources and protocols become one rule at the place of the
+first of them, whether or not that one says anything about this node: this is the hosted service's order.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+
+from doorward.policy.document import Kind, Rule, Selector
+from doorward.policy.ranges import INTERNET, of_prefix
+from doorward.policy.roster import Member, Roster
+from doorward.policy.sources import Sources
+from doorward.protocol.tailcfg.filter import CapGrant, FilterRule, NetPortRange, PortRange
+
+# Capabilities that work only if the other side holds a matching one towards the first.
+_COMPANIONS = {
+    "tailscale.com/cap/drive": "tailscale.com/cap/drive-sharer",
+    "tailscale.com/cap/relay": "tailscale.com/cap/relay-target",
+}
+
+_Target = tuple[Selector, tuple[PortRange, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The part of a rule that makes one filter rule. Without ``capabilities`` it is about ports."""
+
+    sources: tuple[Selector, ...]
+    targets: tuple[_Target, ...]
+    own: bool  # targets are "autogroup:self" only
+    protocols: tuple[int, ...] = ()
+    via: tuple[str, ...] = ()
+    capabilities: dict[str, list[Any] | None] = field(default_factory=dict)
+
+
+def pieces_of(rules: Iterable[Rule]) -> tuple[Piece, ...]:
+    """Cut rules into pieces: ports by protocol, then capabilities, then the companions of capabilities."""
+    return tuple(piece for rule in rules for piece in _cut(rule))
+
+
+def _cut(rule: Rule) -> Iterator[Piece]:
+    by_protocol: dict[tuple[int, ...], list[_Target]] = {}
+    for flow in rule.flows:
+        by_protocol.setdefault(flow.protocols, []).append((flow.target, flow.ports))
+    for protocols, targets in by_protocol.items():
+        for own, run in _runs(targets):
+            yield Piece(rule.sources, run, own, protocols, rule.via)
+    if not rule.app or rule.via:
+        return
+    held: dict[str, list[Any] | None] = dict(rule.app)
+    for own, run in _runs([(target, ()) for target in rule.app_targets]):
+        yield Piece(rule.sources, run, own, capabilities=held)
+    for name, companion in _COMPANIONS.items():
+        if name in rule.app:
+            back: list[_Target] = [(source, ()) for source in rule.sources]
+            others = tuple(target for target in rule.app_targets if not target.is_autogroup("self"))
+            if others:
+                yield Piece(others, tuple(back), own=False, capabilities={companion: None})
+            if len(others) < len(rule.app_targets):
+                yield Piece(rule.sources, tuple(back), own=True, capabilities={companion: None})
+
+
+def _runs(targets: list[_Target]) -> Iterator[tuple[bool, tuple[_Target, ...]]]:
+    """Targets in runs of "self" and of others; autogroups come after all other names, in their own order."""
+    ordered = [one for one in targets if one[0].kind is not Kind.AUTOGROUP]
+    ordered += [one for one in targets if one[0].kind is Kind.AUTOGROUP]
+    run: list[_Target] = []
+    for target in ordered:
+        own = target[0].is_autogroup("self")
+        if run and own != run[0][0].is_autogroup("self"):
+            yield not own, tuple(run)
+            run = []
+        run.append(target)
+    if run:
+        yield run[0][0].is_autogroup("self"), tuple(run)
+
+
+def filter_for(
+    member: Member,
+    pieces: Iterable[Piece],
+    roster: Roster,
+    sources_of: Callable[[tuple[Selector, ...]], Sources],
+) -> list[FilterRule]:
+    """The filter rules of one node."""
+    merged: dict[object, tuple[list[str], tuple[int, ...], list[NetPortRange]]] = {}
+    grants: dict[object, FilterRule] = {}
+    order: dict[object, None] = {}
+    own_texts = _own_texts(member, roster)
+    for index, piece in enumerate(pieces):
+        sources = sources_of(piece.sources)
+        if piece.own:
+            texts: tuple[str, ...] = own_texts if member.owner in sources.people else ()
+            identity: object = ("own", piece.protocols) if texts else None
+        else:
+            texts, identity = sources.texts, (sources.identity, piece.protocols)
+        if not texts:
+            continue
+        if piece.capabilities:
+            order[index] = None
+            destinations = _own_prefixes(member, piece, roster)
+            if destinations:
+                grant = CapGrant(Dsts=destinations, CapMap=piece.capabilities)
+                grants[index] = FilterRule(SrcIPs=list(texts), CapGrant=[grant])
+            continue
+        order[identity] = None
+        entries = _entries(member, piece, roster)
+        if entries:
+            merged.setdefault(identity, (list(texts), piece.protocols, []))[2].extend(entries)
+    rules: list[FilterRule] = []
+    for key in order:
+        if key in grants:
+            rules.append(grants[key])
+        elif key in merged:
+            source_texts, protocols, entries = merged[key]
+            rules.append(
+                FilterRule(
+                    SrcIPs=source_texts, DstPorts=entries, IPProto=list(protocols) if protocols else UNSET
+                )
+            )
+    return rules
+
+
+def _own_texts(member: Member, roster: Roster) -> tuple[str, ...]:
+    """The addresses of everything that belongs to the node's owner."""
+    if member.owner is None:
+        return ()
+    mine = [roster.members[node_id] for node_id in sorted(roster.by_owner[member.owner])]
+    return (*(one.texts[0] for one in mine), *(one.texts[1] for one in mine))
+
+
+def _entries(member: Member, piece: Piece, roster: Roster) -> list[NetPortRange]:
+    found: list[NetPortRange] = []
+    for selector, ports in piece.targets:
+        for text in _destinations(member, selector, piece, roster):
+            found += [NetPortRange(text, one) for one in ports]
+    return found
+
+
+def _destinations(member: Member, selector: Selector, piece: Piece, roster: Roster) -> tuple[str, ...]:
+    if piece.own:
+        return member.texts
+    if not reaches(member, selector, piece.via, roster):
+        return ()
+    if selector.kind is Kind.EVERYONE:
+        return ("*",)
+    if selector.kind is Kind.PREFIX:
+        assert selector.prefix is not None
+        return (str(of_prefix(selector.prefix)),)
+    if selector.is_autogroup("internet"):
+        return INTERNET
+    return member.texts
+
+
+def reaches(member: Member, selector: Selector, via: tuple[str, ...], roster: Roster) -> bool:
+    """True if traffic to ``selector`` arrives at this node; ``via`` limits it to routers with one of these tags."""
+    if not via:
+        return roster.matches(selector, member)
+    if member.tags.isdisjoint(via):
+        return False
+    if selector.prefix is not None:
+        return member.carries(selector.prefix)
+    return bool(member.exits)
+
+
+def _own_prefixes(member: Member, piece: Piece, roster: Roster) -> list[str]:
+    """The node's own addresses that a capability is held out at."""
+    own = (f"{member.ipv4}/32", f"{member.ipv6}/128")
+    found: dict[str, None] = {}
+    for selector, _ in piece.targets:
+        if selector.prefix is not None:
+            inside = (member.ipv4 in selector.prefix, member.ipv6 in selector.prefix)
+            found.update(dict.fromkeys(text for text, is_in in zip(own, inside, strict=True) if is_in))
+        elif piece.own or roster.matches(selector, member):
+            found.update(dict.fromkeys(own))
+    return list(found)

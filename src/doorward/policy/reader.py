@@ -1,0 +1,169 @@
+"""Reads a syntax tree section by section and gathers complaints, so that one run reports all of them.
+
+A reader never raises for what it reads: it notes a diagnostic and answers with nothing. ``null`` counts as absent, and
+keys are known in any case, as in the hosted service.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import ParamSpec, TypeVar
+
+from doorward.policy.document import Diagnostic, Place, Text
+from doorward.policy.selectors import WordError, closest
+from doorward.protocol.hujson import Array, Lines, Literal, Object, Value
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+# Parts of the hosted service's language that are understood as such and refused: silence would promise what is not kept.
+UNSUPPORTED = {
+    "ipsets": "IP sets",
+    "postures": "postures",
+    "defaultSrcPosture": "postures",
+    "srcPosture": "postures",
+    "disableIPv4": "tailnets without IPv4",
+    "OneCGNATRoute": "route summaries",
+    "derpMap": "relays in the policy file",
+    "extraDNSRecords": "DNS records in the policy file",
+    "ipPool": "address pools",
+    "recorder": "recorders",
+    "enforceRecorder": "recorders",
+}
+
+
+class Section:
+    """One object of the file: its members under the names we know them by, and where each stands."""
+
+    def __init__(self, members: dict[str, Value], place: Place, origin: str) -> None:
+        self.members = members
+        self.place = place
+        self.origin = origin
+
+
+class Reader:
+    """Typed access to the tree of one file."""
+
+    def __init__(self, text: str, filename: str) -> None:
+        self.filename = filename
+        self.diagnostics: list[Diagnostic] = []
+        self._lines = Lines(text)
+
+    def place(self, value: Value) -> Place:
+        """Where a value starts."""
+        return Place(*self._lines.locate(value.start))
+
+    def complain(self, place: Place, message: str, cure: str = "") -> None:
+        """Note what is wrong at ``place``."""
+        self.diagnostics.append(Diagnostic(self.filename, place.line, place.column, message, cure))
+
+    def attempt(
+        self, place: Place, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T | None:
+        """What ``function`` answers, or None after noting at ``place`` why it refused."""
+        try:
+            return function(*args, **kwargs)
+        except WordError as refusal:
+            self.complain(place, refusal.message, refusal.cure)
+            return None
+
+    def section(self, value: Value, origin: str, known: Collection[str]) -> Section:
+        """An object with known keys; what is no object reads as an empty one."""
+        place = self.place(value)
+        members: dict[str, Value] = {}
+        by_case = {one.lower(): one for one in (*known, *UNSUPPORTED)}
+        for name, item in self.members(value, origin):
+            key = by_case.get(name.lower())
+            if key in known and key is not None:
+                if key in members:
+                    self.complain(
+                        self.place(item), f'"{name}" occurs twice in {origin}', "Keep one of the two."
+                    )
+                members[key] = item
+            elif key is not None:
+                if not _is_empty(item):
+                    self.complain(
+                        self.place(item),
+                        f'"{name}" in {origin}: {UNSUPPORTED[key]} are not supported yet',
+                        f'Remove "{name}".',
+                    )
+            else:
+                near = closest(name, known)
+                cure = f'Did you mean "{near}"?' if near else f"Known are: {', '.join(sorted(known))}."
+                self.complain(self.place(item), f'unknown key "{name}" in {origin}', cure)
+        return Section(members, place, origin)
+
+    def members(self, value: Value | None, origin: str) -> Iterator[tuple[str, Value]]:
+        """The members of an object, those that are null left out."""
+        if value is None or _is_null(value):
+            return
+        if not isinstance(value, Object):
+            self.complain(self.place(value), f"{origin} must be an object, not {_kind(value)}", "Write { }.")
+            return
+        for member in value.members:
+            if not _is_null(member.value):
+                yield str(member.name.data), member.value
+
+    def items(self, value: Value | None, origin: str) -> Iterator[Value]:
+        """The elements of an array."""
+        if value is None or _is_null(value):
+            return
+        if not isinstance(value, Array):
+            self.complain(self.place(value), f"{origin} must be a list, not {_kind(value)}", "Write [ ].")
+            return
+        yield from (element.value for element in value.elements)
+
+    def texts(self, value: Value | None, origin: str) -> Iterator[Text]:
+        """The strings of an array, blanks around each removed."""
+        for item in self.items(value, origin):
+            text = self.text(item, f"an entry of {origin}")
+            if text is not None:
+                yield text
+
+    def text(self, value: Value | None, origin: str) -> Text | None:
+        """A string, blanks around it removed."""
+        if value is None or _is_null(value):
+            return None
+        if not isinstance(value, Literal) or not isinstance(value.data, str):
+            self.complain(
+                self.place(value),
+                f"{origin} must be a string, not {_kind(value)}",
+                "Put it between double quotes.",
+            )
+            return None
+        return Text(value.data.strip(), self.place(value))
+
+    def flag(self, value: Value | None, origin: str) -> bool:
+        """True or false; absent is false."""
+        if value is None or _is_null(value):
+            return False
+        if not isinstance(value, Literal) or not isinstance(value.data, bool):
+            self.complain(self.place(value), f"{origin} must be true or false, not {_kind(value)}")
+            return False
+        return value.data
+
+
+def _is_null(value: Value) -> bool:
+    return isinstance(value, Literal) and value.data is None
+
+
+def _is_empty(value: Value) -> bool:
+    match value:
+        case Literal():
+            return value.data in (None, False, "")
+        case Array():
+            return not value.elements
+        case Object():
+            return not value.members
+
+
+def _kind(value: Value) -> str:
+    match value:
+        case Array():
+            return "a list"
+        case Object():
+            return "an object"
+        case Literal(data=bool()):
+            return "true or false"
+        case Literal(data=str()):
+            return "a string"
+        case _:
+            return "a number"

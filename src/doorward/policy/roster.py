@@ -1,0 +1,287 @@
+"""Who is there: the nodes as the policy sees them, and which of them each selector names.
+
+A `Roster` never changes; `Roster.updated` makes the next one, sharing what did not change. Sets of nodes are frozensets
+of node ids, made when first asked for and kept: a change of one node then touches only the sets it enters or leaves.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Self
+
+from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
+from doorward.policy.document import Document, Kind, Selector
+from doorward.policy.ranges import Address
+from doorward.policy.selectors import ROLES
+
+_NOBODY: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node: what of it the policy can see."""
+
+    id: int
+    owner: int | None  # None for a tagged node: it belongs to nobody
+    tags: frozenset[str]
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+    texts: tuple[str, str]  # the two addresses as text, IPv4 first
+    routes: tuple[Prefix, ...]  # subnets it carries: approved and advertised
+    exits: tuple[Prefix, ...]  # exit routes it carries
+
+    @property
+    def active(self) -> tuple[Prefix, ...]:
+        """Everything it carries."""
+        return self.routes + self.exits
+
+    def holds(self, prefix: Prefix) -> bool:
+        """True if one of its own addresses is in ``prefix``."""
+        return (self.ipv4 if prefix.version == 4 else self.ipv6) in prefix
+
+    def carries(self, prefix: Prefix) -> bool:
+        """True if a subnet it carries overlaps ``prefix``. Exit routes do not count: they carry the internet only."""
+        return any(route.version == prefix.version and route.overlaps(prefix) for route in self.routes)
+
+
+def member_of(node: Node) -> Member:
+    """The policy's view of a node. What it advertises comes from outside: what does not parse is left out."""
+    approved = frozenset(node.approved_routes)
+    active = [route for route in advertised(node) if route in approved]
+    return Member(
+        id=node.id,
+        owner=None if node.tags else node.user_id,
+        tags=frozenset(node.tags),
+        ipv4=node.ipv4,
+        ipv6=node.ipv6,
+        texts=(str(node.ipv4), str(node.ipv6)),
+        routes=tuple(route for route in active if route not in EXIT_ROUTES),
+        exits=tuple(route for route in active if route in EXIT_ROUTES),
+    )
+
+
+def advertised(node: Node) -> list[Prefix]:
+    """The prefixes that a node offers to carry, each once, in its order."""
+    found: dict[Prefix, None] = {}
+    for text in node.observed.hostinfo.RoutableIPs or ():
+        try:
+            found[ip_network(text)] = None
+        except ValueError:
+            continue
+    return list(found)
+
+
+class People:
+    """Which users a selector names. Rebuilt as a whole when users change, which is rare."""
+
+    def __init__(self, document: Document, users: Iterable[User]) -> None:
+        self.by_id = {user.id: user for user in users}
+        self.suspended = frozenset(user.id for user in self.by_id.values() if user.suspended)
+        self._groups = document.groups
+        self._by_name = {user.name.lower(): user.id for user in self.by_id.values()}
+        self._by_email: dict[str, list[int]] = {}
+        for user in self.by_id.values():
+            if user.email:
+                self._by_email.setdefault(user.email.lower(), []).append(user.id)
+        self._named: dict[Selector, frozenset[int]] = {}
+
+    def named(self, selector: Selector) -> frozenset[int]:
+        """The ids of the users, suspended ones included; none for selectors that are not about people."""
+        found = self._named.get(selector)
+        if found is None:
+            found = self._named[selector] = frozenset(self._resolve(selector))
+        return found
+
+    def _resolve(self, selector: Selector) -> Iterable[int]:
+        match selector.kind:
+            case Kind.USER:
+                return self._user(selector.value)
+            case Kind.GROUP:
+                members = self._groups.get(selector.value, ())
+                return [user for member in members for user in self._resolve(member)]
+            case Kind.DOMAIN:
+                return [
+                    user.id for user in self.by_id.values() if _domain(address_of(user)) == selector.value
+                ]
+            case Kind.EVERYONE:
+                return self.by_id
+            case Kind.AUTOGROUP if selector.value == "member":
+                return self.by_id
+            case Kind.AUTOGROUP if selector.value in ROLES:
+                role: Role = ROLES[selector.value]
+                return [user.id for user in self.by_id.values() if user.role is role]
+            case _:
+                return ()
+
+    def _user(self, name: str) -> Iterable[int]:
+        """The one user of a login name, or else of an e-mail address. ``name@`` is a login name only.
+
+        An address that two users have names neither: it must not let one act as the other.
+        """
+        login = self._by_name.get(name.removesuffix("@"))
+        if login is not None:
+            return (login,)
+        sharers = self._by_email.get(name, ())
+        return sharers if len(sharers) == 1 else ()
+
+
+def address_of(user: User) -> str:
+    """The user's e-mail address in lower case; a login name that is one serves as well. Empty where there is none."""
+    address = user.email or user.name
+    return address.lower() if "@" in address else ""
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]
+
+
+class Roster:
+    """The nodes of a moment. Attributes are for reading."""
+
+    def __init__(self, people: People, nodes: Iterable[Node]) -> None:
+        self.people = people
+        self.members: dict[int, Member] = {}
+        self.hidden: dict[int, tuple[Address, ...]] = {}  # doorward's own nodes, which no rule is about
+        self.by_owner: dict[int, frozenset[int]] = {}
+        self.by_tag: dict[str, frozenset[int]] = {}
+        self.routes: dict[Prefix, int] = {}  # subnets and how many nodes carry each
+        self._sets: dict[Selector, frozenset[int]] = {}
+        owners: dict[int, set[int]] = {}
+        tags: dict[str, set[int]] = {}
+        for node in nodes:
+            if node.system:
+                self.hidden[node.id] = node.addresses
+                continue
+            member = self.members[node.id] = member_of(node)
+            if member.owner is not None:
+                owners.setdefault(member.owner, set()).add(node.id)
+            for tag in member.tags:
+                tags.setdefault(tag, set()).add(node.id)
+            for route in member.routes:
+                self.routes[route] = self.routes.get(route, 0) + 1
+        self.by_owner = {owner: frozenset(ids) for owner, ids in owners.items()}
+        self.by_tag = {tag: frozenset(ids) for tag, ids in tags.items()}
+
+    @property
+    def blocked(self) -> frozenset[int]:
+        """The nodes of suspended users: they start nothing."""
+        return _NOBODY.union(*(self.by_owner.get(user, _NOBODY) for user in self.people.suspended))
+
+    def excluded(self) -> list[Address]:
+        """Tailnet addresses that no rule may let in, however widely it is written."""
+        found = [address for addresses in self.hidden.values() for address in addresses]
+        for node_id in self.blocked:
+            found += (self.members[node_id].ipv4, self.members[node_id].ipv6)
+        return found
+
+    def matches(self, selector: Selector, member: Member) -> bool:
+        """True if the selector names the node, or, for a prefix, a subnet that it carries."""
+        match selector.kind:
+            case Kind.EVERYONE:
+                return True
+            case Kind.TAG:
+                return selector.value in member.tags
+            case Kind.PREFIX:
+                assert selector.prefix is not None
+                return member.holds(selector.prefix) or member.carries(selector.prefix)
+            case Kind.AUTOGROUP if selector.value == "tagged":
+                return bool(member.tags)
+            case Kind.AUTOGROUP if selector.value == "internet":
+                return bool(member.exits)
+            case Kind.AUTOGROUP if selector.value == "danger-all":
+                return True
+            case _:
+                return member.owner is not None and member.owner in self.people.named(selector)
+
+    def named(self, selector: Selector) -> frozenset[int]:
+        """The nodes for which `matches` holds. ``autogroup:self`` names nobody by itself."""
+        found = self._sets.get(selector)
+        if found is None:
+            found = self._sets[selector] = self._resolve(selector)
+        return found
+
+    def _resolve(self, selector: Selector) -> frozenset[int]:
+        if selector.kind is Kind.TAG:
+            return self.by_tag.get(selector.value, _NOBODY)
+        if selector.kind in {Kind.USER, Kind.GROUP, Kind.DOMAIN}:
+            owners = self.people.named(selector)
+            return _NOBODY.union(*(self.by_owner.get(owner, _NOBODY) for owner in owners))
+        return frozenset(member.id for member in self.members.values() if self.matches(selector, member))
+
+    def with_people(self, people: People) -> Self:
+        """The same nodes under other users."""
+        others = self._copy()
+        others.people = people
+        others._sets = {}  # noqa: SLF001 - another instance of this very class
+        return others
+
+    def _copy(self) -> Self:
+        others = object.__new__(type(self))
+        others.__dict__.update(
+            people=self.people,
+            members=dict(self.members),
+            hidden=dict(self.hidden),
+            by_owner=dict(self.by_owner),
+            by_tag=dict(self.by_tag),
+            routes=dict(self.routes),
+            _sets=dict(self._sets),
+        )
+        return others
+
+    def updated(
+        self, nodes: Iterable[Node], removed: Iterable[int]
+    ) -> tuple[Self, frozenset[Selector] | None]:
+        """The roster after these nodes were added or replaced and those ids were removed, and what that changed.
+
+        What changed is the selectors whose sets, or whose nodes' addresses or routes, are no longer the same; None
+        where that cannot be told by selector, because literal ranges of addresses changed.
+        """
+        others = self._copy()
+        changed: set[Selector] = set()
+        for node_id in removed:
+            others._replace(node_id, None, changed)
+            others.hidden.pop(node_id, None)
+        for node in nodes:
+            if node.system:
+                others._replace(node.id, None, changed)
+                others.hidden[node.id] = node.addresses
+            else:
+                others.hidden.pop(node.id, None)
+                others._replace(node.id, member_of(node), changed)
+        ranges = others.hidden != self.hidden or others.routes.keys() != self.routes.keys()
+        ranges = ranges or (bool(self.people.suspended) and bool(changed))
+        return others, None if ranges else frozenset(changed)
+
+    def _replace(self, node_id: int, new: Member | None, changed: set[Selector]) -> None:
+        old = self.members.pop(node_id, None)
+        if new is not None:
+            self.members[node_id] = new
+        if old == new:
+            return
+        for selector, ids in self._sets.items():
+            before = old is not None and node_id in ids
+            after = new is not None and self.matches(selector, new)
+            if before or after:
+                changed.add(selector)
+            if before != after:
+                self._sets[selector] = ids | {node_id} if after else ids - {node_id}
+        self._index(node_id, old, new)
+
+    def _index(self, node_id: int, old: Member | None, new: Member | None) -> None:
+        one = frozenset((node_id,))
+        if old is not None:
+            if old.owner is not None:
+                self.by_owner[old.owner] = self.by_owner[old.owner] - one
+            for tag in old.tags:
+                self.by_tag[tag] = self.by_tag[tag] - one
+            for route in old.routes:
+                self.routes[route] -= 1
+                if not self.routes[route]:
+                    del self.routes[route]
+        if new is not None:
+            if new.owner is not None:
+                self.by_owner[new.owner] = self.by_owner.get(new.owner, _NOBODY) | one
+            for tag in new.tags:
+                self.by_tag[tag] = self.by_tag.get(tag, _NOBODY) | one
+            for route in new.routes:
+                self.routes[route] = self.routes.get(route, 0) + 1

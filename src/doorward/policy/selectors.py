@@ -1,0 +1,248 @@
+"""From the words of the policy file to selectors, ports and protocols.
+
+Everything here reads one string and either answers or raises `WordError`; the caller knows the place. The texts of
+refusals follow the hosted service where it has one, so that what people find about them elsewhere helps here too.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from doorward.errors import BadInput
+from doorward.model import EXIT_ROUTES, Prefix, Role
+from doorward.policy.document import Kind, Selector
+from doorward.protocol.tailcfg.filter import ALL_PORTS, PortRange
+
+_TAG_REST = re.compile(r"[A-Za-z0-9-]*")
+_LOGIN = re.compile(r"[^\s:/\[\]*%@]+@?|[^\s:/\[\]*%@]+@[^\s:/\[\]*%@]+")
+_DOMAIN = re.compile(r"[A-Za-z0-9.-]+")
+
+ROLES: dict[str, Role] = {role.value: role for role in Role if role is not Role.MEMBER}
+PEOPLE = frozenset((*ROLES, "member"))  # autogroups that are users
+AUTOGROUPS = PEOPLE | {"tagged", "self", "internet", "danger-all"}
+
+# IANA protocol numbers under the names that policies use.
+PROTOCOLS: dict[str, int] = {
+    "icmp": 1,
+    "igmp": 2,
+    "ipv4": 4,
+    "ip-in-ip": 4,
+    "tcp": 6,
+    "egp": 8,
+    "igp": 9,
+    "udp": 17,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "ipv6-icmp": 58,
+    "sctp": 132,
+    "fc": 133,
+}
+WITH_PORTS = frozenset((6, 17, 132))
+
+
+class WordError(BadInput):
+    """A word of the policy that is not understood; ``cure`` says what would be."""
+
+    problem = "bad-policy"
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message, cure=cure)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names a policy defines itself."""
+
+    groups: Collection[str]
+    tags: Collection[str]
+    hosts: Mapping[str, Prefix]
+
+
+def closest(word: str, known: Collection[str]) -> str:
+    """The known word that a mistyped one was probably meant to be, or an empty string."""
+    lowered = {one.lower(): one for one in known}
+    near = get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[near[0]] if near else ""
+
+
+def _did_you_mean(word: str, known: Collection[str], otherwise: str) -> str:
+    near = closest(word, known)
+    return f'Did you mean "{near}"?' if near else otherwise
+
+
+def check_tag_name(tag: str) -> None:
+    """Raises WordError unless ``tag`` is ``tag:`` and a name that may be used."""
+    name = tag.removeprefix("tag:")
+    if not tag.startswith("tag:"):
+        raise WordError(f'"{tag}" is not a tag', f'Write "tag:{tag}".')
+    if not (name[:1].isascii() and name[:1].isalpha()):
+        raise WordError("tag names must start with a letter, after 'tag:'", "Use one of a to z.")
+    if not _TAG_REST.fullmatch(name):
+        raise WordError(
+            "tag names can only contain numbers, letters, or dashes",
+            "Replace the other characters by dashes.",
+        )
+
+
+def parse_selector(text: str, names: Names, *, role: str = "") -> Selector:
+    """Read one name for nodes. ``role`` (``src=``, ``dst=``) goes in front of complaints about tags.
+
+    Raises WordError for a group, tag or autogroup that does not exist and for what is no name at all.
+    """
+    word = text.strip()
+    kind, colon, rest = word.partition(":")
+    if word == "*":
+        return Selector(Kind.EVERYONE, "", text=word)
+    if colon and kind == "tag":
+        if word not in names.tags:
+            cure = _did_you_mean(word, names.tags, f'Add "{word}" to "tagOwners".')
+            raise WordError(f'{role}tag not found: "{word}"', cure)
+        return Selector(Kind.TAG, word, text=word)
+    if colon and kind == "group":
+        if word not in names.groups:
+            cure = _did_you_mean(word, names.groups, f'Add "{word}" to "groups".')
+            raise WordError(f'{role}group not found: "{word}"', cure)
+        return Selector(Kind.GROUP, word, text=word)
+    if colon and kind == "autogroup":
+        if rest not in AUTOGROUPS:
+            known = sorted(f"autogroup:{one}" for one in AUTOGROUPS)
+            raise WordError(
+                f'"{word}" is not a known autogroup', _did_you_mean(word, known, "See the reference.")
+            )
+        return Selector(Kind.AUTOGROUP, rest, text=word)
+    if colon and kind in {"ipset", "svc", "host", "posture"}:
+        raise WordError(
+            f'"{word}": "{kind}:" names are not supported yet', "Name users, groups, tags or addresses."
+        )
+    if word.startswith("user:*@"):
+        domain = word.removeprefix("user:*@")
+        if not _DOMAIN.fullmatch(domain):
+            raise WordError(f'"{word}": "{domain}" is not a domain', 'Write it like "user:*@example.com".')
+        return Selector(Kind.DOMAIN, domain.lower(), text=word)
+    if word in names.hosts:
+        return Selector(Kind.PREFIX, "", names.hosts[word], text=word)
+    return _address_or_user(word, names)
+
+
+def _address_or_user(word: str, names: Names) -> Selector:
+    if re.fullmatch(r"[0-9a-fA-F.:]+(?:/[0-9]+)?", word) and (":" in word or word[:1].isdigit()):
+        return Selector(Kind.PREFIX, "", parse_prefix(word), text=word)
+    if not _LOGIN.fullmatch(word):
+        cure = _did_you_mean(
+            word, (*names.hosts, *names.groups, *names.tags), "Name a user, a group or a tag."
+        )
+        raise WordError(f'"{word}": invalid address', cure)
+    return Selector(Kind.USER, word.lower(), text=word)
+
+
+def parse_prefix(text: str) -> Prefix:
+    """Read an address or a prefix without host bits. Raises WordError for anything else."""
+    try:
+        if "/" not in text:
+            address = ip_address(text)
+            return (
+                ip_network((int(address), address.max_prefixlen))
+                if address.version == 4
+                else IPv6Network(address)
+            )
+        network: IPv4Network | IPv6Network = ip_network(text, strict=False)
+    except ValueError:
+        raise WordError(
+            f'"{text}": invalid address', "Write it like 100.64.0.1, 10.0.0.0/8 or fd00::/64."
+        ) from None
+    if str(network.network_address) != str(ip_address(text.partition("/")[0])):
+        raise WordError(f'"{text}" has bits set after its prefix length', f'Write "{network}".')
+    return network
+
+
+def check_source(selector: Selector) -> Selector:
+    """The selector, if it may stand for who starts the traffic; raises WordError otherwise."""
+    if selector.is_autogroup("self") or selector.is_autogroup("internet"):
+        raise WordError(
+            f'"{selector.text}" not valid on the src side of a rule',
+            'Use "autogroup:member" for people\'s own devices.',
+        )
+    return selector
+
+
+def check_target(selector: Selector) -> Selector:
+    """The selector, if it may stand for what is reached; raises WordError otherwise."""
+    if selector.is_autogroup("danger-all"):
+        raise WordError("cannot use autogroup:danger-all as a dst", 'Use "*".')
+    if selector.prefix in EXIT_ROUTES:
+        raise WordError(
+            f'dst "{selector.text}": to allow all IP addresses, use "*" or "autogroup:internet"',
+            '"autogroup:internet" allows the use of exit nodes.',
+        )
+    return selector
+
+
+def parse_ports(text: str) -> tuple[PortRange, ...]:
+    """Read ``*``, ``22``, ``80-443`` or a list of them with commas. Raises WordError for anything else."""
+    if text.strip() == "*":
+        return (ALL_PORTS,)
+    return tuple(_parse_port_range(part.strip()) for part in text.split(","))
+
+
+def _parse_port_range(text: str) -> PortRange:
+    first, dash, last = text.partition("-")
+    cure = 'Write a port like "22", a range like "80-443", or "*".'
+    low = _port(first)
+    if low is None:
+        raise WordError(f'port range "{text}": invalid first integer', cure)
+    high = _port(last) if dash else low
+    if high is None:
+        raise WordError(f'port range "{text}": invalid last integer', cure)
+    if low == 0:
+        raise WordError(f"port range \"{text}\": first port must be >0, or use '*' for wildcard", cure)
+    if low > high or high > ALL_PORTS.Last:
+        raise WordError(f'port range "{text}": ports go from 1 to 65535, the smaller one first', cure)
+    return PortRange(low, high)
+
+
+def _port(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
+def parse_protocol(text: str) -> int:
+    """Read a protocol's name or number (0 to 255). Raises WordError for anything else."""
+    word = text.strip().lower()
+    if word in PROTOCOLS:
+        return PROTOCOLS[word]
+    if word.isascii() and word.isdigit() and len(word) <= 3 and int(word) <= 255:
+        return int(word)
+    raise WordError(
+        f'unknown protocol "{text}"', _did_you_mean(word, PROTOCOLS, "Use a name such as tcp, or a number.")
+    )
+
+
+def check_ports_of(protocols: tuple[int, ...], ports: tuple[PortRange, ...]) -> None:
+    """Raises WordError where a protocol without ports is given some."""
+    if protocols and ports != (ALL_PORTS,) and not WITH_PORTS.issuperset(protocols):
+        raise WordError(f"IP protocol {protocols[0]} has no ports", 'Use "*" for its ports.')
+
+
+def split_target(text: str) -> tuple[str, str]:
+    """Cut ``DST:PORTS`` of an acl in two. An IPv6 address may stand in brackets."""
+    target, colon, ports = text.strip().rpartition(":")
+    if not colon or not target:
+        raise WordError(f'dst "{text}" has no ports', f'Write "{text.strip()}:*" for all of them.')
+    if target.startswith("[") and target.endswith("]"):
+        target = target[1:-1]
+    elif target.startswith("[") and "]/" in target:
+        target = target[1:].replace("]", "", 1)
+    return target, ports
+
+
+def parse_service(text: str) -> tuple[tuple[int, ...], tuple[PortRange, ...]]:
+    """Read one entry of a grant's ``ip``: ``*``, ``PORTS`` or ``PROTOCOL:PORTS``. No protocols means the usual four."""
+    protocol, colon, ports = text.strip().partition(":")
+    if not colon:
+        return (), parse_ports(protocol)
+    protocols = () if protocol == "*" else (parse_protocol(protocol),)
+    parsed = parse_ports(ports)
+    check_ports_of(protocols, parsed)
+    return protocols, parsed

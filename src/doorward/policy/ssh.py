@@ -1,0 +1,116 @@
+"""The SSH policy that one node gets as the destination (protocol note ssh.md, sections 1 and 3.3)."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import UNSET
+
+from doorward.model import User
+from doorward.policy.document import Kind, Selector, SSHRule
+from doorward.policy.roster import Member, Roster, address_of
+from doorward.policy.sources import Sources
+from doorward.protocol.tailcfg.ssh import SSHAction, SSHPrincipal
+from doorward.protocol.tailcfg.ssh import SSHRule as WireRule
+
+# Where a node asks before it lets a session in that needs a check. The host is ignored: the request travels in the
+# node's own control connection.
+HOLD_URL = (
+    "https://unused/machine/ssh/action/$SRC_NODE_ID/to/$DST_NODE_ID?ssh_user=$SSH_USER&local_user=$LOCAL_USER"
+)
+
+# Clients before the fix of July 2026 look "=" accounts up by getent, which takes numbers: all of these are uid 0
+# there. Names of other uid-0 accounts cannot be known; "toor" is the one that systems ship with.
+UID_0_SPELLINGS: tuple[str, ...] = tuple(
+    sorted({"toor", *(sign + "0" * zeros for sign in ("", "+", "-", " ") for zeros in range(1, 7))})
+)
+
+_LOCAL_NAME = re.compile(r"[a-z_][a-z0-9_.-]*")
+
+_ACCEPT = SSHAction(
+    accept=True, allowAgentForwarding=True, allowLocalPortForwarding=True, allowRemotePortForwarding=True
+)
+_CHECK = SSHAction(holdAndDelegate=HOLD_URL)
+
+
+def ssh_rules_for(
+    member: Member,
+    rules: Iterable[SSHRule],
+    roster: Roster,
+    sources_of: Callable[[tuple[Selector, ...]], Sources],
+) -> list[WireRule]:
+    """The rules of one node: those that ask for a check first, so that no wider accept stands before them."""
+    found: tuple[list[WireRule], list[WireRule]] = ([], [])
+    for rule in rules:
+        sources = sources_of(rule.sources)
+        nodes = _allowed_from(member, rule, roster, sources)
+        if nodes:
+            found[0 if rule.check else 1].extend(_wire_rules(rule, nodes, roster))
+    return found[0] + found[1]
+
+
+def _allowed_from(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:
+    """The nodes that the rule lets in to ``member``."""
+    nodes: frozenset[int] = frozenset()
+    for target in rule.targets:
+        if target.is_autogroup("self"):
+            if member.owner in sources.people:
+                assert member.owner is not None  # None is nobody's id
+                nodes |= roster.by_owner[member.owner]
+        elif target.kind is Kind.USER:
+            # The parser made sure that this user is the only source.
+            if member.owner in sources.people and member.owner in roster.people.named(target):
+                assert member.owner is not None
+                nodes |= roster.by_owner[member.owner]
+        elif roster.matches(target, member):
+            nodes |= sources.nodes
+    return nodes
+
+
+def _wire_rules(rule: SSHRule, nodes: frozenset[int], roster: Roster) -> Iterator[WireRule]:
+    accounts = account_map(rule.accounts)
+    if not rule.localparts:
+        yield _wire_rule(rule, nodes, roster, accounts)
+        return
+    domains = {localpart.domain for localpart in rule.localparts}
+    owners: dict[int | None, set[int]] = {}
+    for node_id in nodes:
+        owners.setdefault(roster.members[node_id].owner, set()).add(node_id)
+    for owner in sorted(owners, key=lambda one: (one is None, one)):
+        yield _wire_rule(rule, owners[owner], roster, accounts)
+        local = localpart_of(roster.people.by_id[owner], domains) if owner in roster.people.by_id else ""
+        if local:
+            yield _wire_rule(rule, owners[owner], roster, {local: local})
+
+
+def localpart_of(user: User, domains: Iterable[str]) -> str:
+    """The account that ``localpart:*@domain`` gives a user, or an empty string.
+
+    Never one that is root under any name: an address must not be worth more than the policy says.
+    """
+    local, _, domain = address_of(user).partition("@")
+    if domain not in domains or not _LOCAL_NAME.fullmatch(local):
+        return ""
+    return "" if local == "root" or local in UID_0_SPELLINGS else local
+
+
+def account_map(accounts: Iterable[str]) -> dict[str, str]:
+    """``sshUsers``: requested names to local accounts. Root stays out unless it is named."""
+    names = set(accounts)
+    found = {name: name for name in sorted(names - {"autogroup:nonroot"})}
+    found.setdefault("root", "")
+    if "autogroup:nonroot" in names:
+        found["*"] = "="
+        if "root" not in names:
+            found |= {spelling: "" for spelling in UID_0_SPELLINGS if spelling not in names}
+    return found
+
+
+def _wire_rule(rule: SSHRule, nodes: Iterable[int], roster: Roster, accounts: dict[str, str]) -> WireRule:
+    members = [roster.members[node_id] for node_id in sorted(nodes)]
+    addresses = (*(member.texts[0] for member in members), *(member.texts[1] for member in members))
+    return WireRule(
+        principals=[SSHPrincipal(nodeIP=address) for address in addresses],
+        sshUsers=accounts,
+        action=_CHECK if rule.check else _ACCEPT,
+        acceptEnv=list(rule.accept_env) if rule.accept_env else UNSET,
+    )
