@@ -36,7 +36,7 @@ class RegisterRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     )
     Hostinfo: "Hostinfo | None" = None  # about the host; NetInfo and peerapi ports are usually not there yet
     Ephemeral: bool = False  # the node keeps no state: delete it soon after it goes offline
-    NodeKeySignature: bytes = b""  # tailnet lock only; ignored here
+    NodeKeySignature: bytes | None = None  # tailnet lock only, null from everybody else; ignored here
     SignatureType: Int = 0  # machine certificates on Windows only; ignored here
     Timestamp: Time | None = None  # goes with SignatureType
     DeviceCert: bytes = b""  # goes with SignatureType
