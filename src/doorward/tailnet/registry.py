@@ -8,12 +8,13 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from doorward.clock import Clock
-from doorward.errors import BadInput, NotFound, Unauthenticated
+from doorward.errors import BadInput, Conflict, NotFound, Unauthenticated
 from doorward.model import (
     ApiToken,
     AuditEvent,
@@ -25,6 +26,7 @@ from doorward.model import (
     User,
 )
 from doorward.policy import parse_policy
+from doorward.protocol.tailcfg.derpmap import DERPMap
 from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import names, secrets, units
 from doorward.tailnet.admission import Admission
@@ -32,7 +34,7 @@ from doorward.tailnet.deadlines import Due
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
-from doorward.tailnet.writer import Writer
+from doorward.tailnet.writer import Effect, Writer
 from doorward.telemetry import log
 
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
@@ -54,6 +56,7 @@ class Registry:
         self.writer = writer
         self.admission = Admission(writer)
         self.observations = Observations(writer)
+        self.policy_file: Path | None = None
 
     @classmethod
     async def open(
@@ -301,6 +304,28 @@ class Registry:
 
     async def set_policy(self, actor: str, text: str, *, filename: str = "policy.hujson") -> PolicyVersion:
         """Put another policy in force. Raises PolicyError, with every fault's place, and then keeps the old one."""
+        if self.policy_file is not None:
+            raise Conflict(
+                f"the policy is owned by {self.policy_file}",
+                cure="Edit that file and send doorward SIGHUP, or remove `policy.file` from the settings.",
+            )
+        return await self._put_policy(actor, text, filename)
+
+    async def own_policy(self, file: Path) -> None:
+        """Read the policy from a file, which from now on is the only way to change it. A bad file changes nothing."""
+        try:
+            text = await asyncio.to_thread(file.read_text, encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"the policy file cannot be read: {error}",
+                cure="Correct `policy.file` in the settings, or the file's permissions.",
+                place=str(file),
+            ) from None
+        if text != self.policy_text:
+            await self._put_policy("file", text, str(file))
+        self.policy_file = file
+
+    async def _put_policy(self, actor: str, text: str, filename: str) -> PolicyVersion:
         document = parse_policy(text, filename=filename)
         self.snapshot.with_policy(document, text)
         return await self.writer.apply(units.set_policy, actor, document, text, self.writer.now())
@@ -322,6 +347,12 @@ class Registry:
         """Replace what nodes are told about DNS."""
         settings = msgspec.structs.replace(self.snapshot.settings, dns=dns)
         return await self.writer.apply(units.set_dns, actor, dns, settings, self.writer.now())
+
+    async def set_derp_map(self, derp_map: DERPMap) -> None:
+        """Tell everybody of other relays. Not stored: it follows from the settings and the relay's certificate."""
+        if derp_map != self.snapshot.settings.derp_map:
+            settings = msgspec.structs.replace(self.snapshot.settings, derp_map=derp_map)
+            self.writer.publish(Effect(result=None, settings=settings))
 
     async def audit(self, **filters: Any) -> list[AuditEvent]:
         """Audit events, by the filters of ``store.audit.load``."""
