@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from doorward.api import types
 from doorward.api.access import Permission
 from doorward.api.context import Call
+from doorward.api.reach import compare, parse_goal, ways_to
 from doorward.asgi import operation
-from doorward.errors import Conflict
-from doorward.model import PolicyVersion
-from doorward.policy import Policy, PolicyError, parse_policy
+from doorward.errors import BadInput, Conflict, NotFound
+from doorward.model import Node, PolicyVersion
+from doorward.policy import Diagnostic, Policy, PolicyError, parse_policy
 from doorward.tailnet.snapshot import Snapshot
 
 # A tailnet with thousands of hosts and groups; the API's other requests are small.
@@ -48,32 +49,70 @@ async def set_policy(call: Call, body: types.PolicyDraft) -> types.PolicyVersion
 async def check_policy(call: Call, body: types.PolicyDraft) -> types.PolicyCheck:
     """Check a draft against the users and nodes there are, its own tests included. Changes nothing."""
     try:
-        _compiled(call.snapshot, body)
+        policy = _compiled(call.snapshot, body)
     except PolicyError as error:
-        return types.PolicyCheck(ok=False, diagnostics=_diagnostics(error))
-    return types.PolicyCheck(ok=True)
+        return types.PolicyCheck(ok=False, diagnostics=_diagnostics(error.diagnostics))
+    return types.PolicyCheck(ok=True, warnings=_diagnostics(policy.warnings()))
 
 
-def _diagnostics(error: PolicyError) -> tuple[types.Diagnostic, ...]:
+def _diagnostics(found: Iterable[Diagnostic]) -> tuple[types.Diagnostic, ...]:
     return tuple(
         types.Diagnostic(line=one.line, column=one.column, message=one.message, cure=one.cure)
-        for one in error.diagnostics
+        for one in found
     )
 
 
 @operation("POST", "/policy/compile", needs=Permission.READ, body_limit=TEXT_LIMIT, raises=[PolicyError])
-async def compile_policy(call: Call, body: types.PolicyDraft) -> list[types.CompiledNode]:
+async def compile_policy(
+    call: Call, body: types.PolicyDraft, query: types.CompileFilter
+) -> list[types.CompiledNode]:
     """Compile a draft: the packet filter and SSH rules that each node would be sent. Changes nothing."""
     snapshot = call.snapshot
     policy = _compiled(snapshot, body)
-    nodes = sorted(snapshot.nodes.values(), key=lambda node: node.name)
+    nodes = _ordinary_nodes(snapshot) if query.node is None else [snapshot.find_node(query.node)]
     return [
         types.CompiledNode(
             node=node.name, filter=policy.filter_rules(node.id), ssh=policy.ssh_policy(node.id)
         )
         for node in nodes
-        if not node.system
     ]
+
+
+@operation("POST", "/policy/diff", needs=Permission.READ, body_limit=TEXT_LIMIT, raises=[PolicyError])
+async def diff_policy(call: Call, body: types.PolicyDraft) -> list[types.NodeDiff]:
+    """Compare a draft with the policy in force: what each node would let in, and what no longer. Changes nothing."""
+    snapshot = call.snapshot
+    return compare(snapshot, _compiled(snapshot, body))
+
+
+@operation("GET", "/policy/reach", needs=Permission.READ, raises=[BadInput, NotFound])
+async def get_reach(call: Call, query: types.ReachFilter) -> types.Reach:
+    """Say whether a node, or any node of a person, reaches a destination, and by which rule."""
+    snapshot = call.snapshot
+    person = snapshot.user_by_name(query.source)
+    if person is None:
+        sources = [snapshot.find_node(query.source)]
+    else:
+        sources = [node for node in _ordinary_nodes(snapshot) if not node.tags and node.user_id == person.id]
+    return _reach(snapshot, query.destination, query.protocol, sources)
+
+
+@operation("GET", "/policy/who-can", needs=Permission.READ, raises=[BadInput, NotFound])
+async def get_who_can(call: Call, query: types.WhoCanFilter) -> types.Reach:
+    """List every node that reaches a destination, and by which rule."""
+    snapshot = call.snapshot
+    return _reach(snapshot, query.destination, query.protocol, _ordinary_nodes(snapshot))
+
+
+def _ordinary_nodes(snapshot: Snapshot) -> list[Node]:
+    """All nodes but doorward's own, by name."""
+    nodes = (node for node in snapshot.nodes.values() if not node.system)
+    return sorted(nodes, key=lambda node: node.name)
+
+
+def _reach(snapshot: Snapshot, destination: str, protocol: str, sources: Iterable[Node]) -> types.Reach:
+    ways = ways_to(snapshot, parse_goal(snapshot, destination, protocol), sources)
+    return types.Reach(allowed=bool(ways), ways=ways)
 
 
 @operation("GET", "/policy/history", needs=Permission.READ)
@@ -103,6 +142,9 @@ OPERATIONS = (
     set_policy,
     check_policy,
     compile_policy,
+    diff_policy,
+    get_reach,
+    get_who_can,
     list_versions,
     rollback_policy,
 )

@@ -214,7 +214,8 @@ class PolicyCheck(Answer, frozen=True, kw_only=True):
     """What a check found; nothing was changed."""
 
     ok: bool
-    diagnostics: tuple[Diagnostic, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()  # why it would be refused
+    warnings: tuple[Diagnostic, ...] = ()  # allowed, and perhaps a slip
 
 
 class PolicyVersion(Answer, frozen=True, kw_only=True):
@@ -239,12 +240,57 @@ class Rollback(Request, frozen=True, kw_only=True):
     version: int | None = None
 
 
+class CompileFilter(Request, frozen=True, kw_only=True):
+    """What of a compiled policy to show."""
+
+    node: str | None = None  # only this node
+
+
 class CompiledNode(Answer, frozen=True, kw_only=True):
     """What one node enforces under a policy: exactly what its client would be sent."""
 
     node: str
     filter: Any  # list of packet filter rules
     ssh: Any  # SSH policy
+
+
+class NodeDiff(Answer, frozen=True, kw_only=True):
+    """What would change for one node under a draft, as lines for people to read."""
+
+    node: str
+    lost: tuple[str, ...]  # what it lets in now and would refuse
+    gained: tuple[str, ...]  # what it refuses now and would let in
+
+
+class ReachFilter(Request, frozen=True, kw_only=True):
+    """A question about access."""
+
+    source: str  # a node, or a person's login name
+    destination: str  # a node or an address, perhaps with ":PORT"
+    protocol: str = "tcp"  # tcp, udp, icmp or a number
+
+
+class WhoCanFilter(Request, frozen=True, kw_only=True):
+    """A question about everybody's access."""
+
+    destination: str  # a node or an address, perhaps with ":PORT"
+    protocol: str = "tcp"  # tcp, udp, icmp or a number
+
+
+class Way(Answer, frozen=True, kw_only=True):
+    """One node that reaches the destination."""
+
+    source: str  # the node's name
+    owner: str  # its owner, or its tags
+    ports: str  # those it reaches
+    rules: tuple[str, ...]  # by which rules of the policy: "grants[0]", "acls[2]"
+
+
+class Reach(Answer, frozen=True, kw_only=True):
+    """Who reaches a destination."""
+
+    allowed: bool
+    ways: tuple[Way, ...]
 
 
 # API tokens -------------------------------------------------------------------------------------------------------

@@ -58,13 +58,8 @@ for _name, _place, _text in _COMMANDS:
 
 def complain(error: DoorwardError) -> None:
     """Print an error: each diagnostic on a line of its own, or the message; then the cure."""
-    diagnostics = getattr(error, "diagnostics", ())
-    if diagnostics:
-        file = error.place.rsplit(":", 2)[0]
-        for each in diagnostics:
-            output.note(f"{file}:{each.line}:{each.column}: {each.message}")
-            if each.cure:
-                output.note(f"  {each.cure}")
+    if diagnostics := getattr(error, "diagnostics", ()):
+        output.diagnostics(error.place.rsplit(":", 2)[0], diagnostics)
         return
     place = f"{error.place}: " if error.place else ""
     output.note(f"doorward: {place}{error.message}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from doorward.api.types import Diagnostic
 from doorward.errors import BadInput
 
 
@@ -72,6 +73,14 @@ def fields(pairs: Mapping[str, str | Sequence[str]]) -> None:
         values = [value] if isinstance(value, str) else list(value)
         for index, each in enumerate(values):
             line(f"{name if index == 0 else '':{width}}{each}".rstrip())
+
+
+def diagnostics(file: str, found: Iterable[Diagnostic], *, label: str = "") -> None:
+    """Print what is wrong in a file to stderr, as editors understand it: FILE:LINE:COLUMN: MESSAGE, then the cure."""
+    for each in found:
+        note(f"{file}:{each.line}:{each.column}: {label}{each.message}")
+        if each.cure:
+            note(f"  {each.cure}")
 
 
 def confirm(question: str, *, yes: bool) -> bool:

@@ -1,5 +1,267 @@
-"""``doorward policy``: placeholder."""
+"""``doorward policy``."""
 
-from cyclopts import App
+import difflib
+from pathlib import Path
+from typing import Annotated
 
-app = App(name="policy")
+from cyclopts import App, Parameter
+
+from doorward.api import types
+from doorward.cli import output
+from doorward.cli.connection import Flag, Target, read_text
+from doorward.cli.times import relative
+
+app = App(
+    name="policy",
+    help="""Who may reach what: read, check, set, ask.
+
+    The policy is a text in HuJSON: JSON with comments and trailing commas. FILE may be `-` for stdin. A policy that is refused
+    is refused as a whole; each fault is printed as FILE:LINE:COLUMN: MESSAGE.
+    """,
+)
+
+File = Annotated[Path, Parameter(name="FILE", allow_leading_hyphen=True)]
+
+
+def _draft(file: Path) -> types.PolicyDraft:
+    return types.PolicyDraft(text=read_text(file), filename="stdin" if str(file) == "-" else str(file))
+
+
+@app.command(name="get")
+def get_policy(*, target: Target | None = None) -> None:
+    """Print the policy in force, comments and all.
+
+    Example: `doorward policy get > policy.hujson`
+
+    Args:
+        target: Which server.
+    """
+    output.raw((target or Target()).call("GET", "/policy", types.PolicyText).text)
+
+
+@app.command(name="set")
+def set_policy(file: File, /, *, json: Flag = False, target: Target | None = None) -> None:
+    """Put a policy in force. Nodes follow within a second.
+
+    Example: `doorward policy set policy.hujson`
+
+    Exit codes: 0 it is in force; 1 it is refused, and the old one stays.
+
+    Args:
+        file: The policy; `-` reads stdin.
+        json: Print the version as JSON.
+        target: Which server.
+    """
+    version = (target or Target()).call("PUT", "/policy", types.PolicyVersion, body=_draft(file))
+    if json:
+        output.as_json(version)
+    else:
+        output.line(f"The policy is in force, as version {version.id}.")
+
+
+@app.command(name="check")
+def check_policy(file: File, /, *, json: Flag = False, target: Target | None = None) -> int:
+    """Check a policy against the users and nodes there are, and change nothing.
+
+    Example: `doorward policy check policy.hujson`
+
+    Exit codes: 0 it could be put in force, perhaps with warnings; 1 it would be refused.
+
+    Args:
+        file: The policy; `-` reads stdin.
+        json: Print an object: ok, diagnostics, warnings.
+        target: Which server.
+    """
+    draft = _draft(file)
+    found = (target or Target()).call("POST", "/policy/check", types.PolicyCheck, body=draft)
+    if json:
+        output.as_json(found)
+        return 0 if found.ok else 1
+    output.diagnostics(draft.filename, found.diagnostics)
+    output.diagnostics(draft.filename, found.warnings, label="warning: ")
+    if found.ok:
+        output.line(f"{draft.filename} can be put in force.")
+    return 0 if found.ok else 1
+
+
+@app.command(name="compile")
+def compile_policy(file: File, /, *, node: str | None = None, target: Target | None = None) -> None:
+    """Print what each node would enforce under a policy: packet filter and SSH rules, as its client gets them (JSON).
+
+    Example: `doorward policy compile policy.hujson --node server`
+
+    Args:
+        file: The policy; `-` reads stdin.
+        node: Only this node, by its name.
+        target: Which server.
+    """
+    found = (target or Target()).call(
+        "POST", "/policy/compile", list[types.CompiledNode], body=_draft(file), query={"node": node}
+    )
+    output.as_json(found)
+
+
+@app.command(name="diff")
+def diff_policy(
+    file: File, /, *, text: Flag = False, json: Flag = False, target: Target | None = None
+) -> None:
+    """Show what a policy would change: which access each node would gain (+) and lose (-).
+
+    Example: `doorward policy diff policy.hujson`
+
+    Args:
+        file: The policy; `-` reads stdin.
+        text: Compare the texts instead.
+        json: Print a list of objects.
+        target: Which server.
+    """
+    target, draft = target or Target(), _draft(file)
+    if text:
+        current = target.call("GET", "/policy", types.PolicyText).text
+        changes = difflib.unified_diff(
+            current.splitlines(), draft.text.splitlines(), "in force", draft.filename, lineterm=""
+        )
+        for change in changes:
+            output.line(change)
+        return
+    found = target.call("POST", "/policy/diff", list[types.NodeDiff], body=draft)
+    if json:
+        output.as_json(found)
+        return
+    if not found:
+        output.line("No node would let in anything more or less.")
+    for each in found:
+        output.line(f"{each.node}:")
+        for mark, lines in (("-", each.lost), ("+", each.gained)):
+            for line in lines:
+                output.line(f"  {mark} {line}")
+
+
+@app.command(name="reach")
+def reach(
+    source: Annotated[str, Parameter(name="SRC")],
+    destination: Annotated[str, Parameter(name="DST[:PORT]")],
+    /,
+    *,
+    protocol: str = "tcp",
+    json: Flag = False,
+    target: Target | None = None,
+) -> int:
+    """Say whether one node or person reaches another node, and by which rule.
+
+    Example: `doorward policy reach ann server:22`
+
+    Exit codes: 0 it may, 1 it may not.
+
+    Args:
+        source: A node, by name, address or id; or a person, whose nodes are asked about.
+        destination: A node or an address, perhaps with a port; without one, any port counts.
+        protocol: tcp, udp, icmp or a number.
+        json: Print a list of objects.
+        target: Which server.
+    """
+    query = {"source": source, "destination": destination, "protocol": protocol}
+    found = (target or Target()).call("GET", "/policy/reach", types.Reach, query=query)
+    if json:
+        output.as_json(found)
+    elif found.allowed:
+        output.line(f"{source} reaches {destination}.")
+        _show_ways(found.ways)
+    else:
+        output.line(f"{source} does not reach {destination}: no rule allows it.")
+    return 0 if found.allowed else 1
+
+
+@app.command(name="who-can")
+def who_can(
+    destination: Annotated[str, Parameter(name="DST[:PORT]")],
+    /,
+    *,
+    protocol: str = "tcp",
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """List the nodes that reach a node, and by which rule.
+
+    Example: `doorward policy who-can server:22`
+
+    Args:
+        destination: A node or an address, perhaps with a port; without one, any port counts.
+        protocol: tcp, udp, icmp or a number.
+        json: Print a list of objects.
+        target: Which server.
+    """
+    query = {"destination": destination, "protocol": protocol}
+    found = (target or Target()).call("GET", "/policy/who-can", types.Reach, query=query)
+    if json:
+        output.as_json(found)
+    elif found.allowed:
+        _show_ways(found.ways)
+    else:
+        output.line(f"No node reaches {destination}.")
+
+
+def _show_ways(ways: tuple[types.Way, ...]) -> None:
+    output.table(
+        ("NODE", "OWNER", "PORTS", "BY RULE"),
+        ((way.source, way.owner, way.ports, " ".join(way.rules)) for way in ways),
+        empty="",
+    )
+
+
+@app.command(name="history")
+def list_versions(*, limit: int = 20, json: Flag = False, target: Target | None = None) -> None:
+    """List the versions of the policy, newest first.
+
+    Example: `doorward policy history`
+
+    Args:
+        limit: At most so many.
+        json: Print a list of objects instead of a table.
+        target: Which server.
+    """
+    found = (target or Target()).call(
+        "GET", "/policy/history", list[types.PolicyVersion], query={"limit": limit}
+    )
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("VERSION", "SET", "BY", "BYTES", ""),
+        (
+            (
+                str(each.id),
+                relative(each.created),
+                each.actor,
+                str(each.size),
+                "in force" if each.current else "",
+            )
+            for each in found
+        ),
+        empty="There is no version yet.",
+    )
+
+
+@app.command(name="rollback")
+def rollback_policy(
+    version: Annotated[int | None, Parameter(name="VERSION")] = None,
+    /,
+    *,
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """Put an earlier version of the policy in force again, as a new version.
+
+    Example: `doorward policy rollback 3`
+
+    Args:
+        version: Its number in `doorward policy history`; left out, the one before the current.
+        json: Print the version as JSON.
+        target: Which server.
+    """
+    body = types.Rollback(version=version)
+    found = (target or Target()).call("POST", "/policy/rollback", types.PolicyVersion, body=body)
+    if json:
+        output.as_json(found)
+    else:
+        output.line(f"The policy is in force, as version {found.id}.")
