@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.postgres import Cluster, postgres
 
 from doorward.clock import SystemClock
 from doorward.store import Database
-from tests.support.postgres import Cluster, postgres
 
 __all__ = ["postgres"]
 

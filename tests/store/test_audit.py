@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
+from tests.support.nouns import NOW
 
 from doorward.errors import Conflict
 from doorward.store import Database, audit
-from tests.support.nouns import NOW
 
 
-def add(connection: Connection, number: int, **fields: Any) -> None:
+def add(connection: Connection, /, number: int, **fields: Any) -> None:
     values: dict[str, Any] = {
         "actor": f"user:{number % 2}",
         "action": "node.register",

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import Dialect
+from tests.support.nouns import machine_key, node_key
 
 from doorward.errors import BadInput
 from doorward.model import TAGGED_DEVICES_USER_ID, Role
@@ -24,9 +26,8 @@ from doorward.store.columns import (
     from_microseconds,
     to_microseconds,
 )
-from tests.support.nouns import machine_key, node_key
 
-DIALECTS: list[Dialect] = [sqlite.dialect(), postgresql.dialect()]
+DIALECTS: list[Dialect] = [SQLiteDialect(), PGDialect()]  # type: ignore[no-untyped-call]
 STRICT = {"INTEGER", "TEXT", "BLOB"}
 
 

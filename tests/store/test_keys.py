@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support import nouns
+from tests.support.nouns import NOW, SOON
 
 from doorward.clock import SystemClock
 from doorward.errors import Conflict
 from doorward.model import Role
 from doorward.store import Database, keys, users
-from tests.support import nouns
-from tests.support.nouns import NOW, SOON
 
 LATER = NOW + timedelta(minutes=1)
 

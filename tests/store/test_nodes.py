@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import Connection
+from tests.support import nouns
+from tests.support.nouns import NOW, SOON
 
 from doorward.errors import Conflict, NotFound
 from doorward.model import TAGGED_DEVICES_USER_ID, Node, Observed
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
 from doorward.store import Database, nodes, users
-from tests.support import nouns
-from tests.support.nouns import NOW, SOON
 
 SEEN = Observed(
     disco_key=nouns.disco_key(1),

@@ -1,6 +1,7 @@
+from tests.support.nouns import NOW
+
 from doorward.model import PolicyVersion
 from doorward.store import Database, policies
-from tests.support.nouns import NOW
 
 
 def version(text: str) -> PolicyVersion:

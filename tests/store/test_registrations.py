@@ -3,11 +3,11 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from tests.support import nouns
+from tests.support.nouns import NOW, SOON
 
 from doorward.errors import Conflict, NotFound
 from doorward.store import Database, registrations
-from tests.support import nouns
-from tests.support.nouns import NOW, SOON
 
 
 async def test_a_registration_comes_back_as_it_was_stored(database: Database) -> None:

@@ -28,7 +28,7 @@ def test_a_secret_is_made_once(tmp_path: Path) -> None:
     path = tmp_path / "noise.key"
     assert load_or_create(path, lambda: "privkey:1") == "privkey:1"
     assert load_or_create(path, never) == "privkey:1"
-    assert os.listdir(tmp_path) == ["noise.key"]
+    assert [path.name for path in tmp_path.iterdir()] == ["noise.key"]
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -97,7 +97,7 @@ def test_a_maker_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         load_or_create(tmp_path / "key", fail)
-    assert os.listdir(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def test_many_threads_get_the_same_secret(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_many_threads_get_the_same_secret(tmp_path: Path) -> None:
         thread.join()
     assert len(got) == 8
     assert set(got) == {(tmp_path / "key").read_text().strip()}
-    assert os.listdir(tmp_path) == ["key"]
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_two_processes_get_the_same_secrets(tmp_path: Path) -> None:

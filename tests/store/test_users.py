@@ -1,9 +1,9 @@
 import pytest
+from tests.support import nouns
 
 from doorward.errors import BadInput, Conflict, NotFound
 from doorward.model import TAGGED_DEVICES_USER_ID, Role
 from doorward.store import Database, keys, nodes, users
-from tests.support import nouns
 
 
 async def test_a_user_comes_back_as_it_was_stored(database: Database) -> None:

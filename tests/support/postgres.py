@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-
 from tests.support.require import missing
 
 ACCOUNT = "postgres"  # the package's own; PostgreSQL refuses to run as root
@@ -41,7 +40,7 @@ class Cluster:
 
     def execute(self, database: str, statement: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.address(database), autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
 
     def start(self) -> None:

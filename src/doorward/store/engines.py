@@ -55,6 +55,11 @@ class Engines(NamedTuple):
         self.writer.dispose()
 
 
+def _engine(url: URL, **options: Any) -> Engine:
+    """An engine whose errors do not repeat the values of a statement: they would end up in the log."""
+    return create_engine(url, hide_parameters=True, **options)
+
+
 def connect(location: str | Path, *, readers: int) -> Engines:
     """Engines for a path or a ``postgresql://`` address; connects to nothing yet, but makes the SQLite file.
 
@@ -86,10 +91,8 @@ def _sqlite(file: Path, readers: int) -> Engines:
     url = URL.create("sqlite+pysqlite", database=str(file))
     # isolation_level None: the driver begins nothing by itself, so that BEGIN IMMEDIATE and savepoints are ours.
     arguments: dict[str, Any] = {"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False}
-    writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
-    reader = create_engine(
-        url, poolclass=QueuePool, pool_size=readers, max_overflow=0, connect_args=arguments
-    )
+    writer = _engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=arguments)
+    reader = _engine(url, poolclass=QueuePool, pool_size=readers, max_overflow=0, connect_args=arguments)
     event.listen(writer, "connect", _prepare_writer)
     event.listen(reader, "connect", _prepare_reader)
     return Engines(writer, reader, str(file), file)
@@ -141,7 +144,7 @@ def migration_engine(engines: Engines) -> Engine:
     """
     if engines.file is None:
         return engines.writer
-    engine = create_engine(
+    engine = _engine(
         engines.writer.url,
         poolclass=NullPool,
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
@@ -158,7 +161,7 @@ def _prepare_migration(connection: Any, record: object) -> None:
 def _postgresql(text: str, readers: int) -> Engines:
     try:
         given = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise BadInput(  # never the text itself: it holds a password
             "the database's address cannot be understood",
             cure="Write it as postgresql://USER:PASSWORD@HOST/NAME.",
@@ -166,8 +169,8 @@ def _postgresql(text: str, readers: int) -> Engines:
     url = given.set(drivername="postgresql+psycopg").update_query_dict(
         {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in given.query}
     )
-    writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
-    reader = create_engine(
+    writer = _engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    reader = _engine(
         url,
         poolclass=QueuePool,
         pool_size=readers,
