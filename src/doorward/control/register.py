@@ -46,24 +46,20 @@ class Register:
             link = f"{self._registry.snapshot.settings.url}/join/{outcome.link_code}"
             return RegisterResponse(AuthURL=link)
         if outcome.verdict is Verdict.KEY_EXPIRED:
-            return RegisterResponse(NodeKeyExpired=True, **self._owner(outcome.node))
+            user, login = self._owner(outcome.node)
+            return RegisterResponse(User=user, Login=login, NodeKeyExpired=True)
         if outcome.verdict is Verdict.LOGGED_OUT:
             return RegisterResponse(NodeKeyExpired=True)
-        return RegisterResponse(MachineAuthorized=True, **self._owner(outcome.node))
+        user, login = self._owner(outcome.node)
+        return RegisterResponse(User=user, Login=login, MachineAuthorized=True)
 
-    def _owner(self, node: Node | None) -> dict[str, User | Login]:
+    def _owner(self, node: Node | None) -> tuple[User, Login]:
         if node is None:
-            return {}
+            return User(), Login()
         profile = netmap.profile_of(self._registry.snapshot, node)
-        return {
-            "User": User(ID=profile.ID, DisplayName=profile.DisplayName),
-            "Login": Login(
-                ID=profile.ID,
-                Provider="doorward",
-                LoginName=profile.LoginName,
-                DisplayName=profile.DisplayName,
-            ),
-        }
+        name = profile.DisplayName
+        login = Login(ID=profile.ID, Provider="doorward", LoginName=profile.LoginName, DisplayName=name)
+        return User(ID=profile.ID, DisplayName=name), login
 
 
 def _json(value: object) -> Response:

@@ -81,7 +81,9 @@ class OwnNode:
 
     async def identify(self, peer: Address | None, local: Address | None) -> str | None:
         """The stable id of the node at the other end of a connection to the identity listener; None closes it."""
-        return None if self._daemon is None else await identify(self._daemon, peer, local)
+        if self._daemon is None or peer is None or local is None or peer[1] is None or local[1] is None:
+            return None
+        return await identify(self._daemon, (peer[0], peer[1]), (local[0], local[1]))
 
     def part(self) -> Part:
         """What it does now."""

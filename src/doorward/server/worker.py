@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from doorward import __version__
 from doorward.api import app as api
@@ -47,7 +48,7 @@ from doorward.tailnet.settings import Settings as TailnetSettings
 from doorward.tailnet.snapshot import Snapshot
 from doorward.telemetry import exposition, log
 from doorward.transport.listener import ListenerSpec, serve
-from doorward.transport.noise import NoiseDoor
+from doorward.transport.noise import PATH, UPGRADE_TOKEN, Ts2021
 
 ADMIN, PUBLIC, DOOR, RELAY = "admin", "public", "door", "relay"
 REFRESH = 3600.0  # seconds between looks at certificates
@@ -104,7 +105,9 @@ class Worker:
             relay = self._relay(registry)
             own_node = OwnNode(self._settings, registry, self._clock)
             control = Control(registry, self._noise_key.public(), os.urandom)
-            noise = NoiseDoor(self._noise_key, control.inside, entropy=os.urandom, clock=self._clock)
+            noise = await closing.enter_async_context(
+                Ts2021(control.inside, self._noise_key, entropy=os.urandom)
+            )
             stun = STUNServer(self._sockets.stun)
             closing.callback(stun.close)
             stun.start()
@@ -114,14 +117,13 @@ class Worker:
                 background = [
                     group.create_task(registry.run()),
                     group.create_task(relay.run()),
-                    group.create_task(noise.run()),
                     group.create_task(self._refresh(registry, reload)),
                 ]
                 server = group.create_task(
                     serve(
                         self._listeners(own_node),
                         app,
-                        {"tailscale-control-protocol": noise.takeover, "derp": relay.takeover},
+                        {UPGRADE_TOKEN: noise.takeover, "derp": relay.takeover},
                         clock=self._clock,
                         stop=stop,
                         ready=accepting,
@@ -221,7 +223,7 @@ class Worker:
         return listeners
 
     def _app(
-        self, registry: Registry, control: Control, relay: Relay, own_node: OwnNode, noise: NoiseDoor
+        self, registry: Registry, control: Control, relay: Relay, own_node: OwnNode, noise: Ts2021
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         context = ApiContext(
@@ -232,7 +234,7 @@ class Worker:
         )
         routes: list[BaseRoute] = [
             *control.routes,
-            noise.websocket_route(),
+            WebSocketRoute(PATH, _Endpoint(noise.websocket)),
             *relay.routes(),
             *api.create(context),
             whoami_route(lambda: registry.snapshot),
@@ -376,14 +378,11 @@ def relay_node(settings: Settings, pin: str, public_tls: bool) -> DERPNode:
     split = urlsplit(settings.url)
     host = split.hostname or "127.0.0.1"
     address = _address(host)
-    families: dict[str, str] = {}
+    ipv4 = ipv6 = ""  # a name's addresses are looked up by the client
+    if host == "localhost":
+        host, address = "127.0.0.1", _address("127.0.0.1")
     if address is not None:
-        families = {
-            "IPv4": host if address.version == 4 else "none",
-            "IPv6": host if address.version == 6 else "none",
-        }
-    elif host == "localhost":
-        host, families = "127.0.0.1", {"IPv4": "127.0.0.1", "IPv6": "none"}
+        ipv4, ipv6 = (host, "none") if address.version == 4 else ("none", host)
     return DERPNode(
         Name=f"{REGION}a",
         RegionID=REGION,
@@ -391,7 +390,8 @@ def relay_node(settings: Settings, pin: str, public_tls: bool) -> DERPNode:
         CertName="" if public_tls else pin,
         STUNPort=settings.ports.stun,
         DERPPort=(split.port or 443) if public_tls else settings.ports.relay,
-        **families,
+        IPv4=ipv4,
+        IPv6=ipv6,
     )
 
 
@@ -424,6 +424,17 @@ def _old_clients(snapshot: Snapshot) -> list[Finding]:
             cure="Update them, or let them trust the authority that `doorward ca` prints.",
         )
     ]
+
+
+class _Endpoint:
+    """An ASGI callable as Starlette wants one: any object that is no function."""
+
+    def __init__(self, endpoint: ASGIApp) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on."""
+        await self._endpoint(scope, receive, send)
 
 
 async def _metrics(request: Request) -> Response:
