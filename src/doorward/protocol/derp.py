@@ -31,6 +31,11 @@ from doorward.protocol.keys import KEY_SIZE, DERPPrivate, DERPPublic, NodePrivat
 VERSION: Final = 2
 MAGIC: Final = b"DERP\xf0\x9f\x94\x91"
 
+# The common name of a meta certificate: this, then the relay's key in hex (section 2).
+META_PREFIX: Final = "derpkey"
+# What a DERP map's CertName starts with when it pins a certificate; the hex digest of its DER follows.
+PIN_PREFIX: Final = "sha256-raw:"
+
 SERVER_KEY: Final = 0x01
 CLIENT_INFO: Final = 0x02
 SERVER_INFO: Final = 0x03

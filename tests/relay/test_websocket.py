@@ -1,0 +1,152 @@
+"""DERP over WebSocket: a client of the websockets library against our relay behind the real listener."""
+
+import asyncio
+import os
+import ssl
+from typing import Any
+
+import pytest
+from tests.support.relay import HOST, RunningRelay, node_key, running_relay
+from tests.support.waiting import until
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from doorward.engine.derp import Packet, PeerGone
+from doorward.protocol import derp
+from doorward.protocol.keys import NodePrivate
+
+ALICE, TAB = node_key(1), node_key(2)
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def dial(relay: RunningRelay, **options: Any) -> connect:
+    scheme = "wss" if relay.tls else "ws"
+    return connect(
+        f"{scheme}://{HOST}:{relay.port}/derp",
+        ssl=trusting() if relay.tls else None,
+        proxy=None,
+        **({"subprotocols": ["derp"], "compression": None} | options),
+    )
+
+
+class Tab:
+    """The browser's side: frames over messages, without any alignment between the two."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.reader = derp.FrameReader(derp.MAX_SERVER_PAYLOAD)
+        self.waiting: list[tuple[int, bytes]] = []
+
+    async def frame(self) -> tuple[int, bytes]:
+        async with asyncio.timeout(5):
+            while not self.waiting:
+                message = await self.socket.recv()
+                assert isinstance(message, bytes)
+                self.waiting += self.reader.frames(message)
+        return self.waiting.pop(0)
+
+    async def shake_hands(self, key: NodePrivate) -> None:
+        kind, payload = await self.frame()
+        assert kind == derp.SERVER_KEY
+        server = derp.read_server_key(payload)
+        await self.socket.send(derp.client_info(derp.ClientInfo(version=2), key, server, os.urandom(24)))
+        kind, payload = await self.frame()
+        assert kind == derp.SERVER_INFO
+        derp.open_server_info(payload, key, server)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_tab_and_a_node_exchange_packets(tls: bool) -> None:
+    async with running_relay(tls=tls) as relay, dial(relay) as socket:
+        assert socket.subprotocol == "derp"
+        tab = Tab(socket)
+        await tab.shake_hands(TAB)
+        alice = await relay.connect(ALICE)
+        alice.send(TAB.public(), bytes(40_000))
+        assert await tab.frame() == (derp.RECV_PACKET, ALICE.public().raw + bytes(40_000))
+        sent = derp.send_packet(ALICE.public().raw, b"one") + derp.send_packet(ALICE.public().raw, b"two")
+        for at in range(0, len(sent), 7):  # messages need not end where frames end
+            await socket.send(sent[at : at + 7])
+        async with asyncio.timeout(5):
+            assert await alice.recv() == Packet(TAB.public(), b"one")
+            assert await alice.recv() == Packet(TAB.public(), b"two")
+        await socket.close()
+        async with asyncio.timeout(5):
+            assert await alice.recv() == PeerGone(TAB.public(), derp.GONE_DISCONNECTED)
+        alice.close()
+
+
+async def test_the_subprotocol_is_required() -> None:
+    async with running_relay(tls=False) as relay:
+        with pytest.raises(InvalidStatus, match="403"):
+            async with dial(relay, subprotocols=None):
+                pass
+
+
+@pytest.mark.parametrize("nonsense", ["text", b"\xff" * 8, derp.frame(derp.SEND_PACKET, bytes(64))])
+async def test_what_is_no_derp_ends_the_connection(nonsense: str | bytes) -> None:
+    async with running_relay(tls=False) as relay, dial(relay) as socket:
+        await socket.recv()
+        await socket.send(nonsense)
+        with pytest.raises(ConnectionClosed):
+            async with asyncio.timeout(5):
+                await socket.recv()
+        assert relay.relay.hub.clients() == 0
+
+
+async def test_a_refused_and_a_deleted_node_are_closed() -> None:
+    async with (
+        running_relay(tls=False, admit=lambda key, _: key == TAB.public()) as relay,
+        dial(relay) as socket,
+        dial(relay) as other,
+    ):
+        await Tab(socket).shake_hands(TAB)
+        with pytest.raises(ConnectionClosed):
+            await Tab(other).shake_hands(ALICE)
+        assert relay.relay.disconnect(TAB.public()) == 1
+        with pytest.raises(ConnectionClosed):
+            async with asyncio.timeout(5):
+                await socket.recv()
+
+
+async def test_a_tab_that_does_not_read_costs_little_and_recovers() -> None:
+    async with running_relay(tls=False) as relay, dial(relay, max_queue=2) as socket:
+        tab = Tab(socket)
+        await tab.shake_hands(TAB)
+        alice = await relay.connect(ALICE)
+        hub = relay.relay.hub
+        async with asyncio.timeout(10):
+            while hub.counts.dropped_data < 5000:
+                alice.send_raw(derp.send_packet(TAB.public().raw, bytes(1300)) * 100)
+                await alice.drain()
+                await asyncio.sleep(0)
+        (connection,) = hub.connections_of(TAB.public())
+        assert connection.queued() <= hub.limits.data_bytes
+        assert connection.owner.unsent() <= 512 * 1024
+        alice.send(TAB.public(), b"last")
+        async with asyncio.timeout(8):
+            while (await tab.frame())[1][32:] != b"last":
+                pass
+        await until(lambda: not connection.paused)
+        alice.close()
+
+
+async def test_a_stop_closes_politely() -> None:
+    async with running_relay(tls=False) as relay, dial(relay) as socket:
+        await Tab(socket).shake_hands(TAB)
+        relay.relay.close()
+        with pytest.raises(ConnectionClosed) as closed:
+            async with asyncio.timeout(5):
+                await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1000
