@@ -79,11 +79,13 @@ def describe(connection: Connection) -> dict[str, Any]:
             "primary": inspector.get_pk_constraint(name),
             "foreign": sorted(map(str, inspector.get_foreign_keys(name))),
             "unique": sorted(map(str, inspector.get_unique_constraints(name))),
-            "indexes": sorted(map(str, inspector.get_indexes(name))),
+            "indexes": sorted(
+                (index["name"] or "", index["unique"]) for index in inspector.get_indexes(name)
+            ),
             "options": inspector.get_table_options(name) if connection.dialect.name == "sqlite" else {},
         }
     if connection.dialect.name == "sqlite":
-        triggers = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+        triggers = "SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'index') ORDER BY name"
         numbered = (
             "SELECT name, sql LIKE '%AUTOINCREMENT%' FROM sqlite_master WHERE type = 'table' ORDER BY name"
         )
