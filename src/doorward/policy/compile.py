@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
-from doorward.policy.document import Diagnostic, Document, Kind, Selector
+from doorward.policy.document import NO_RULES, Diagnostic, Document, Kind, Selector
 from doorward.policy.filters import Piece, filter_for, pieces_of, reaches
 from doorward.policy.roster import Member, People, Roster
 from doorward.policy.sources import Sources
@@ -96,20 +96,25 @@ class Policy:
         }
 
     def warnings(self) -> list[Diagnostic]:
-        """Names of users in the policy that nobody has: allowed, because people come later, and often a slip."""
-        found: list[Diagnostic] = []
-        for selector, place in self.document.names:
-            if not self.roster.people.named(selector):
-                found.append(
-                    Diagnostic(
-                        self.document.filename,
-                        place.line,
-                        place.column,
-                        f'no user is called "{selector.text}"',
-                        "Check the spelling, or create the user.",
-                    )
-                )
-        return found
+        """What is allowed and yet often a slip: users in the policy that nobody is, and a policy without rules."""
+        named = [
+            (place, f'no user is called "{selector.text}"', "Check the spelling, or create the user.")
+            for selector, place in self.document.names
+            if not self.roster.people.named(selector)
+        ]
+        open_door = [
+            (
+                rule.place,
+                "there are neither acls nor grants: everything may reach everything",
+                'Add "grants": [].',
+            )
+            for rule in self.document.rules
+            if rule.origin == NO_RULES
+        ]
+        return [
+            Diagnostic(self.document.filename, place.line, place.column, message, cure)
+            for place, message, cure in open_door + named
+        ]
 
     # -- who sees whom
 
@@ -281,7 +286,7 @@ class Policy:
                 selector.value in node.tags if selector.kind is Kind.TAG else selector.is_autogroup("tagged")
                 for selector in selectors
             )
-        if node.user_id in people.suspended:
+        if node.user_id is None or node.user_id in people.suspended:
             return False
         return any(node.user_id in people.named(selector) for selector in selectors)
 

@@ -65,6 +65,10 @@ class PolicyError(BadInput):
         }
 
 
+# The origin of the one rule of a file that has neither "acls" nor "grants": everything is allowed.
+NO_RULES = "no acls and no grants"
+
+
 class Kind(StrEnum):
     """What a selector names."""
 
@@ -104,7 +108,7 @@ class Flow:
 class Rule:
     """One entry of ``acls`` or ``grants``. Rules only ever add access."""
 
-    origin: str  # "acls[0]", "grants[3]"
+    origin: str  # "acls[0]", "grants[3]", or NO_RULES
     place: Place
     sources: tuple[Selector, ...]
     flows: tuple[Flow, ...]

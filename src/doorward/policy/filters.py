@@ -1,7 +1,7 @@
 """Packet filters: what one node, as the destination, lets in (protocol note control.md, section 16).
 
 Rules are cut once per document into *pieces*, each of which makes at most one filter rule on a node: one set of
-sources, one set of protocols. On a node, pieces with the same sources and protocols become one rule at the place of the
+sources, one set of protocols. On a node, pieces with the same sources, protocols and ``via`` become one rule at the place of the
 first of them, whether or not that one says anything about this node: this is the hosted service's order.
 """
 
@@ -97,7 +97,7 @@ def filter_for(
             texts: tuple[str, ...] = own_texts if member.owner in sources.people else ()
             identity: object = ("own", piece.protocols) if texts else None
         else:
-            texts, identity = sources.texts, (sources.identity, piece.protocols)
+            texts, identity = sources.texts, (sources.identity, piece.protocols, piece.via)
         if not texts:
             continue
         if piece.capabilities:

@@ -6,22 +6,26 @@ because they come and go without the file.
 
 from doorward.model import EXIT_ROUTES, Prefix
 from doorward.policy.document import (
+    NO_RULES,
     AccessTest,
     AutoApprovers,
     Diagnostic,
     Document,
+    Flow,
     Kind,
     NodeAttribute,
+    Place,
     PolicyError,
+    Rule,
     Selector,
     SSHTest,
 )
 from doorward.policy.parse_rules import parse_acl, parse_grant
 from doorward.policy.parse_ssh import parse_ssh_rule
-from doorward.policy.reader import Reader
-from doorward.policy.scope import Scope
+from doorward.policy.reader import Reader, Scope
 from doorward.policy.selectors import PEOPLE, Names, WordError, check_tag_name, parse_prefix
 from doorward.protocol import hujson
+from doorward.protocol.tailcfg.filter import ALL_PORTS
 
 _TOP = (
     "groups",
@@ -61,27 +65,29 @@ def parse_policy(text: str, *, filename: str = "policy.hujson") -> Document:
         groups=_groups(scope, top.get("groups")),
         hosts=dict(scope.names.hosts),
         tag_owners=_tag_owners(scope, top.get("tagOwners")),
-        rules=(
-            *scope.entries(
-                top.get("grants"), "grants", lambda item, origin: parse_grant(scope, item, origin)
-            ),
-            *scope.entries(top.get("acls"), "acls", lambda item, origin: parse_acl(scope, item, origin)),
-        ),
-        ssh=scope.entries(top.get("ssh"), "ssh", lambda item, origin: parse_ssh_rule(scope, item, origin)),
+        rules=_rules(scope, top),
+        ssh=scope.entries(top.get("ssh"), "ssh", parse_ssh_rule),
         auto_approvers=_auto_approvers(scope, top.get("autoApprovers")),
-        node_attributes=scope.entries(
-            top.get("nodeAttrs"), "nodeAttrs", lambda item, origin: _node_attribute(scope, item, origin)
-        ),
-        tests=scope.entries(top.get("tests"), "tests", lambda item, origin: _test(reader, item, origin)),
-        ssh_tests=scope.entries(
-            top.get("sshTests"), "sshTests", lambda item, origin: _ssh_test(reader, item, origin)
-        ),
+        node_attributes=scope.entries(top.get("nodeAttrs"), "nodeAttrs", _node_attribute),
+        tests=scope.entries(top.get("tests"), "tests", _test),
+        ssh_tests=scope.entries(top.get("sshTests"), "sshTests", _ssh_test),
         randomize_client_port=reader.flag(top.get("randomizeClientPort"), '"randomizeClientPort"'),
         names=tuple(scope.users),
     )
     if reader.diagnostics:
         raise PolicyError(reader.diagnostics)
     return document
+
+
+def _rules(scope: Scope, top: dict[str, hujson.Value]) -> tuple[Rule, ...]:
+    """Grants, then acls. A file with neither section allows everything, as in the hosted service."""
+    if "grants" not in top and "acls" not in top:
+        everyone = Selector(Kind.EVERYONE, "", text="*")
+        return (Rule(NO_RULES, Place(1, 1), (everyone,), (Flow(everyone, (ALL_PORTS,)),)),)
+    return (
+        *scope.entries(top.get("grants"), "grants", parse_grant),
+        *scope.entries(top.get("acls"), "acls", parse_acl),
+    )
 
 
 def _names(reader: Reader, top: dict[str, hujson.Value]) -> Names:
@@ -193,7 +199,8 @@ def _node_attribute(scope: Scope, value: hujson.Value, origin: str) -> NodeAttri
     return NodeAttribute(targets, tuple(names))
 
 
-def _test(reader: Reader, value: hujson.Value, origin: str) -> AccessTest:
+def _test(scope: Scope, value: hujson.Value, origin: str) -> AccessTest:
+    reader = scope.reader
     section = reader.section(value, origin, _TEST)
     lists = {
         key: tuple(reader.texts(section.members.get(key), f'"{key}" in {origin}'))
@@ -209,7 +216,8 @@ def _test(reader: Reader, value: hujson.Value, origin: str) -> AccessTest:
     )
 
 
-def _ssh_test(reader: Reader, value: hujson.Value, origin: str) -> SSHTest:
+def _ssh_test(scope: Scope, value: hujson.Value, origin: str) -> SSHTest:
+    reader = scope.reader
     section = reader.section(value, origin, _SSH_TEST)
     lists = {
         key: tuple(reader.texts(section.members.get(key), f'"{key}" in {origin}'))

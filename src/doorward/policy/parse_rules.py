@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from doorward.policy.document import Flow, Kind, Place, Rule, Selector, Text
-from doorward.policy.scope import Scope
+from doorward.policy.reader import Scope
 from doorward.policy.selectors import (
     PEOPLE,
     WordError,

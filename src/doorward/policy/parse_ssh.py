@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 from doorward.policy.document import Kind, Localpart, Place, Selector, SSHRule
-from doorward.policy.scope import Scope
+from doorward.policy.reader import Scope
 from doorward.policy.selectors import PEOPLE, WordError
 from doorward.protocol.hujson import Value
 

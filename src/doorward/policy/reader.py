@@ -1,5 +1,7 @@
 """Reads a syntax tree section by section and gathers complaints, so that one run reports all of them.
 
+A `Reader` knows types and keys; a `Scope` adds the names that the file defines.
+
 A reader never raises for what it reads: it notes a diagnostic and answers with nothing. ``null`` counts as absent, and
 keys are known in any case, as in the hosted service.
 """
@@ -7,8 +9,8 @@ keys are known in any case, as in the hosted service.
 from collections.abc import Callable, Collection, Iterator
 from typing import ParamSpec, TypeVar
 
-from doorward.policy.document import Diagnostic, Place, Text
-from doorward.policy.selectors import WordError, closest
+from doorward.policy.document import Diagnostic, Kind, Place, Selector, Text
+from doorward.policy.selectors import Names, WordError, closest, parse_selector
 from doorward.protocol.hujson import Array, Lines, Literal, Object, Value
 
 _T = TypeVar("_T")
@@ -139,6 +141,48 @@ class Reader:
             self.complain(self.place(value), f"{origin} must be true or false, not {_kind(value)}")
             return False
         return value.data
+
+
+class Scope:
+    """One parse of one file."""
+
+    def __init__(self, reader: Reader, names: Names) -> None:
+        self.reader = reader
+        self.names = names
+        self.users: list[tuple[Selector, Place]] = []
+
+    def selector(self, text: Text, *, role: str = "") -> Selector | None:
+        """A name for nodes, users noted for later; None after a complaint. ``role`` is ``src=``, ``dst=`` or empty."""
+        found = self.reader.attempt(text.place, parse_selector, text.value, self.names, role=role)
+        if found is not None and found.kind is Kind.USER:
+            self.users.append((found, text.place))
+        return found
+
+    def selectors(
+        self,
+        value: Value | None,
+        origin: str,
+        *,
+        role: str = "",
+        check: Callable[[Selector], Selector] = lambda selector: selector,
+    ) -> tuple[Selector, ...]:
+        """A list of names, each passed through ``check``, which may refuse it."""
+        found: list[Selector] = []
+        for text in self.reader.texts(value, origin):
+            selector = self.selector(text, role=role)
+            if selector is not None:
+                selector = self.reader.attempt(text.place, check, selector)
+            if selector is not None:
+                found.append(selector)
+        return tuple(found)
+
+    def entries(
+        self, value: Value | None, origin: str, read: Callable[["Scope", Value, str], _T | None]
+    ) -> tuple[_T, ...]:
+        """Every entry of a list that ``read`` understands; it is given the entry and its name (``acls[0]``)."""
+        items = enumerate(self.reader.items(value, origin))
+        found = (read(self, item, f"{origin}[{index}]") for index, item in items)
+        return tuple(one for one in found if one is not None)
 
 
 def _is_null(value: Value) -> bool:
