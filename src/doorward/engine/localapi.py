@@ -1,0 +1,244 @@
+"""The daemon's LocalAPI: HTTP over its Unix socket (control.md section 26).
+
+Permission comes from who we are: reading is open to every local user, writing to root and the configured operator; a
+daemon that we started ourselves obeys us. Every answer is bounded in size by the daemon's own network map.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from doorward.config.settings import TAILNET_V4, TAILNET_V6
+from doorward.engine.base import EngineError, Ping, Status, Stream, WhoIs
+
+DEFAULT_SOCKET = Path("/var/run/tailscale/tailscaled.sock")
+# The daemon refuses requests whose Host a browser could have sent.
+_HOST = "local-tailscaled.sock"
+_BASE = "/localapi/v0/"
+_HEAD_LIMIT = 16 * 1024
+
+_T = TypeVar("_T")
+
+# Bits of watch-ipn-bus that every supported daemon knows: state, preferences, network map at the start.
+WATCH_STATE, WATCH_PREFS, WATCH_NETMAP = 2, 4, 8
+
+
+class RefusedError(EngineError):
+    """The daemon answered, and the answer is no; ``code`` is the HTTP status."""
+
+    def __init__(self, message: str, code: int, *, cure: str = "") -> None:
+        super().__init__(message, cure=cure)
+        self.code = code
+
+
+class _Node(msgspec.Struct, rename="pascal"):
+    stable_id: str = msgspec.field(name="StableID")
+    name: str = ""
+    addresses: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+
+
+class _Profile(msgspec.Struct, rename="pascal"):
+    login_name: str = ""
+
+
+class _WhoIsAnswer(msgspec.Struct, rename="pascal"):
+    node: _Node
+    user_profile: _Profile
+    cap_map: dict[str, Any] | None = None
+
+
+class Notify(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One message of the daemon's bus; fields that did not change are None."""
+
+    err_message: str | None = None
+    login_finished: Any = None
+    state: int | None = None  # control.md section 24: 2 NeedsLogin, 3 NeedsMachineAuth, 5 Starting, 6 Running
+    browse_to_url: str | None = msgspec.field(default=None, name="BrowseToURL")
+
+
+class LocalApi:
+    """A client of one daemon. ``async with`` it, or call ``close``.
+
+    Every method raises EngineError when the daemon is not there, refuses, or answers nonsense.
+    """
+
+    def __init__(self, socket: Path, *, timeout: float = 10.0) -> None:
+        self.socket = socket
+        self._timeout = timeout
+        # The TLS context is never used, and reading the system's authorities for it would cost 30 ms.
+        transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        self._client = httpx2.AsyncClient(
+            transport=transport, base_url=f"http://{_HOST}{_BASE}", timeout=timeout, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to the daemon."""
+        await self._client.aclose()
+
+    async def whois(self, address: str, protocol: str = "tcp") -> WhoIs | None:
+        """Whose ``address`` (``IP:PORT``) is; None when the daemon does not know."""
+        try:
+            content = await self._call("GET", f"whois?proto={quote(protocol)}&addr={quote(address, safe='')}")
+        except RefusedError as error:
+            if error.code == httpx2.codes.NOT_FOUND:
+                return None
+            raise
+        answer = _decode(content, _WhoIsAnswer)
+        return WhoIs(
+            stable_id=answer.node.stable_id,
+            name=answer.node.name,
+            addresses=answer.node.addresses or (),
+            tags=answer.node.tags or (),
+            login=answer.user_profile.login_name,
+            capabilities=answer.cap_map or {},
+        )
+
+    async def status(self, *, peers: bool = True) -> Status:
+        """The daemon's state, with or without its peers."""
+        return _decode(await self._call("GET", "status" if peers else "status?peers=false"), Status)
+
+    async def prefs(self) -> dict[str, Any]:
+        """The daemon's preferences."""
+        return _decode(await self._call("GET", "prefs"), dict[str, Any])
+
+    async def set_prefs(self, **changes: Any) -> dict[str, Any]:
+        """Change some preferences, named as the daemon names them (``WantRunning=True``); the new ones."""
+        body = changes | {f"{name}Set": True for name in changes}
+        return _decode(await self._call("PATCH", "prefs", body), dict[str, Any])
+
+    async def start(self, *, prefs: dict[str, Any], auth_key: str = "") -> None:
+        """Start the daemon's backend with whole new preferences, and an auth key to log in with."""
+        await self._call("POST", "start", {"UpdatePrefs": prefs, "AuthKey": auth_key})
+
+    async def login_interactive(self) -> None:
+        """Begin to log in: with the auth key given to ``start``, else by a link that ``watch`` announces."""
+        await self._call("POST", "login-interactive")
+
+    async def logout(self) -> None:
+        """Log out: the node's key ends at the control server."""
+        await self._call("POST", "logout")
+
+    async def ping(self, address: str, kind: str = "disco") -> Ping:
+        """Ping a tailnet address; ``kind`` is disco, TSMP, ICMP or peerapi."""
+        return _decode(
+            await self._call("POST", f"ping?ip={quote(address, safe='')}&type={quote(kind)}"), Ping
+        )
+
+    async def watch(self, mask: int) -> AsyncGenerator[Notify]:
+        """The daemon's bus: what ``mask`` asks for at once, then every change, until the daemon ends or the caller does."""
+        try:
+            async with self._client.stream("GET", f"watch-ipn-bus?mask={mask}", timeout=None) as answer:
+                if answer.status_code != httpx2.codes.OK:
+                    await answer.aread()
+                    raise _refusal(answer)
+                async for line in answer.aiter_lines():
+                    if line:
+                        yield _decode(line.encode(), Notify)
+        except httpx2.HTTPError as error:
+            raise self._gone(error) from None
+
+    async def dial(self, host: str, port: int) -> Stream:
+        """Connect to a tailnet name or address over TCP.
+
+        An address outside the tailnet's ranges is refused here, because daemons of 1.80 would dial it themselves. So they
+        would a name that is not the tailnet's: give them names from the snapshot, never from outside.
+        """
+        if not _is_host(host):
+            raise EngineError(f"{host!r} is not a name or an address", cure="Give a name of the tailnet.")
+        if _is_outside(host):
+            raise EngineError(f"cannot connect to {host} port {port}: it is not in the tailnet")
+        try:
+            async with asyncio.timeout(self._timeout):
+                reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=_HEAD_LIMIT)
+        except (OSError, TimeoutError) as error:
+            raise self._gone(error) from None
+        try:
+            writer.write(
+                f"POST {_BASE}dial HTTP/1.1\r\nHost: {_HOST}\r\nConnection: upgrade\r\nUpgrade: ts-dial\r\n"
+                f"Dial-Host: {host}\r\nDial-Port: {port:d}\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            async with asyncio.timeout(self._timeout):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            _check_dialled(head, host, port)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            writer.close()
+            raise EngineError(
+                f"cannot connect to {host} port {port}: no answer", detail=repr(error)
+            ) from None
+        except BaseException:
+            writer.close()
+            raise
+        return Stream(reader, writer)
+
+    async def _call(self, method: str, path: str, body: object = None) -> bytes:
+        content = None if body is None else msgspec.json.encode(body)
+        try:
+            answer = await self._client.request(method, path, content=content)
+        except httpx2.HTTPError as error:
+            raise self._gone(error) from None
+        if not answer.is_success:
+            raise _refusal(answer)
+        return answer.content
+
+    def _gone(self, error: Exception) -> EngineError:
+        return EngineError(
+            f"tailscaled does not answer at {self.socket}",
+            cure="Is it running, and may this user reach it?",
+            detail=repr(error),
+        )
+
+
+def _refusal(answer: httpx2.Response) -> RefusedError:
+    # The body is the daemon's own sentence; it never repeats keys.
+    cure = "Run as root or as the daemon's operator." if answer.status_code == httpx2.codes.FORBIDDEN else ""
+    return RefusedError(f"tailscaled refused: {answer.text.strip()[:300]}", answer.status_code, cure=cure)
+
+
+def _decode(content: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise EngineError("tailscaled answered something unexpected", detail=str(error)) from None
+
+
+def _check_dialled(head: list[str], host: str, port: int) -> None:
+    """Raise EngineError unless the answer's lines say that the stream is open."""
+    if head[0].split(" ")[1:2] == ["101"]:
+        return
+    outside = any(line.lower().startswith("dial-self:") for line in head)
+    why = "it is not in the tailnet" if outside else f"the daemon answered {head[0]!r}"
+    raise EngineError(f"cannot connect to {host} port {port}: {why}", cure="Is it there, and allowed?")
+
+
+def _is_outside(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return not any(
+        address in network for network in (TAILNET_V4, TAILNET_V6) if network.version == address.version
+    )
+
+
+def _is_host(text: str) -> bool:
+    """A header value must not be able to end its line."""
+    return 0 < len(text) <= 255 and all(
+        letter.isascii() and (letter.isalnum() or letter in ".-:_%") for letter in text
+    )

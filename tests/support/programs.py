@@ -1,0 +1,107 @@
+"""Real programs for tests: a path, or a skip that names what is missing and how to get it.
+
+With ``DOORWARD_REQUIRE=all`` a missing program fails the test instead: a run that claims to be whole must be.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from tests.support.require import missing
+
+from doorward.engine.programs import ProgramError, cache_folder, find_client, parse_version, version_of
+from doorward.engine.setup import CLIENT_PACKAGES, CLIENT_VERSION, build
+
+OLDEST_CLIENT = "v1.80.3"
+_SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+
+# Debian's packages for programs that are not called like their package.
+_PACKAGES = {
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "nft": "nftables",
+    "postgres": "postgresql",
+    "curl": "curl",
+    "socat": "socat",
+}
+
+
+class Client(NamedTuple):
+    """The two programs of a stock client, and their version (``(1, 102, 4)``)."""
+
+    tailscale: Path
+    tailscaled: Path
+    version: tuple[int, int, int]
+
+
+def require(name: str) -> Path:
+    """The program called ``name``; ``tailscale`` and ``tailscaled`` as doorward itself finds them."""
+    if name in {"tailscale", "tailscaled"}:
+        client = require_client()
+        return client.tailscale if name == "tailscale" else client.tailscaled
+    if name == "derper":
+        return _require_built("tailscale.com/cmd/derper", CLIENT_VERSION, cache_folder(os.environ) / "bin")
+    found = shutil.which(name, path=_SEARCH)
+    if found is None and name in {"postgres", "initdb", "pg_ctl"}:
+        found = max((str(path) for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
+    if found is None:
+        _lacking(f"the program {name}", f"apt-get install {_PACKAGES.get(name, name)}")
+    return Path(found)
+
+
+def require_client(version: str | None = None) -> Client:
+    """The stock client that doorward uses, or the one of ``version`` (``v1.80.3``) from the cache folder.
+
+    A version that is not there is built where everything is required, which takes minutes the first time.
+    """
+    if version is None:
+        found = find_client(os.environ)
+        if found is None:
+            _lacking("the stock client", "doorward setup client")
+        return Client(*found)
+    if version == CLIENT_VERSION:
+        folder = cache_folder(os.environ) / "bin"
+    else:
+        folder = cache_folder(os.environ) / version / "bin"
+    tailscale, tailscaled = (_require_built(package, version, folder) for package in CLIENT_PACKAGES)
+    found_version, wanted = version_of(tailscaled), parse_version(version.removeprefix("v"))
+    assert found_version is not None
+    assert found_version == wanted, f"{tailscaled} says it is {found_version}"
+    return Client(tailscale, tailscaled, found_version)
+
+
+def require_root() -> None:
+    """Skip where the run is not root."""
+    if os.geteuid() != 0:
+        _lacking("root", "run the tests as root")
+
+
+def _lacking(what: str, how: str) -> NoReturn:
+    missing(f"{what} is missing; to get it: {how}")
+
+
+def _require_built(package: str, version: str, folder: Path) -> Path:
+    program = folder / package.rpartition("/")[2]
+    if program.exists():
+        return program
+    how = "python -m tests.support.programs"
+    if os.environ.get("DOORWARD_REQUIRE") != "all":
+        _lacking(f"{program.name} {version}", how)
+    try:
+        return build(package, version, folder)[0]
+    except ProgramError as error:
+        _lacking(f"{program.name} {version}", f"{how} ({error.sentence()})")
+
+
+def prepare() -> None:
+    """Build every Go program that tests use and that is not here yet. For the start of a whole run: it takes minutes."""
+    cache = cache_folder(os.environ)
+    build([*CLIENT_PACKAGES, "tailscale.com/cmd/derper"], CLIENT_VERSION, cache / "bin")
+    build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
+
+
+if __name__ == "__main__":
+    prepare()
