@@ -182,13 +182,13 @@ class MapSession:
             if was is None:
                 whole.append(new)
                 continue
+            if was.observed.last_seen and new.observed.online:
+                unseen[node_id] = False  # neither a patch nor a whole node takes LastSeen away
             patch = _patch(before, previous, was, snapshot, viewer, new)
             if patch is None:
                 whole.append(new)
             elif patch is not _SAME:
                 patches.append(patch)
-                if was.observed.last_seen and new.observed.online and not was.observed.online:
-                    unseen[node_id] = False  # a patch can set LastSeen but not take it away
         fields: dict[str, Any] = {}
         if whole:
             fields["PeersChanged"] = [self._encoded(snapshot, viewer, node) for node in whole]

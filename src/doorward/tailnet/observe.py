@@ -76,14 +76,15 @@ class Observations:
             hostinfo = merged(hostinfo, request.Hostinfo)
             if hostinfo != before.hostinfo and len(encode(hostinfo)) > MAX_HOSTINFO:
                 raise BadInput(f"a node's description of its host has at most {MAX_HOSTINFO} bytes")
-        home = hostinfo.NetInfo.PreferredDERP if hostinfo.NetInfo is not None else before.home_derp
+        # 0 says that none is chosen now: peers go on trying the last one, and could not be told "none" anyway.
+        home = (hostinfo.NetInfo.PreferredDERP if hostinfo.NetInfo is not None else 0) or before.home_derp
         after = msgspec.structs.replace(
             before,
             hostinfo=hostinfo,
             endpoints=usable_endpoints(request.Endpoints),
             disco_key=before.disco_key if request.DiscoKey.is_zero() else request.DiscoKey,
             cap_version=request.Version,
-            home_derp=home if 0 <= home < 2**31 else 0,
+            home_derp=home if 0 <= home < 2**31 else before.home_derp,
         )
         self._set(node, after)
         if names.label_of(hostinfo.Hostname) != names.label_of(before.hostinfo.Hostname) and not node.renamed:
