@@ -1,0 +1,16 @@
+"""What each operation gets: the tailnet as it is at that moment."""
+
+from tests.support.world import World
+
+from doorward.api.access import ADMINISTRATOR
+from doorward.api.context import ApiContext, Call
+
+
+async def test_a_call_sees_the_newest_snapshot(world: World) -> None:
+    context = ApiContext(registry=world.registry, clock=world.clock, status=world.status, doctor=world.doctor)
+    call = Call(context, ADMINISTRATOR)
+    before = call.snapshot
+    await call.registry.create_user(call.actor, "ann")
+    assert before.user_by_name("ann") is None
+    assert call.snapshot.user_by_name("ann") is not None
+    assert call.actor == "cli"

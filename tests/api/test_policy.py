@@ -1,0 +1,92 @@
+"""The policy over the API."""
+
+import httpx2
+import pytest
+from tests.support.world import World
+
+from doorward.model import Role
+from doorward.policy import DEFAULT_POLICY
+
+OPEN = """{
+    // everybody to everything
+    "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}],
+}
+"""
+BROKEN = '{\n  "grants": [{"src": ["group:none"], "dst": ["*"], "ip": ["*"]}],\n  "colour": 1,\n}\n'
+
+
+async def test_get_set_history_rollback(admin: httpx2.AsyncClient) -> None:
+    assert (await admin.get("/policy")).json() == {"text": DEFAULT_POLICY}
+    version = (await admin.put("/policy", json={"text": OPEN})).json()
+    assert (version["id"], version["actor"], version["size"], version["current"]) == (
+        2,
+        "cli",
+        len(OPEN),
+        True,
+    )
+    assert (await admin.get("/policy")).json()["text"] == OPEN
+    history = (await admin.get("/policy/history")).json()
+    assert [(each["id"], each["current"]) for each in history] == [(2, True), (1, False)]
+    assert len((await admin.get("/policy/history?limit=1")).json()) == 1
+    assert (await admin.post("/policy/rollback", json={})).json()["id"] == 3
+    assert (await admin.get("/policy")).json()["text"] == DEFAULT_POLICY
+    assert (await admin.post("/policy/rollback", json={"version": 2})).status_code == 200
+    assert (await admin.get("/policy")).json()["text"] == OPEN
+    assert (await admin.post("/policy/rollback", json={"version": 99})).status_code == 404
+
+
+async def test_the_first_version_has_none_before_it(admin: httpx2.AsyncClient) -> None:
+    assert (await admin.post("/policy/rollback", json={})).status_code == 409
+
+
+async def test_a_refusal_shows_every_fault_and_changes_nothing(admin: httpx2.AsyncClient) -> None:
+    draft = {"text": BROKEN, "filename": "mine.hujson"}
+    checked = (await admin.post("/policy/check", json=draft)).json()
+    assert checked["ok"] is False
+    places = [(each["line"], each["column"]) for each in checked["diagnostics"]]
+    assert len(places) == 2
+    assert {line for line, _ in places} == {2, 3}
+    refused = await admin.put("/policy", json=draft)
+    assert (refused.status_code, refused.json()["type"]) == (400, "bad-policy")
+    assert refused.json()["diagnostics"] == checked["diagnostics"]
+    assert refused.json()["place"].startswith("mine.hujson:2:")
+    assert (await admin.get("/policy")).json()["text"] == DEFAULT_POLICY
+
+
+async def test_a_check_warns_of_slips(admin: httpx2.AsyncClient) -> None:
+    text = '{"grants": [{"src": ["ghost@example.com"], "dst": ["*"], "ip": ["*"]}]}'
+    checked = (await admin.post("/policy/check", json={"text": text})).json()
+    assert checked["ok"] is True
+    assert "ghost@example.com" in checked["warnings"][0]["message"]
+
+
+async def test_compile_tells_what_each_node_would_be_sent(admin: httpx2.AsyncClient, world: World) -> None:
+    await admin.post("/users", json={"name": "ann"})
+    await world.join(1, "laptop", "ann")
+    await world.join(2, "server", "ann")
+    text = '{"grants": [{"src": ["ann"], "dst": ["100.64.0.2"], "ip": ["tcp:22"]}]}'
+    compiled = (await admin.post("/policy/compile", json={"text": text})).json()
+    assert [each["node"] for each in compiled] == ["laptop", "server"]
+    assert compiled[0] == {"node": "laptop", "filter": [], "ssh": {"rules": []}}
+    (rule,) = compiled[1]["filter"]
+    assert rule["DstPorts"] == [{"IP": "100.64.0.2", "Ports": {"First": 22, "Last": 22}}]
+    (only,) = (await admin.post("/policy/compile?node=server", json={"text": text})).json()
+    assert only == compiled[1]
+    assert (await admin.post("/policy/compile?node=x", json={"text": text})).status_code == 404
+    assert (await admin.post("/policy/compile", json={"text": BROKEN})).status_code == 400
+
+
+async def test_a_policy_of_two_megabytes_is_the_most(admin: httpx2.AsyncClient) -> None:
+    big = "{}" + " " * (2 * 1024 * 1024 - 100)
+    assert (await admin.post("/policy/check", json={"text": big})).status_code == 200
+    assert (await admin.post("/policy/check", json={"text": big + " " * 200})).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("role", "status"), [(Role.NETWORK_ADMIN, 200), (Role.IT_ADMIN, 403), (Role.AUDITOR, 403)]
+)
+async def test_who_may_set_it(world: World, role: Role, status: int) -> None:
+    _, secret = await world.registry.create_api_token("cli", description="x", role=role)
+    async with world.client(admin=False, token=secret) as client:
+        assert (await client.put("/policy", json={"text": OPEN})).status_code == status
+        assert (await client.post("/policy/check", json={"text": OPEN})).status_code == 200
