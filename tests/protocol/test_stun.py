@@ -17,10 +17,8 @@ TXID = bytes(range(12))
 GOOD = stun.request(TXID)
 
 
-def named(kind: str) -> Any:
-    return pytest.mark.parametrize(
-        "vector", [pytest.param(entry, id=entry["name"]) for entry in VECTORS[kind]]
-    )
+def named(kind: str) -> list[Any]:
+    return [pytest.param(entry, id=entry["name"]) for entry in VECTORS[kind]]
 
 
 @pytest.mark.parametrize("vector", named("requests"))
