@@ -68,7 +68,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     stable_id: str
     machine_key: MachinePublic
     node_key: NodePublic
-    user_id: int | None  # who registered it; None for doorward's own, and where a key without a user admitted it
+    user_id: int | None  # who registered it; None for doorward's own, and where a key had no user
     tags: tuple[str, ...] = ()  # sorted; a tagged node belongs to nobody, whoever registered it
     name: str  # the first DNS label, unique in the tailnet
     renamed: bool = False  # an administrator chose the name: a changed hostname no longer changes it
