@@ -1,0 +1,90 @@
+import asyncio
+
+import msgspec
+import pytest
+from tests.support.policy import make_node, make_user
+from tests.tailnet.test_mapsession import SETTINGS
+
+from doorward.policy import parse_policy
+from doorward.tailnet.changes import Changes
+from doorward.tailnet.snapshot import Snapshot
+
+OWN = '{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}'
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def two_people() -> Snapshot:
+    users = [make_user(1, "ann"), make_user(2, "bob")]
+    nodes = [make_node(1, user=1), make_node(2, user=1), make_node(3, user=2)]
+    return Snapshot.build(SETTINGS, users, nodes, parse_policy(OWN), OWN)
+
+
+def renamed(snapshot: Snapshot, node_id: int) -> Snapshot:
+    return snapshot.with_nodes([msgspec.structs.replace(snapshot.nodes[node_id], name="new")]).snapshot
+
+
+async def test_only_those_who_see_it_are_woken() -> None:
+    before = two_people()
+    changes = Changes()
+    ann, bob = changes.subscribe(1), changes.subscribe(3)
+    changes.publish(before, renamed(before, 2), {2})
+    await asyncio.wait_for(ann.wait(), 1)
+    assert ann.take() == {2}
+    assert bob.take() == frozenset()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ann.wait(), 0.01)
+
+
+async def test_who_saw_it_before_is_told_too() -> None:
+    before = two_people()
+    changes = Changes()
+    ann = changes.subscribe(1)
+    after = before.with_nodes([], [2]).snapshot
+    changes.publish(before, after, {2})
+    assert ann.take() == {2}
+
+
+async def test_a_wide_change_wakes_everybody_and_stands_over_single_nodes() -> None:
+    before = two_people()
+    changes = Changes()
+    ann = changes.subscribe(1)
+    changes.publish(before, renamed(before, 2), {2})
+    changes.publish(before, before, None)
+    assert ann.take() is None
+    assert ann.take() == frozenset()
+
+
+async def test_a_newer_stream_ends_the_older_and_its_end_says_nothing() -> None:
+    changes = Changes()
+    old = changes.subscribe(1)
+    new = changes.subscribe(1)
+    await asyncio.wait_for(old.wait(), 1)
+    assert old.ended
+    assert not new.ended
+    assert changes.unsubscribe(old) is False
+    assert changes.connected(1)
+    assert changes.unsubscribe(new) is True
+    assert not changes.connected(1)
+
+
+async def test_a_message_reaches_one_stream() -> None:
+    changes = Changes()
+    ann, bob = changes.subscribe(1), changes.subscribe(3)
+    assert changes.send(1, b"{}") is True
+    assert changes.send(9, b"{}") is False
+    await asyncio.wait_for(ann.wait(), 1)
+    assert ann.take_messages() == [b"{}"]
+    assert ann.take_messages() == []
+    assert bob.take_messages() == []
+
+
+async def test_end_all() -> None:
+    changes = Changes()
+    streams = [changes.subscribe(1), changes.subscribe(3)]
+    changes.end_all()
+    assert all(stream.ended for stream in streams)
+    assert len(changes) == 0
