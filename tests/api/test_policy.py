@@ -60,6 +60,17 @@ async def test_a_check_warns_of_slips(admin: httpx2.AsyncClient) -> None:
     assert "ghost@example.com" in checked["warnings"][0]["message"]
 
 
+async def test_the_policy_s_own_tests_count(admin: httpx2.AsyncClient, world: World) -> None:
+    await admin.post("/users", json={"name": "ann"})
+    await world.join(1, "laptop", "ann")
+    text = '{"grants": [], "tests": [{"src": "ann", "accept": ["100.64.0.1:22"]}]}'
+    checked = (await admin.post("/policy/check", json={"text": text})).json()
+    assert checked["ok"] is False
+    assert "100.64.0.1:22" in checked["diagnostics"][0]["message"]
+    assert (await admin.put("/policy", json={"text": text})).status_code == 400
+    assert (await admin.get("/policy")).json()["text"] == DEFAULT_POLICY
+
+
 async def test_compile_tells_what_each_node_would_be_sent(admin: httpx2.AsyncClient, world: World) -> None:
     await admin.post("/users", json={"name": "ann"})
     await world.join(1, "laptop", "ann")

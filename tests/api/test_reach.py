@@ -11,7 +11,7 @@ from tests.support.world import World
 from doorward.api.reach import parse_goal, ways_to
 from doorward.errors import BadInput, NotFound
 from doorward.policy import parse_policy
-from doorward.policy.ranges import of_text
+from doorward.policy.reach import point_of, who_can
 from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import Snapshot
 
@@ -118,41 +118,21 @@ async def test_questions_that_make_no_sense(
     assert (await admin.get("/policy/who-can", params=query)).status_code == status
 
 
-async def test_the_answers_are_those_of_the_filters_sent(tailnet: World) -> None:
-    """Every pair of nodes, over some ports: asked here, and worked out once more from the filter on the wire."""
+async def test_the_answers_agree_with_the_policy_s_own_judgement(tailnet: World) -> None:
+    """Every pair of nodes and some ports, asked here and of the rules themselves: filters and rules must agree."""
     snapshot = tailnet.registry.snapshot
     nodes = list(snapshot.nodes.values())
     for target in nodes:
         for port in (21, 22, 80, 85, 95, 443):
-            goal = parse_goal(snapshot, f"{target.name}:{port}", "tcp")
-            expected = {
-                source.name
-                for source in nodes
-                if source.id != target.id
-                and any(
-                    admits(rule, str(source.ipv4), str(target.ipv4), port)
-                    for rule in snapshot.policy.filter_rules(target.id)
-                )
-            }
-            assert {way.source for way in ways_to(snapshot, goal, nodes)} == expected, (target.name, port)
-
-
-def admits(rule: Any, source: str, destination: str, port: int) -> bool:
-    def covers(text: str, address: str) -> bool:
-        one = of_text(address)
-        return text == "*" or (
-            of_text(text).version == 4 and of_text(text).first <= one.first <= of_text(text).last
-        )
-
-    protocols = rule.IPProto or (6,)
-    return (
-        6 in protocols
-        and any(covers(text, source) for text in rule.SrcIPs)
-        and any(
-            covers(entry.IP, destination) and entry.Ports.First <= port <= entry.Ports.Last
-            for entry in rule.DstPorts or ()
-        )
-    )
+            for protocol, number in (("tcp", 6), ("udp", 17)):
+                goal = parse_goal(snapshot, f"{target.ipv4}:{port}", protocol)
+                told = {way.source: set(way.rules) for way in ways_to(snapshot, goal, nodes)}
+                judged = who_can(snapshot.policy, point_of(snapshot.policy, target.id), port, number)
+                judged.pop(target.id, None)
+                assert told == {
+                    snapshot.nodes[node_id].name: {rule.origin for rule in rules}
+                    for node_id, rules in judged.items()
+                }, (target.name, port, protocol)
 
 
 async def test_diff_says_who_gains_and_loses_what(tailnet: World, admin: httpx2.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
 from doorward.model import Node, PolicyVersion
 from doorward.policy import Diagnostic, Policy, PolicyError, parse_policy
+from doorward.policy.check import check as run_tests
 from doorward.tailnet.snapshot import Snapshot
 
 # A tailnet with thousands of hosts and groups; the API's other requests are small.
@@ -17,9 +18,11 @@ TEXT_LIMIT = 2 * 1024 * 1024
 
 
 def _compiled(snapshot: Snapshot, draft: types.PolicyDraft) -> Policy:
-    """What the draft means for the users and nodes there are. Raises PolicyError."""
+    """What the draft means for the users and nodes there are. Raises PolicyError; its own tests count."""
     document = parse_policy(draft.text, filename=draft.filename)
-    return Policy.compile(document, snapshot.users.values(), snapshot.nodes.values())
+    policy = Policy.compile(document, snapshot.users.values(), snapshot.nodes.values())
+    run_tests(policy)
+    return policy
 
 
 def _version(version: PolicyVersion, *, current: bool) -> types.PolicyVersion:
@@ -41,6 +44,7 @@ async def get_policy(call: Call) -> types.PolicyText:
 @operation("PUT", "/policy", needs=Permission.POLICY, body_limit=TEXT_LIMIT, raises=[PolicyError, Conflict])
 async def set_policy(call: Call, body: types.PolicyDraft) -> types.PolicyVersion:
     """Put a policy in force. One with any fault is refused as a whole, with every fault's place."""
+    _compiled(call.snapshot, body)
     version = await call.registry.set_policy(call.actor, body.text, filename=body.filename)
     return _version(version, current=True)
 

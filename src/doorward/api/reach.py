@@ -2,6 +2,7 @@
 
 There is no second idea of access here. To tell which rule of the policy is the reason, each rule is compiled alone by
 the policy's own filter builder, and its filter is asked. Rules only ever add access, so the parts sum up to the whole.
+``policy.reach`` judges one connection, for the tests in a policy; people also ask "which ports", and that is asked here.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
