@@ -1,11 +1,13 @@
 """Users and nodes for tests of the policy."""
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from doorward.model import Node, Observed, Role, User
+from doorward.policy import Policy, parse_policy
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
@@ -64,3 +66,13 @@ def _ports(first: int, last: int) -> str:
     if (first, last) == (0, 65535):
         return "*"
     return str(first) if first == last else f"{first}-{last}"
+
+
+def written(policy: Any) -> str:
+    """A policy as text."""
+    return json.dumps(policy)
+
+
+def compiled(policy: Any, users: Iterable[User], nodes: Iterable[Node]) -> Policy:
+    """A policy given as data, applied."""
+    return Policy.compile(parse_policy(written(policy)), users, nodes)

@@ -17,7 +17,7 @@ from doorward.policy.roster import Member, People, Roster
 from doorward.policy.sources import Sources
 from doorward.policy.ssh import ssh_rules_for
 from doorward.protocol.tailcfg.filter import FilterRule
-from doorward.protocol.tailcfg.ssh import SSHPolicy
+from doorward.protocol.tailcfg.ssh import SSHPolicy, SSHRule
 
 # These roles may change the policy, and so may give any tag of it without being named.
 _TAGGERS = frozenset((Role.OWNER, Role.ADMIN, Role.NETWORK_ADMIN))
@@ -55,6 +55,7 @@ class Policy:
         self._peers: dict[int, frozenset[int]] = {}
         self._filters: dict[int, list[FilterRule]] = {}
         self._ssh: dict[int, SSHPolicy] = {}
+        self._ssh_made: dict[tuple[str, frozenset[int]], list[SSHRule]] = {}
 
     @classmethod
     def compile(cls, document: Document, users: Iterable[User], nodes: Iterable[Node]) -> Self:
@@ -182,7 +183,9 @@ class Policy:
         if found is None:
             member = self.roster.members.get(node_id)
             rules = (
-                [] if member is None else ssh_rules_for(member, self.document.ssh, self.roster, self.sources)
+                []
+                if member is None
+                else ssh_rules_for(member, self.document.ssh, self.roster, self.sources, self._ssh_made)
             )
             found = self._ssh[node_id] = SSHPolicy(rules)
         return found

@@ -86,7 +86,7 @@ def filter_for(
     roster: Roster,
     sources_of: Callable[[tuple[Selector, ...]], Sources],
 ) -> list[FilterRule]:
-    """The filter rules of one node."""
+    """The filter rules of one node. Lists of sources are shared between nodes: never change them."""
     merged: dict[object, tuple[list[str], tuple[int, ...], list[NetPortRange]]] = {}
     grants: dict[object, FilterRule] = {}
     order: dict[object, None] = {}
@@ -94,7 +94,7 @@ def filter_for(
     for index, piece in enumerate(pieces):
         sources = sources_of(piece.sources)
         if piece.own:
-            texts: tuple[str, ...] = own_texts if member.owner in sources.people else ()
+            texts = own_texts if member.owner in sources.people else []
             identity: object = ("own", piece.protocols) if texts else None
         else:
             texts, identity = sources.texts, (sources.identity, piece.protocols, piece.via)
@@ -105,12 +105,12 @@ def filter_for(
             destinations = _own_prefixes(member, piece, roster)
             if destinations:
                 grant = CapGrant(Dsts=destinations, CapMap=piece.capabilities)
-                grants[index] = FilterRule(SrcIPs=list(texts), CapGrant=[grant])
+                grants[index] = FilterRule(SrcIPs=texts, CapGrant=[grant])
             continue
         order[identity] = None
         entries = _entries(member, piece, roster)
         if entries:
-            merged.setdefault(identity, (list(texts), piece.protocols, []))[2].extend(entries)
+            merged.setdefault(identity, (texts, piece.protocols, []))[2].extend(entries)
     rules: list[FilterRule] = []
     for key in order:
         if key in grants:
@@ -125,12 +125,12 @@ def filter_for(
     return rules
 
 
-def _own_texts(member: Member, roster: Roster) -> tuple[str, ...]:
+def _own_texts(member: Member, roster: Roster) -> list[str]:
     """The addresses of everything that belongs to the node's owner."""
     if member.owner is None:
-        return ()
+        return []
     mine = [roster.members[node_id] for node_id in sorted(roster.by_owner[member.owner])]
-    return (*(one.texts[0] for one in mine), *(one.texts[1] for one in mine))
+    return [*(one.texts[0] for one in mine), *(one.texts[1] for one in mine)]
 
 
 def _entries(member: Member, piece: Piece, roster: Roster) -> list[NetPortRange]:

@@ -53,7 +53,8 @@ def parse_policy(text: str, *, filename: str = "policy.hujson") -> Document:
     try:
         syntax = hujson.parse(text)
     except hujson.HujsonError as error:
-        found = Diagnostic(filename, error.line, error.column, error.message, error.cure)
+        cure = error.cure or "Write HuJSON: JSON, with comments and trailing commas as you like."
+        found = Diagnostic(filename, error.line, error.column, error.message, cure)
         raise PolicyError([found]) from None
     reader = Reader(text, filename)
     top = reader.section(syntax, "the policy", _TOP).members

@@ -138,7 +138,11 @@ class Reader:
         if value is None or _is_null(value):
             return False
         if not isinstance(value, Literal) or not isinstance(value.data, bool):
-            self.complain(self.place(value), f"{origin} must be true or false, not {_kind(value)}")
+            self.complain(
+                self.place(value),
+                f"{origin} must be true or false, not {_kind(value)}",
+                "Write it without quotes.",
+            )
             return False
         return value.data
 

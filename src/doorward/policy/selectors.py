@@ -62,9 +62,14 @@ class Names:
 
 
 def closest(word: str, known: Collection[str]) -> str:
-    """The known word that a mistyped one was probably meant to be, or an empty string."""
-    lowered = {one.lower(): one for one in known}
-    near = get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    """The known word that a mistyped one was probably meant to be, or an empty string.
+
+    A prefix such as ``tag:`` that they share says nothing about how near they are.
+    """
+    prefix, colon, rest = word.partition(":")
+    shared = (prefix + colon).lower() if colon else ""
+    lowered = {one.lower()[len(shared) :]: one for one in known if one.lower().startswith(shared)}
+    near = get_close_matches((rest if colon else word).lower(), lowered, n=1, cutoff=0.6)
     return lowered[near[0]] if near else ""
 
 

@@ -18,7 +18,9 @@ class Sources:
 
     nodes: frozenset[int]  # the nodes behind it, routers of source subnets included
     people: frozenset[int]  # the users behind it, for autogroup:self
-    texts: tuple[str, ...]  # the packet filter's SrcIPs: nodes by id, IPv4 first, then ranges and prefixes
+    texts: list[
+        str
+    ]  # the packet filter's SrcIPs: IPv4 and then IPv6 of nodes by id, then ranges. Shared: never changed
     identity: tuple[frozenset[int], frozenset[str]]  # equal for sources that let in the same
     everyone: bool
     prefixes: tuple[Prefix, ...]
@@ -59,7 +61,7 @@ class Sources:
         return cls(
             nodes=nodes - blocked,
             people=people - roster.people.suspended,
-            texts=tuple(dict.fromkeys((*addresses, *literals))),
+            texts=list(dict.fromkeys((*addresses, *literals))),
             identity=(named - blocked, frozenset(literals)),
             everyone=everyone,
             prefixes=tuple(prefixes),

@@ -1,7 +1,7 @@
 """The SSH policy that one node gets as the destination (protocol note ssh.md, sections 1 and 3.3)."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 
 from msgspec import UNSET
 
@@ -37,14 +37,21 @@ def ssh_rules_for(
     rules: Iterable[SSHRule],
     roster: Roster,
     sources_of: Callable[[tuple[Selector, ...]], Sources],
+    made: MutableMapping[tuple[str, frozenset[int]], list[WireRule]],
 ) -> list[WireRule]:
-    """The rules of one node: those that ask for a check first, so that no wider accept stands before them."""
+    """The rules of one node: those that ask for a check first, so that no wider accept stands before them.
+
+    ``made`` remembers rules between nodes: a thousand servers that let in the same people share one list of them.
+    """
     found: tuple[list[WireRule], list[WireRule]] = ([], [])
     for rule in rules:
         sources = sources_of(rule.sources)
         nodes = _allowed_from(member, rule, roster, sources)
         if nodes:
-            found[0 if rule.check else 1].extend(_wire_rules(rule, nodes, roster))
+            key = (rule.origin, nodes)
+            if key not in made:
+                made[key] = list(_wire_rules(rule, nodes, roster))
+            found[0 if rule.check else 1].extend(made[key])
     return found[0] + found[1]
 
 

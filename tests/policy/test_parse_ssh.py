@@ -1,0 +1,104 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.support.policy import written
+
+from doorward.policy import PolicyError, parse_policy
+from doorward.policy.document import Localpart, SSHRule
+from doorward.policy.parse_ssh import parse_check_period
+from doorward.policy.selectors import WordError
+
+
+def _rule(**changes: Any) -> SSHRule:
+    rule = {"action": "accept", "src": ["alice"], "dst": ["tag:s"], "users": ["root"]} | changes
+    names = {"grants": [], "tagOwners": {"tag:s": [], "tag:r": []}, "hosts": {"db": "100.64.0.9"}}
+    return parse_policy(written(names | {"ssh": [rule]})).ssh[0]
+
+
+def test_an_entry_in_full() -> None:
+    rule = _rule(
+        action=" check",
+        users=["autogroup:nonroot", "localpart:*@Example.com", "deploy "],
+        checkPeriod="1h30m",
+        acceptEnv=["GIT_*", "LANG"],
+    )
+    assert rule.check
+    assert rule.accounts == ("autogroup:nonroot", "deploy")
+    assert rule.localparts == (Localpart("example.com"),)
+    assert rule.check_period == timedelta(minutes=90)
+    assert rule.accept_env == ("GIT_*", "LANG")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"action": ""}, "action must be specified"),
+        ({"action": "Accept"}, '"Accept" is not a valid action'),
+        ({"users": []}, "users must be specified"),
+        ({"users": None}, "users must be specified"),
+        ({"users": [""]}, 'user "" is not valid'),
+        ({"users": ["*"]}, 'user "*" is not valid'),
+        ({"users": ["tag:s"]}, 'user "tag:s" is not valid'),
+        ({"users": ["autogroup:member"]}, 'user "autogroup:member" is not valid'),
+        ({"users": ["localpart:*@"]}, "is not valid"),
+        ({"users": ["=", "a"]}, 'user "=" is not valid'),
+        ({"users": ["-0"]}, 'user "-0" is not valid'),
+        ({"acceptEnv": [""]}, "acceptEnv values cannot be empty"),
+        ({"acceptEnv": ["A=B"]}, "is not the name of an environment variable"),
+        ({"checkPeriod": "1h"}, "checkPeriod is only for the check action"),
+        ({"action": "check", "src": ["tag:r"]}, '"check" action does not support tags in src'),
+        ({"action": "check", "src": ["autogroup:tagged"]}, '"check" action does not support tags in src'),
+        ({"src": ["*"]}, 'invalid src "*"'),
+        ({"src": ["100.64.0.1"]}, 'invalid src "100.64.0.1"'),
+        ({"dst": ["*"]}, 'invalid dst "*"'),
+        ({"dst": ["db"]}, 'invalid dst "db"'),
+        ({"dst": ["autogroup:member"]}, 'invalid dst "autogroup:member"'),
+        ({"dst": ["bob"]}, "users in dst are only allowed from the same user"),
+        ({"src": ["tag:r"], "dst": ["autogroup:self"]}, "autogroup:self can only be used with users"),
+    ],
+)
+def test_entries_that_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(PolicyError) as raised:
+        _rule(**change)
+    assert words in str(raised.value)
+    assert raised.value.cure
+
+
+def test_a_user_may_reach_what_is_their_own_by_name() -> None:
+    assert _rule(dst=["alice"]).targets[0].text == "alice"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("12h", 43200),
+        ("90m", 5400),
+        ("1h0m1s", 3601),
+        ("0s", 0),
+        ("0", 0),
+        ("always", 0),
+        ("1.5m", 90),
+        ("168h", 604800),
+    ],
+)
+def test_check_periods(text: str, seconds: float) -> None:
+    assert parse_check_period(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("abc", 'time: invalid duration "abc"'),
+        ("", 'time: invalid duration ""'),
+        ("12", 'time: invalid duration "12"'),
+        ("1d", 'time: invalid duration "1d"'),
+        ("-1m", "checkPeriod -1m0s must be a positive duration"),
+        ("168h0m1s", "checkPeriod 168h0m1s is above the max (168h)"),
+        ("9" * 400 + "h", "is above the max"),
+    ],
+)
+def test_check_periods_that_are_refused(text: str, message: str) -> None:
+    with pytest.raises(WordError) as raised:
+        parse_check_period(text)
+    assert message in raised.value.message

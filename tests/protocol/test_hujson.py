@@ -1,0 +1,143 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fuzz.targets import hujson as fuzz_target
+
+from doorward.protocol import hujson
+
+_BLANK = st.sampled_from(["", " ", "\n\t", "// c\n", "/* c */", "/* / ** */ \r\n"])
+_LEAF = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**15), 10**15),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+)
+_DATA = st.recursive(
+    _LEAF,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text('abc"\\é', max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def _written(data: object, draw: st.DataObject) -> str:
+    """The data as HuJSON, with blanks, comments and trailing commas strewn in."""
+    gap = lambda: draw.draw(_BLANK)  # noqa: E731 - short enough to read at every use
+    if isinstance(data, dict):
+        parts = [f"{gap()}{json.dumps(name)}{gap()}:{_written(item, draw)}" for name, item in data.items()]
+        tail = "," + gap() if parts and draw.draw(st.booleans()) else ""
+        return gap() + "{" + (",".join(parts) + tail if parts else gap()) + "}" + gap()
+    if isinstance(data, list):
+        parts = [_written(item, draw) for item in data]
+        tail = "," + gap() if parts and draw.draw(st.booleans()) else ""
+        return gap() + "[" + (",".join(parts) + tail if parts else gap()) + "]" + gap()
+    return gap() + json.dumps(data, ensure_ascii=draw.draw(st.booleans())) + gap()
+
+
+@given(_DATA, st.data())
+def test_means_the_data_and_writes_back_every_byte(data: object, draw: st.DataObject) -> None:
+    text = _written(data, draw)
+    value = hujson.parse(text)
+    assert hujson.plain(value) == data
+    assert hujson.dump(value) == text
+
+
+@given(st.text('{}[],:"\\/*ntu01e-. \n', max_size=40))
+def test_any_text_parses_and_writes_back_or_is_refused_in_its_place(text: str) -> None:
+    fuzz_target.fuzz(text.encode())
+
+
+@given(_DATA)
+def test_agrees_with_json_on_json(data: object) -> None:
+    text = json.dumps(data, indent=1)
+    assert hujson.plain(hujson.parse(text)) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("", "1:1", "end of the text where a value was expected"),
+        ("{", "1:2", "end of the text"),
+        ('{"a": 1\n "b": 2}', "2:2", "inside an object"),
+        ("[1,,2]", "1:4", "where a value was expected"),
+        ("[1 2]", "1:4", "inside an array"),
+        ('{\n  "a": 1,\n  "a": 2\n}', "3:3", '"a" occurs twice; first in line 2'),
+        ('{"a": 1, "\\u0061": 2}', "1:10", "occurs twice"),
+        ("{a: 1}", "1:2", "where a name was expected"),
+        ('{"a" 1}', "1:6", "where a colon was expected"),
+        ("[1] x", "1:5", "after the end of the value"),
+        ("[tru]", "1:2", '"tru" is not a value'),
+        ("[undefined]", "1:2", '"undefined" is not a value'),
+        ("[01]", "1:3", "inside a number"),
+        ("[1.]", "1:3", "inside a number"),
+        ("[+1]", "1:2", "where a value was expected"),
+        ("[1e999]", "1:2", "too large"),
+        ("[" + "9" * 65 + "]", "1:2", "a number of 65 characters"),
+        ("['a']", "1:2", "where a value was expected"),
+        ('["a', "1:2", "never closed"),
+        ('["a\n"]', "1:2", "never closed"),
+        ('["a\tb"]', "1:4", "control character U+0009"),
+        ('["\\x"]', "1:3", "no known escape"),
+        ('["\\u12"]', "1:3", "no known escape"),
+        ('["\\ud800"]', "1:2", "half a surrogate pair"),
+        ("[\ud800]", "1:2", "half a surrogate pair"),
+        ("[1 /* ]", "1:4", "never closed"),
+        ("[1 / 2]", "1:4", "inside an array"),
+        ("\ufeff[]", "1:1", "where a value was expected"),
+        ("\u00a0[]", "1:1", "where a value was expected"),
+    ],
+)
+def test_refuses_with_place_and_reason(text: str, place: str, words: str) -> None:
+    with pytest.raises(hujson.HujsonError) as raised:
+        hujson.parse(text)
+    assert raised.value.place == place
+    assert words in raised.value.message
+
+
+def test_columns_count_characters_not_bytes() -> None:
+    with pytest.raises(hujson.HujsonError) as raised:
+        hujson.parse('["ü𝄞", x]')
+    assert raised.value.place == "1:8"
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_depth_is_limited_without_exhausting_the_stack(opening: str) -> None:
+    closing = "]" if opening == "[" else "}"
+    deepest = hujson.MAX_DEPTH
+    assert hujson.parse(opening * deepest + "1" * (opening != "[") + closing * deepest)
+    with pytest.raises(hujson.HujsonError, match="nested deeper"):
+        hujson.parse(opening * 100_000)
+
+
+def test_size_is_limited() -> None:
+    with pytest.raises(hujson.HujsonError, match="the limit is"):
+        hujson.parse(" " * hujson.MAX_SIZE + "1")
+
+
+@pytest.mark.parametrize("text", ["/*" + "*" * 500_000, '"' + "x" * 1_000_000, '"' + "\\n" * 500_000 + "\\q"])
+def test_long_faults_are_found_in_one_pass(text: str) -> None:
+    with pytest.raises(hujson.HujsonError):
+        hujson.parse(text)
+
+
+def test_comments_stay_where_they_were() -> None:
+    value = hujson.parse('// top\n{ "a": 1, /* b? */ // or c\n }')
+    assert isinstance(value, hujson.Object)
+    assert hujson.comments(value.before) == ["// top"]
+    assert hujson.comments(value.tail) == ["/* b? */", "// or c"]
+    assert value.members[0].comma
+
+
+def test_places_of_values() -> None:
+    text = '{\n  "a": [1,\n    /* x */ 2]\n}'
+    value = hujson.parse(text)
+    assert isinstance(value, hujson.Object)
+    array = value.members[0].value
+    assert isinstance(array, hujson.Array)
+    lines = hujson.Lines(text)
+    assert [lines.locate(element.value.start) for element in array.elements] == [(2, 9), (3, 13)]
+    assert lines.locate(len(text)) == (4, 2)
