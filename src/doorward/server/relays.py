@@ -7,7 +7,6 @@ import msgspec
 
 from doorward.errors import BadInput
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
-from doorward.transport.fetch import Fetcher
 
 MAX_MAP = 1 << 20  # bytes; the largest public map has some tens of thousand
 
@@ -49,6 +48,8 @@ def parse(content: bytes, source: str) -> list[DERPRegion]:
 
 async def _read(source: str) -> bytes:
     if "://" in source:
+        from doorward.transport.fetch import Fetcher  # noqa: PLC0415 - slow to load, and few have maps elsewhere
+
         async with Fetcher() as fetcher:
             return await fetcher.get(source, limit=MAX_MAP)
     try:

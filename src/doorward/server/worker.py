@@ -10,11 +10,12 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -40,13 +41,14 @@ from doorward.relay import Relay
 from doorward.relay.certificate import meta_certificate
 from doorward.relay.stun import STUNServer
 from doorward.server import relays, tls
+from doorward.server.child import Child
 from doorward.server.own_node import OwnNode
 from doorward.store import Database, secrets
 from doorward.tailnet.addresses import Pool
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Settings as TailnetSettings
 from doorward.tailnet.snapshot import Snapshot
-from doorward.telemetry import exposition, log
+from doorward.telemetry import configure, exposition, log
 from doorward.transport.listener import ListenerSpec, serve
 from doorward.transport.noise import PATH, UPGRADE_TOKEN, Ts2021
 
@@ -66,6 +68,14 @@ class Sockets:
     admin: Sequence[socket.socket]
     relay: Sequence[socket.socket] = ()
     stun: Sequence[socket.socket] = ()
+
+
+async def work(child: Child) -> None:
+    """What the supervisor starts; ``child.payload`` are the settings, complete and with the bound ports."""
+    settings = msgspec.json.decode(child.payload, type=Settings, dec_hook=lambda kind, value: kind(value))
+    configure(level=settings.log.level, json=settings.log.json)
+    given = {part.name: child.sockets.get(part.name, []) for part in fields(Sockets)}
+    await Worker(settings, Sockets(**given)).run(ready=child.ready, stop=child.stop, reload=child.reload)
 
 
 class Worker:

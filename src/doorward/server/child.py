@@ -1,0 +1,94 @@
+"""The worker's side of ``supervisor``: takes over the sockets, runs the coroutine it is told of, and stops when told to.
+
+Run as ``python -m doorward.server.child DESCRIPTOR``, the descriptor of a file that holds the ``Order``.
+"""
+
+import asyncio
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from doorward.engine.processes import die_with
+from doorward.errors import DoorwardError
+from doorward.server.supervisor import READY, Order
+
+try:
+    from uvloop import new_event_loop
+except ImportError:  # it is not made for every system; the standard loop does the same, slower
+    from asyncio import new_event_loop
+
+
+@dataclass
+class Child:
+    """What a worker's main coroutine is given. It returns soon after ``stop`` is set."""
+
+    payload: bytes
+    sockets: dict[str, list[socket.socket]]
+    ready: Callable[[], None]  # to be called once it serves
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Main = Callable[[Child], Awaitable[None]]
+
+
+def run(order: Order) -> int:
+    """Run the worker that ``order`` describes; its exit code. A DoorwardError is said in one line, with its cure."""
+    die_with(order.parent)
+    threading.Thread(target=_watch, args=(order.alive,), name="parent", daemon=True).start()
+    module, _, name = order.main.partition(":")
+    main: Main = getattr(importlib.import_module(module), name)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(main, order))
+    except DoorwardError as error:
+        place = f"{error.place}: " if error.place else ""
+        sys.stderr.write(f"doorward: {place}{error.sentence()}\n")
+        return 1
+    return 0
+
+
+async def _run(main: Main, order: Order) -> None:
+    sockets = {
+        name: [socket.socket(fileno=number) for number in numbers] for name, numbers in order.sockets.items()
+    }
+    for group in sockets.values():
+        for one in group:
+            # Programs that the worker starts must not keep the listeners open.
+            one.set_inheritable(False)
+    os.set_inheritable(order.ready, False)
+    child = Child(order.payload, sockets, lambda: _say_ready(order.ready))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, child.stop.set)
+    loop.add_signal_handler(signal.SIGHUP, child.reload.set)
+    await main(child)
+
+
+def _say_ready(descriptor: int) -> None:
+    os.write(descriptor, READY)
+    os.close(descriptor)
+
+
+def _watch(descriptor: int) -> None:
+    """End this process when the parent's end of the pipe is closed: for systems whose kernel does not do it."""
+    os.set_inheritable(descriptor, False)
+    os.read(descriptor, 1)
+    # Nothing to tidy up: whatever a worker keeps must stand a kill at any moment.
+    os._exit(1)
+
+
+def _order(descriptor: int) -> Order:
+    with os.fdopen(descriptor, "rb") as told:
+        return msgspec.json.decode(told.read(), type=Order)
+
+
+if __name__ == "__main__":
+    sys.exit(run(_order(int(sys.argv[1]))))

@@ -1,0 +1,241 @@
+"""The sockets that doorward listens on: bound by the parent process, which keeps them while workers come and go.
+
+| name | what | where |
+| --- | --- | --- |
+| ``public`` | control, relay over HTTP, pages | ``listen`` |
+| ``door`` | the identity listener: whom the daemon forwards to us from the tailnet | 127.0.0.1, the door's port |
+| ``relay`` | the relay's own TLS, where control has no certificate | the host of ``listen`` |
+| ``stun`` | STUN, over UDP | the host of ``listen`` |
+| ``admin`` | the API for whoever may read the data directory | ``DATA_DIR/doorward.sock``, mode 0600 |
+
+A port that the settings name must be free. Otherwise the one kept from an earlier run must be, since people and clients
+know it by now; at the first start it is the usual one, or a free one where that is taken. systemd may bring sockets
+under the same names (``FileDescriptorName=``); one without a name is the public one.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from doorward.config import Ports, Settings, load_ports, save_ports, socket_path, split_listen
+from doorward.errors import Conflict
+
+PUBLIC, DOOR, RELAY, STUN, ADMIN = "public", "door", "relay", "stun", "admin"
+ADMIN_SOCKET = "doorward.sock"
+LOOPBACK = "127.0.0.1"
+
+# Connections that wait while a worker starts: a fleet's worth. The kernel cuts it to net.core.somaxconn (4096).
+_BACKLOG = 4096
+_FIRST_ACTIVATED = 3  # sd_listen_fds(3)
+
+
+class SocketError(Conflict):
+    """An address that cannot be listened on."""
+
+
+@dataclass
+class Bound:
+    """What was bound, and the settings with the ports that it turned out to be."""
+
+    settings: Settings
+    sockets: dict[str, list[socket.socket]]
+    _lock: IO[str]
+    _admin: Path = field(default_factory=Path)
+
+    def close(self) -> None:
+        """Close everything; the admin socket's file goes too."""
+        for group in self.sockets.values():
+            for one in group:
+                one.close()
+        self._admin.unlink(missing_ok=True)
+        self._lock.close()
+
+
+def bind(settings: Settings, environ: Mapping[str, str]) -> Bound:
+    """Bind every socket, and keep the ports in the data directory.
+
+    Raises:
+        SocketError: an address is taken or not allowed, or another doorward serves this data directory.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(settings.data_dir)
+    sockets = activated(environ, os.getpid())
+    try:
+        admin = _bind_tcp_and_udp(settings, sockets, environ)
+    except BaseException:
+        for group in sockets.values():
+            for one in group:
+                one.close()
+        lock.close()
+        raise
+
+    def port(name: str, unused: int) -> int:
+        return int(sockets[name][0].getsockname()[1]) if sockets.get(name) else unused
+
+    usual = load_ports(settings.data_dir) or Ports()
+    ports = Ports(
+        listen=port(PUBLIC, 0),
+        door=port(DOOR, 0),
+        relay=port(RELAY, usual.relay),
+        stun=port(STUN, usual.stun),
+    )
+    save_ports(settings.data_dir, ports)
+    return Bound(settings.settled(ports), sockets, lock, admin)
+
+
+def activated(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
+    """The sockets that systemd brought this process, by name. Raises SocketError for a name we do not know."""
+    if environ.get("LISTEN_PID") != str(pid):
+        return {}
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":") if environ.get("LISTEN_FDNAMES") else []
+    found: dict[str, list[socket.socket]] = {}
+    for number in range(count):
+        name = names[number] if number < len(names) else "unknown"
+        # systemd's own names for a socket without one: "unknown", or the unit's.
+        name = PUBLIC if name == "unknown" or name.endswith(".socket") else name
+        if name not in {PUBLIC, DOOR, RELAY, STUN}:
+            raise SocketError(
+                f"systemd brought a socket called {name!r}",
+                cure="FileDescriptorName= is one of public, door, relay and stun.",
+            )
+        one = socket.socket(fileno=_FIRST_ACTIVATED + number)
+        one.set_inheritable(False)
+        found.setdefault(name, []).append(one)
+    return found
+
+
+def _bind_tcp_and_udp(
+    settings: Settings, sockets: dict[str, list[socket.socket]], environ: Mapping[str, str]
+) -> Path:
+    """Bind what is missing in ``sockets``; the admin socket's path."""
+    kept = load_ports(settings.data_dir)
+    host, listen = split_listen(settings.listen)
+    wanted = settings.ports
+    door = wanted.door or _port_of(settings.door)
+    if PUBLIC not in sockets:
+        previous = Ports(listen=0) if kept is None else kept
+        sockets[PUBLIC] = [_choose(_tcp, host, listen, previous.listen if kept else None, 0)]
+    if DOOR not in sockets:
+        sockets[DOOR] = [_choose(_tcp, LOOPBACK, door, kept.door if kept else None, Ports().door)]
+    if settings.relay.enabled:
+        if RELAY not in sockets and settings.tls.url.cert is None:
+            sockets[RELAY] = [_choose(_tcp, host, wanted.relay, kept.relay if kept else None, Ports().relay)]
+        if STUN not in sockets:
+            sockets[STUN] = [_choose(_udp, host, wanted.stun, kept.stun if kept else None, Ports().stun)]
+    path = socket_path(settings.data_dir, ADMIN_SOCKET, environ)
+    # The lock says that no other doorward lives here, so a file in the way is one that a killed one left.
+    path.unlink(missing_ok=True)
+    sockets[ADMIN] = [_unix(path)]
+    return path
+
+
+def _choose(
+    make: Callable[[str, int], socket.socket], host: str, wanted: int, kept: int | None, usual: int
+) -> socket.socket:
+    """A socket on the port that is asked for, else the kept one, else the usual one, else a free one."""
+    if wanted or kept:
+        port = wanted or kept or 0
+        try:
+            return make(host, port)
+        except OSError as error:
+            raise _refused(error, host, port, kept_only=not wanted) from None
+    try:
+        return make(host, usual)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise _refused(error, host, usual, kept_only=False) from None
+        return make(host, 0)
+
+
+def _refused(error: OSError, host: str, port: int, *, kept_only: bool) -> SocketError:
+    where = f"{host} port {port}"
+    if error.errno == errno.EADDRINUSE:
+        cure = "Stop it, or choose another port in the settings."
+        if kept_only:
+            cure = "Clients know this port from an earlier run: stop what uses it, or delete ports.json and let them learn."
+        return SocketError(f"something else listens on {where}", cure=cure)
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return SocketError(
+            f"this user may not listen on {where}",
+            cure="Choose a port from 1024 up, or give doorward CAP_NET_BIND_SERVICE or a systemd socket.",
+        )
+    return SocketError(
+        f"cannot listen on {where}: {error.strerror}",
+        cure="Is it an address of this machine?",
+        detail=repr(error),
+    )
+
+
+def _tcp(host: str, port: int) -> socket.socket:
+    made = _inet(host, port, socket.SOCK_STREAM)
+    # From here on connections wait in the queue, however long the worker takes.
+    made.listen(_BACKLOG)
+    return made
+
+
+def _udp(host: str, port: int) -> socket.socket:
+    return _inet(host, port, socket.SOCK_DGRAM)
+
+
+def _inet(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
+    made = socket.socket(family, kind)
+    try:
+        if kind == socket.SOCK_STREAM:
+            # Without it a restart would have to wait for old connections to time out. It lets nobody else in.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and host == "::":
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(address)
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _unix(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The file must never be open to others, not even between its making and a chmod.
+    before = os.umask(0o177)
+    try:
+        made.bind(str(path))
+    except BaseException:
+        made.close()
+        raise
+    finally:
+        os.umask(before)
+    made.listen(_BACKLOG)
+    made.setblocking(False)
+    return made
+
+
+def _lock(data_dir: Path) -> IO[str]:
+    handle = (data_dir / "doorward.lock").open("w", encoding="ascii")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise SocketError(
+            f"another doorward serves {data_dir}",
+            cure="Stop it, or choose another --data-dir.",
+            place=str(data_dir),
+        ) from None
+    return handle
+
+
+def _port_of(door: str) -> int:
+    """The port of the door's own address: inside the tailnet people arrive at our node on the same one. 0: none given."""
+    if not door or door.startswith("http:"):
+        return 0
+    with contextlib.suppress(ValueError):
+        return urlsplit(door).port or 443
+    return 0
