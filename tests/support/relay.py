@@ -91,22 +91,23 @@ class RunningRelay:
     """A relay that runs, and how to reach it."""
 
     relay: Relay
+    host: str
     port: int
     tls: bool
     stun_port: int
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://{HOST}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     def derp_node(self, region: int = 900) -> dict[str, Any]:
         """Its entry in a DERP map's region, for stock clients that know pins (1.82 and later)."""
         return {
             "Name": f"{region}a",
             "RegionID": region,
-            "HostName": HOST,
+            "HostName": self.host,
             "CertName": make_leaf().pin,
-            "IPv4": HOST,
+            "IPv4": self.host,
             "IPv6": "none",
             "DERPPort": self.port,
             "STUNPort": self.stun_port or -1,
@@ -116,14 +117,14 @@ class RunningRelay:
         """A client of ours, pinned where there is TLS."""
         if self.tls:
             options = {"context": pinned_context(), "pin": make_leaf().pin} | options
-        return await DERPClient.connect(HOST, self.port, key, entropy=os.urandom, **options)
+        return await DERPClient.connect(self.host, self.port, key, entropy=os.urandom, **options)
 
 
-def listening() -> socket.socket:
-    """A TCP socket bound to a free port of 127.0.0.1."""
+def listening(host: str = HOST, port: int = 0) -> socket.socket:
+    """A bound TCP socket; of port 0 a free one."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((HOST, 0))
+    bound.bind((host, port))
     return bound
 
 
@@ -136,14 +137,16 @@ async def running_relay(
     limits: Limits | None = None,
     mesh_key: str = "",
     stun: bool = False,
+    host: str = HOST,
+    port: int = 0,
 ) -> AsyncIterator[RunningRelay]:
-    """Start a relay on a free port, and end it with the block."""
+    """Start a relay, on a free port of 127.0.0.1 unless told otherwise, and end it with the block."""
     clock = clock or SystemClock()
     key = DERPPrivate.from_entropy(os.urandom(32))
     relay = Relay(key, admit, clock, os.urandom, limits, mesh_key=mesh_key)
-    bound = listening()
-    port = bound.getsockname()[1]
-    stun_sockets = bind_stun([HOST], 0) if stun else []
+    bound = listening(host, port)
+    host, port = bound.getsockname()
+    stun_sockets = bind_stun([host], 0) if stun else []
     stun_port = stun_sockets[0].getsockname()[1] if stun_sockets else 0
     answering = STUNServer(stun_sockets)
     stop, ready = asyncio.Event(), asyncio.Event()
@@ -157,7 +160,7 @@ async def running_relay(
         )
         try:
             await ready.wait()
-            yield RunningRelay(relay=relay, port=port, tls=tls, stun_port=stun_port)
+            yield RunningRelay(relay=relay, host=host, port=port, tls=tls, stun_port=stun_port)
         finally:
             running.cancel()
             stop.set()

@@ -1,0 +1,111 @@
+"""Our client, our admission and our mesh side against the stock relay."""
+
+import asyncio
+import os
+import socket
+
+import pytest
+from tests.support.derper import running_derper
+from tests.support.programs import require_root
+from tests.support.relay import HOST, node_key, running_relay
+from tests.support.waiting import until
+
+from doorward.engine.derp import DERPClient, Event, Packet, PeerGone
+from doorward.errors import Unavailable
+from doorward.protocol import derp, stun
+from doorward.protocol.keys import NodePublic
+
+pytestmark = pytest.mark.interop
+
+ALICE, BOB, CAROL = node_key(1), node_key(2), node_key(3)
+MESH_KEY = "5a" * 32
+
+
+async def event(client: DERPClient) -> Event:
+    async with asyncio.timeout(5):
+        return await client.recv()
+
+
+async def ask_stun(port: int) -> None:
+    loop, txid = asyncio.get_running_loop(), os.urandom(12)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.setblocking(False)
+        asking.connect((HOST, port))
+        await loop.sock_sendall(asking, stun.request(txid))
+        async with asyncio.timeout(5):
+            answer = await loop.sock_recv(asking, 1000)
+        address, from_port = stun.parse_response(answer, txid)
+        assert (str(address), from_port) == asking.getsockname()
+
+
+@pytest.mark.parametrize("fast_start", [False, True])
+async def test_our_client_is_at_home_on_a_stock_relay(fast_start: bool) -> None:
+    async with running_derper() as derper:
+        alice = await derper.connect(ALICE, os.urandom, fast_start=fast_start)
+        bob = await derper.connect(BOB, os.urandom, fast_start=fast_start)
+        assert alice.server_info == derp.ServerInfo(version=2)
+        alice.note_preferred(home=True)
+        async with asyncio.timeout(5):
+            await alice.ping(b"12345678")
+        for size in (0, 1300, derp.MAX_PACKET):
+            alice.send(BOB.public(), b"x" * size)
+            assert await event(bob) == Packet(ALICE.public(), b"x" * size)
+        alice.send(CAROL.public(), b"TS\xf0\x9f\x92\xac" + bytes(80))
+        assert await event(alice) == PeerGone(CAROL.public(), derp.GONE_NOT_HERE)
+        alice.close()
+        assert await event(bob) == PeerGone(ALICE.public(), derp.GONE_DISCONNECTED)
+        bob.close()
+
+
+async def test_both_stun_servers_answer_alike() -> None:
+    async with running_derper() as derper, running_relay(tls=False, stun=True) as relay:
+        await ask_stun(derper.stun_port)
+        await ask_stun(relay.stun_port)
+
+
+async def test_a_stock_relay_asks_us_whom_to_admit() -> None:
+    asked: list[tuple[NodePublic, str]] = []
+
+    def admit(key: NodePublic, source: str) -> bool:
+        asked.append((key, source))
+        return key == ALICE.public()
+
+    async with (
+        running_relay(tls=False, admit=admit) as relay,
+        running_derper(
+            f"-verify-client-url={relay.url}/verify", "-verify-client-url-fail-open=false"
+        ) as derper,
+    ):
+        alice = await derper.connect(ALICE, os.urandom)
+        with pytest.raises(Unavailable, match="closed"):
+            await derper.connect(BOB, os.urandom)
+        assert asked == [(ALICE.public(), HOST), (BOB.public(), HOST)]
+        async with asyncio.timeout(5):
+            await alice.ping(bytes(8))
+        alice.close()
+
+
+@pytest.mark.root
+async def test_a_stock_relay_meshes_with_ours() -> None:
+    """Stock code as a client of our relay: it watches, sees who is here, and forwards packets to them."""
+    require_root()  # a mesh peer is dialled on port 443
+    host = "127.77.0.1"
+    async with running_relay(mesh_key=MESH_KEY, host=host, port=443) as relay:
+        hub = relay.relay.hub
+        alice = await relay.connect(ALICE)
+        async with running_derper(f"-mesh-with=localhost/{host}", mesh_key=MESH_KEY, trusting=True) as derper:
+            await until(lambda: hub.clients() == 2, 10)
+            bob = await derper.connect(BOB, os.urandom)
+            carol = await relay.connect(CAROL)
+            for peer in (alice, carol):
+                key = (ALICE if peer is alice else CAROL).public()
+                async with asyncio.timeout(5):
+                    # The stock side learns of Carol a moment after she came; until then it drops.
+                    while not peer._events:
+                        bob.send(key, b"across")
+                        await asyncio.sleep(0.02)
+                assert await event(peer) == Packet(BOB.public(), b"across")
+            bob.close()
+        await until(lambda: hub.clients() == 2)
+        alice.close()
+        carol.close()
