@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from doorward.config import ConfigError, Settings, load, unknown_variables
+from doorward.config import ConfigError, Settings, decode, encode, load, unknown_variables
 
 WHOLE = """
 listen = "127.0.0.1:9000"
@@ -160,3 +160,8 @@ def test_slips_of_the_pen_in_the_environment_are_found() -> None:
         "PATH": "",
     }
     assert unknown_variables(environ) == ["DOORWARD_DATABASE_ULR"]
+
+
+def test_settings_travel_to_another_process(tmp_path: Path) -> None:
+    settings = _load(tmp_path, WHOLE)
+    assert decode(encode(settings)) == settings

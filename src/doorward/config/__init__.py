@@ -16,7 +16,7 @@ directory. ``reference`` makes the page about settings out of these types.
 
 from doorward.config.check import is_dns_name
 from doorward.config.folders import default_data_dir, find_socket, load_ports, save_ports, socket_path
-from doorward.config.load import FILE_NAME, load, unknown_variables
+from doorward.config.load import FILE_NAME, decode, encode, load, unknown_variables
 from doorward.config.settings import ConfigError, Leaf, Ports, Settings, leaves, reference, split_listen
 
 __all__ = [
@@ -25,7 +25,9 @@ __all__ = [
     "Leaf",
     "Ports",
     "Settings",
+    "decode",
     "default_data_dir",
+    "encode",
     "find_socket",
     "is_dns_name",
     "leaves",

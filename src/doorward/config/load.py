@@ -59,6 +59,16 @@ def load(
     return settings
 
 
+def encode(settings: Settings) -> bytes:
+    """The settings for another process of ours; they may hold the database's password."""
+    return msgspec.json.encode(settings, enc_hook=str)
+
+
+def decode(content: bytes) -> Settings:
+    """What ``encode`` made."""
+    return msgspec.json.decode(content, type=Settings, dec_hook=_from_text)
+
+
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Variables that look like settings of a table but are none, for a warning: most likely slips of the pen."""
     known = {leaf.variable for leaf in leaves()}

@@ -18,11 +18,7 @@ import msgspec
 from doorward.engine.processes import die_with
 from doorward.errors import DoorwardError
 from doorward.server.supervisor import READY, Order
-
-try:
-    from uvloop import new_event_loop
-except ImportError:  # it is not made for every system; the standard loop does the same, slower
-    from asyncio import new_event_loop
+from doorward.telemetry import configure
 
 
 @dataclass
@@ -42,11 +38,13 @@ Main = Callable[[Child], Awaitable[None]]
 def run(order: Order) -> int:
     """Run the worker that ``order`` describes; its exit code. A DoorwardError is said in one line, with its cure."""
     die_with(order.parent)
+    # Until the coroutine chooses another form: stdout belongs to the parent's one line.
+    configure()
     threading.Thread(target=_watch, args=(order.alive,), name="parent", daemon=True).start()
     module, _, name = order.main.partition(":")
     main: Main = getattr(importlib.import_module(module), name)
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(main, order))
     except DoorwardError as error:
         place = f"{error.place}: " if error.place else ""
@@ -70,6 +68,15 @@ async def _run(main: Main, order: Order) -> None:
         loop.add_signal_handler(number, child.stop.set)
     loop.add_signal_handler(signal.SIGHUP, child.reload.set)
     await main(child)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:  # it is not made for every system; the standard loop does the same, slower
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _say_ready(descriptor: int) -> None:

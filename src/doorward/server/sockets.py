@@ -31,6 +31,7 @@ PUBLIC, DOOR, RELAY, STUN, ADMIN = "public", "door", "relay", "stun", "admin"
 ADMIN_SOCKET = "doorward.sock"
 LOOPBACK = "127.0.0.1"
 
+USUAL = Ports()
 # Connections that wait while a worker starts: a fleet's worth. The kernel cuts it to net.core.somaxconn (4096).
 _BACKLOG = 4096
 _FIRST_ACTIVATED = 3  # sd_listen_fds(3)
@@ -79,7 +80,7 @@ def bind(settings: Settings, environ: Mapping[str, str]) -> Bound:
     def port(name: str, unused: int) -> int:
         return int(sockets[name][0].getsockname()[1]) if sockets.get(name) else unused
 
-    usual = load_ports(settings.data_dir) or Ports()
+    usual = load_ports(settings.data_dir) or USUAL
     ports = Ports(
         listen=port(PUBLIC, 0),
         door=port(DOOR, 0),
@@ -121,15 +122,14 @@ def _bind_tcp_and_udp(
     wanted = settings.ports
     door = wanted.door or _port_of(settings.door)
     if PUBLIC not in sockets:
-        previous = Ports(listen=0) if kept is None else kept
-        sockets[PUBLIC] = [_choose(_tcp, host, listen, previous.listen if kept else None, 0)]
+        sockets[PUBLIC] = [_choose(_tcp, host, listen, kept.listen if kept else None, 0)]
     if DOOR not in sockets:
-        sockets[DOOR] = [_choose(_tcp, LOOPBACK, door, kept.door if kept else None, Ports().door)]
+        sockets[DOOR] = [_choose(_tcp, LOOPBACK, door, kept.door if kept else None, USUAL.door)]
     if settings.relay.enabled:
         if RELAY not in sockets and settings.tls.url.cert is None:
-            sockets[RELAY] = [_choose(_tcp, host, wanted.relay, kept.relay if kept else None, Ports().relay)]
+            sockets[RELAY] = [_choose(_tcp, host, wanted.relay, kept.relay if kept else None, USUAL.relay)]
         if STUN not in sockets:
-            sockets[STUN] = [_choose(_udp, host, wanted.stun, kept.stun if kept else None, Ports().stun)]
+            sockets[STUN] = [_choose(_udp, host, wanted.stun, kept.stun if kept else None, USUAL.stun)]
     path = socket_path(settings.data_dir, ADMIN_SOCKET, environ)
     # The lock says that no other doorward lives here, so a file in the way is one that a killed one left.
     path.unlink(missing_ok=True)
