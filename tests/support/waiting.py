@@ -1,7 +1,7 @@
 """Waiting in tests for something that tells nobody when it happens."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 
 async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -9,3 +9,10 @@ async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.002)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+    """Wait until an async question is answered with yes; TimeoutError after ``within`` seconds."""
+    async with asyncio.timeout(within):
+        while not await holds():  # noqa: ASYNC110 - asks a real program, which tells nobody when its answer changes
+            await asyncio.sleep(0.05)

@@ -1,0 +1,190 @@
+"""A real ``doorward serve`` in a folder of its own, and its own command line against it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from doorward.engine.processes import stop, tied_to_us
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """``doorward serve`` on free ports. ``async with`` starts it, stops it in its own way, and removes its folder.
+
+    Args:
+        extra: more arguments of ``serve``.
+        environ: more variables (``DOORWARD_...``).
+        namespace: a network namespace to live in, by name.
+        host: the address to listen on, and of the control URL.
+    """
+
+    def __init__(
+        self,
+        *,
+        extra: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        namespace: str | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="dw-serve-", ignore_cleanup_errors=True)
+        self.folder = Path(self._temporary.name)
+        self.log = self.folder / "log"
+        self.url = f"http://{host}:{free_port()}"
+        self._extra = list(extra)
+        self._prefix = ["ip", "netns", "exec", namespace] if namespace else []
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DOORWARD_", "TS_"))
+        }
+        ports = {"PORTS_DOOR": free_port(), "PORTS_RELAY": free_port(), "PORTS_STUN": free_port()}
+        self._environ = (
+            kept | {f"DOORWARD_{name}": str(port) for name, port in ports.items()} | dict(environ or {})
+        )
+        self.door_port = ports["PORTS_DOOR"]
+        self.relay_port = ports["PORTS_RELAY"]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+        if error is not None and self.log.exists():
+            print(f"--- the end of doorward's log ---\n{self.log.read_text(errors='replace')[-6000:]}")  # noqa: T201 - pytest shows it with the failure
+        self._temporary.cleanup()
+
+    @property
+    def pid(self) -> int:
+        """The parent's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def worker_pid(self) -> int:
+        """The worker's process id."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        return int(children[-1])
+
+    async def start(self) -> float:
+        """Start it and wait for its ``ready`` line; returns the seconds that took."""
+        began = asyncio.get_running_loop().time()
+        listen = self.url.removeprefix("http://")
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *tied_to_us(
+                    [
+                        *(self._prefix and ["/usr/sbin/ip", *self._prefix[1:]]),
+                        sys.executable,
+                        "-m",
+                        "doorward",
+                        "serve",
+                        "--data-dir",
+                        str(self.folder),
+                        "--listen",
+                        listen,
+                        "--log-level",
+                        "debug",
+                        *self._extra,
+                    ]
+                ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._environ,
+            )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(20):
+            line = (await self._process.stdout.readline()).decode()
+        assert line.startswith("ready "), f"doorward did not start:\n{self.log.read_text()[-4000:]}"
+        assert line == f"ready {self.url}\n"
+        return asyncio.get_running_loop().time() - began
+
+    async def stop(self) -> float:
+        """SIGTERM; returns the seconds until it was gone."""
+        began = asyncio.get_running_loop().time()
+        if self._process is not None:
+            await stop(self._process, 6)
+        return asyncio.get_running_loop().time() - began
+
+    async def kill(self) -> None:
+        """``kill -9`` the parent; worker and private daemon go with it."""
+        assert self._process is not None
+        worker = self.worker_pid()
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+        async with asyncio.timeout(5):
+            while Path(f"/proc/{worker}/stat").exists():  # noqa: ASYNC240, ASYNC110 - procfs does not block and cannot be waited for
+                await asyncio.sleep(0.01)
+
+    async def run(
+        self, *arguments: str, check: bool = True, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``doorward ARGUMENTS`` against this server."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "doorward",
+            *arguments,
+            "--data-dir",
+            str(self.folder),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environ,
+        )
+        async with asyncio.timeout(30):
+            out, err = await process.communicate(stdin)
+        done = subprocess.CompletedProcess(
+            list(arguments), process.returncode or 0, out.decode(), err.decode()
+        )
+        assert not check or done.returncode == 0, f"doorward {arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    async def json(self, *arguments: str) -> Any:
+        """The same with ``--json``, decoded."""
+        return json.loads((await self.run(*arguments, "--json")).stdout)
+
+    async def user(self, name: str = "alice", *extra: str) -> str:
+        """Add a user; returns the name."""
+        await self.run("users", "create", name, *extra)
+        return name
+
+    async def key(self, *arguments: str) -> str:
+        """A new auth key."""
+        return (await self.run("keys", "create", *arguments)).stdout.strip()
+
+    async def set_policy(self, text: str) -> None:
+        """Put a policy in force."""
+        file = self.folder / "next.hujson"
+        file.write_text(text, encoding="utf-8")
+        await self.run("policy", "set", str(file))
+
+    async def own_node(self, within: float = 20) -> str:
+        """The IPv4 address of doorward's own node, once it is up."""
+        async with asyncio.timeout(within):
+            while True:
+                for part in (await self.json("status"))["parts"]:
+                    if part["name"] == "own node" and part["state"] == "running":
+                        return str(part["text"].split(",")[0])
+                await asyncio.sleep(0.1)
