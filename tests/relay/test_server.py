@@ -19,6 +19,7 @@ from doorward.protocol.keys import NodePublic
 from doorward.relay import Limits
 from doorward.relay.server import STALL_SECONDS, TLS_READ_BUFFER
 from doorward.relay.session import HANDSHAKE_SECONDS
+from doorward.telemetry import exposition
 
 ALICE, BOB, CAROL, DAVE = (node_key(number) for number in range(1, 5))
 
@@ -72,6 +73,29 @@ async def test_both_sides_answer_pings(relay: RunningRelay) -> None:
     await until(lambda: relay.relay.hub.counts.bytes_received != before)
     assert relay.relay.hub.counts.bytes_received - before == derp.HEADER_SIZE + derp.PING_SIZE
     alice.close()
+
+
+async def test_what_it_does_is_counted_for_the_outside(anyio_backend: Any) -> None:
+    def told(line: str) -> float:
+        lines = exposition().decode().splitlines()
+        return next((float(entry.split()[1]) for entry in lines if entry.startswith(line)), 0.0)
+
+    async with running_relay(tls=False) as relay:
+        alice = await relay.connect(ALICE)
+        relay.relay.tick()
+        sent, unknown = (
+            f'doorward_relay_events_total{{what="{what}"}}' for what in ("packets_sent", "dropped_unknown")
+        )
+        before = told(sent), told(unknown)
+        alice.send(ALICE.public(), b"me")
+        alice.send(BOB.public(), b"nobody")
+        await expect(alice, Packet(ALICE.public(), b"me"))
+        await alice.ping(bytes(8))
+        relay.relay.tick()
+        relay.relay.tick()  # each is told once
+        assert (told(sent), told(unknown)) == (before[0] + 1, before[1] + 1)
+        assert told("doorward_relay_clients") == 1
+        alice.close()
 
 
 async def test_a_slow_reader_costs_neither_memory_nor_others(relay: RunningRelay) -> None:
