@@ -26,7 +26,7 @@ def test_reports_everything_that_is_wrong_in_the_order_of_the_file() -> None:
   "tagOwners": {"tag:1": [], "tag:srv": []},
 }"""
     assert _refusals(text) == [
-        'f:2:13: unknown key "gruops" in the policy',
+        'f:2:3: unknown key "gruops" in the policy',
         'f:4:16: "deny" is not a valid action',
         'f:4:32: src=tag not found: "tag:x"',
         'f:4:50: dst "*" has no ports',
@@ -153,7 +153,26 @@ def test_tests_are_kept_as_written_with_their_places() -> None:
 
 
 _WORDS = st.sampled_from(
-    ["*", "alice", "bob@", "alice@example.com", "tag:a", "tag:", "group:g", "autogroup:member", "autogroup:self", "autogroup:internet", "h", "10.0.0.0/8", "fd00::/8", "100.64.0.1", "user:*@example.com", "%", "a:b", ""]
+    [
+        "*",
+        "alice",
+        "bob@",
+        "alice@example.com",
+        "tag:a",
+        "tag:",
+        "group:g",
+        "autogroup:member",
+        "autogroup:self",
+        "autogroup:internet",
+        "h",
+        "10.0.0.0/8",
+        "fd00::/8",
+        "100.64.0.1",
+        "user:*@example.com",
+        "%",
+        "a:b",
+        "",
+    ]
 )
 _PORTS = st.sampled_from(["*", "22", "1-2", "0", "x", "tcp:80", "icmp:*", "1,2", "udp:1-65536", ""])
 

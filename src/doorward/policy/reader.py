@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from doorward.policy.document import Diagnostic, Kind, Place, Selector, Text
 from doorward.policy.selectors import Names, WordError, closest, parse_selector
-from doorward.protocol.hujson import Array, Lines, Literal, Object, Value
+from doorward.protocol.hujson import Array, Lines, Literal, Member, Object, Value
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -72,37 +72,38 @@ class Reader:
         place = self.place(value)
         members: dict[str, Value] = {}
         by_case = {one.lower(): one for one in (*known, *UNSUPPORTED)}
-        for name, item in self.members(value, origin):
+        for member in self._entries(value, origin):
+            name = str(member.name.data)
             key = by_case.get(name.lower())
-            if key in known and key is not None:
-                if key in members:
-                    self.complain(
-                        self.place(item), f'"{name}" occurs twice in {origin}', "Keep one of the two."
-                    )
-                members[key] = item
-            elif key is not None:
-                if not _is_empty(item):
-                    self.complain(
-                        self.place(item),
-                        f'"{name}" in {origin}: {UNSUPPORTED[key]} are not supported yet',
-                        f'Remove "{name}".',
-                    )
-            else:
+            if key is None:
                 near = closest(name, known)
                 cure = f'Did you mean "{near}"?' if near else f"Known are: {', '.join(sorted(known))}."
-                self.complain(self.place(item), f'unknown key "{name}" in {origin}', cure)
+                self.complain(self.place(member.name), f'unknown key "{name}" in {origin}', cure)
+            elif key in known:
+                if key in members:
+                    self.complain(
+                        self.place(member.name), f'"{name}" occurs twice in {origin}', "Keep one of the two."
+                    )
+                members[key] = member.value
+            elif not _is_empty(member.value):
+                self.complain(
+                    self.place(member.name),
+                    f'"{name}" in {origin}: {UNSUPPORTED[key]} are not supported yet',
+                    f'Remove "{name}".',
+                )
         return Section(members, place, origin)
 
     def members(self, value: Value | None, origin: str) -> Iterator[tuple[str, Value]]:
         """The members of an object, those that are null left out."""
+        return ((str(member.name.data), member.value) for member in self._entries(value, origin))
+
+    def _entries(self, value: Value | None, origin: str) -> list[Member]:
         if value is None or _is_null(value):
-            return
+            return []
         if not isinstance(value, Object):
             self.complain(self.place(value), f"{origin} must be an object, not {_kind(value)}", "Write { }.")
-            return
-        for member in value.members:
-            if not _is_null(member.value):
-                yield str(member.name.data), member.value
+            return []
+        return [member for member in value.members if not _is_null(member.value)]
 
     def items(self, value: Value | None, origin: str) -> Iterator[Value]:
         """The elements of an array."""

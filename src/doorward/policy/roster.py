@@ -7,7 +7,7 @@ of node ids, made when first asked for and kept: a change of one node then touch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Self
+from typing import Self, TypeVar
 
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import Document, Kind, Selector
@@ -15,6 +15,7 @@ from doorward.policy.ranges import Address
 from doorward.policy.selectors import ROLES
 
 _NOBODY: frozenset[int] = frozenset()
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +272,9 @@ class Roster:
         one = frozenset((node_id,))
         if old is not None:
             if old.owner is not None:
-                self.by_owner[old.owner] = self.by_owner[old.owner] - one
+                _leave(self.by_owner, old.owner, one)
             for tag in old.tags:
-                self.by_tag[tag] = self.by_tag[tag] - one
+                _leave(self.by_tag, tag, one)
             for route in old.routes:
                 self.routes[route] -= 1
                 if not self.routes[route]:
@@ -285,3 +286,11 @@ class Roster:
                 self.by_tag[tag] = self.by_tag.get(tag, _NOBODY) | one
             for route in new.routes:
                 self.routes[route] = self.routes.get(route, 0) + 1
+
+
+def _leave(index: dict[_Key, frozenset[int]], key: _Key, one: frozenset[int]) -> None:
+    left = index[key] - one
+    if left:
+        index[key] = left
+    else:
+        del index[key]

@@ -1,0 +1,87 @@
+"""Small tailnets and policies for tests of properties: few names, so that rules and nodes meet often."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from tests.support.policy import make_node, make_user
+
+from doorward.model import Node, Role
+
+USERS = [
+    make_user(1, "alice", role=Role.ADMIN),
+    make_user(2, "bob", email="bob@example.com"),
+    make_user(3, "eve", suspended=True),
+]
+TAGS: dict[str, list[str]] = {"tag:a": ["bob"], "tag:b": ["tag:a"], "tag:c": ["group:g"], "tag:d": []}
+GROUPS = {"group:g": ["alice", "bob"]}
+BASE: dict[str, Any] = {"tagOwners": TAGS, "groups": GROUPS}
+ROUTER = make_node(
+    4, tags=("tag:a",), advertised=("10.0.0.0/8", "0.0.0.0/0"), approved=("10.0.0.0/8", "0.0.0.0/0", "::/0")
+)
+NODES = [make_node(1, user=1), make_node(2, user=2), make_node(3, user=3), ROUTER, make_node(5, system=True)]
+
+_WHO = st.sampled_from(
+    [
+        "*",
+        "alice",
+        "bob",
+        "eve",
+        "group:g",
+        "tag:a",
+        "tag:b",
+        "autogroup:member",
+        "autogroup:tagged",
+        "10.0.0.0/8",
+        "100.64.0.2",
+        "100.64.0.0/29",
+    ]
+)
+_WHERE = st.one_of(_WHO, st.sampled_from(["autogroup:internet", "10.1.0.0/16"]))
+_APP: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"src": st.lists(_WHO, min_size=1, max_size=2), "dst": st.lists(_WHO, max_size=2)},
+).map(lambda grant: grant | {"app": {"tailscale.com/cap/drive": [{}]}})
+GRANT = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "src": st.lists(_WHO, min_size=1, max_size=2),
+            "dst": st.lists(_WHERE, min_size=1, max_size=2),
+            "ip": st.lists(st.sampled_from(["*", "22", "tcp:80"]), min_size=1, max_size=2),
+        }
+    ),
+    st.sampled_from(["alice", "autogroup:member", "group:g"]).map(
+        lambda who: {"src": [who], "dst": ["autogroup:self"], "ip": ["*"]}
+    ),
+    _APP,
+)
+GRANTS = st.lists(GRANT, max_size=4)
+SSH = st.lists(
+    st.fixed_dictionaries(
+        {
+            "action": st.just("accept"),
+            "src": st.lists(
+                st.sampled_from(["alice", "eve", "autogroup:member", "group:g"]), min_size=1, max_size=2
+            ),
+            "dst": st.lists(st.sampled_from(["tag:a", "autogroup:self", "tag:b"]), max_size=2),
+            "users": st.just(["root", "localpart:*@example.com"]),
+        }
+    ),
+    max_size=2,
+)
+
+
+@st.composite
+def _nodes(draw: st.DrawFn) -> Node:
+    node_id = draw(st.integers(1, 6))
+    tags = draw(st.sets(st.sampled_from(["tag:a", "tag:b"]), max_size=2))
+    routes = draw(st.sets(st.sampled_from(["10.0.0.0/8", "10.1.2.0/24", "0.0.0.0/0"]), max_size=2))
+    return make_node(
+        node_id,
+        user=draw(st.sampled_from([1, 2, 3, None])),
+        tags=tags,
+        advertised=sorted(routes),
+        approved=sorted(routes),
+        system=draw(st.integers(0, 9)) == 0,
+    )
+
+
+TAILNETS = st.lists(_nodes(), max_size=6, unique_by=lambda node: node.id)
