@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doorward.cli import times
-from doorward.cli.times import exact, parse_duration, relative
+from doorward.cli.times import before_now, exact, parse_duration, relative
 from doorward.errors import BadInput
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -53,6 +53,16 @@ def test_relative(seconds: int, text: str) -> None:
 def test_no_time_at_all() -> None:
     assert relative(None) == exact(None) == "never"
     assert relative(None, never="-") == "-"
+
+
+@pytest.mark.parametrize("text", ["5300w", "999999999w", "999999999w999999999w"])
+def test_no_duration_is_longer_than_a_century(text: str) -> None:
+    with pytest.raises(BadInput, match="century"):
+        before_now(text)
+
+
+def test_before_now() -> None:
+    assert before_now("1h30m") == NOW - timedelta(minutes=90)
 
 
 def test_exact() -> None:

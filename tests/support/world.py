@@ -56,6 +56,7 @@ class World:
                 ApiContext(registry=registry, clock=clock, status=self.status, doctor=self.doctor)
             )
         )
+        self.address = ""  # of the HTTP server, where there is one
         self.findings = [types.Finding(level="ok", subject="database", message="SQLite answers")]
 
     async def status(self) -> types.Status:
@@ -81,6 +82,10 @@ class World:
 
     async def doctor(self) -> list[types.Finding]:
         return self.findings
+
+    def find(self, level: Any, subject: str, message: str, cure: str) -> None:
+        """From now on the doctor finds this, too."""
+        self.findings.append(types.Finding(level=level, subject=subject, message=message, cure=cure))
 
     async def ask(self, number: int, hostname: str, auth_key: str = "", **fields: Any) -> Outcome:
         """What a client with this number does at ``tailscale up``."""

@@ -209,7 +209,8 @@ def _facts(policy: Policy, node: Node, names: dict[str, str]) -> frozenset[tuple
             gets.update(f"capability {name}" for name in held)
         facts.update((names.get(source, source), each) for source in rule.SrcIPs for each in gets)
     facts.update(_ssh_facts(policy.ssh_policy(node.id), names))
-    return frozenset(facts)
+    # What a node may do to itself is no access: no filter is asked on the way.
+    return frozenset(fact for fact in facts if fact[0] != node.name)
 
 
 def _protocol_text(rule: FilterRule) -> str:

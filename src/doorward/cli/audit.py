@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -11,7 +10,7 @@ from cyclopts import App, Parameter
 from doorward.api import types
 from doorward.cli import output
 from doorward.cli.connection import Flag, Target
-from doorward.cli.times import now, parse_duration
+from doorward.cli.times import before_now
 
 app = App(
     name="audit",
@@ -60,14 +59,11 @@ def list_events(
         json: Print a list of objects instead of a table.
         target: Which server.
     """
-    begin: datetime | None = None
-    if since is not None:
-        begin = datetime.fromtimestamp(now().timestamp() - parse_duration(since), tz=now().tzinfo)
     query = {
         "actor": actor,
         "action": action,
         "target": target_of,
-        "since": None if begin is None else begin.isoformat(),
+        "since": None if since is None else before_now(since).isoformat(),
         "limit": limit,
     }
     found = (target or Target()).call("GET", "/audit", list[types.Event], query=query)

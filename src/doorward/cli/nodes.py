@@ -79,7 +79,9 @@ def _show_waiting(waiting: list[types.Registration]) -> None:
 def _state(node: types.Node) -> str:
     if node.expired:
         return "expired"
-    return "online" if node.online else f"offline, seen {relative(node.last_seen)}"
+    if node.online:
+        return "online"
+    return "never seen" if node.last_seen is None else f"offline, seen {relative(node.last_seen)}"
 
 
 def _version(text: str) -> str:

@@ -1,13 +1,15 @@
 """Times as people read and write them."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from doorward.clock import SystemClock
 from doorward.errors import BadInput
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
+
+_LONGEST = 100 * 365 * 86400  # far from where dates end, so that arithmetic on it cannot fail
 
 # Each is shown until there are two of the next: "90 s", "119 min", "47 h", "60 d".
 _STEPS = ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h"))
@@ -24,7 +26,15 @@ def parse_duration(text: str) -> int:
         raise BadInput(
             f"{text!r} is not a duration", cure="Write a number and a unit: 90s, 30m, 1h, 7d or 2w."
         )
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", text))
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", text))
+    if seconds > _LONGEST:
+        raise BadInput(f"{text} is longer than a century", cure="Choose a shorter time.")
+    return seconds
+
+
+def before_now(text: str) -> datetime:
+    """The time that lies a duration back. Raises BadInput for what is no duration."""
+    return now() - timedelta(seconds=parse_duration(text))
 
 
 def _length(seconds: float) -> str:

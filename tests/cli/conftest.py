@@ -1,0 +1,84 @@
+"""A server for the command line to talk to: the real API over a real socket, and over HTTP."""
+
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+from tests.support.scripts import play
+from tests.support.waiting import until
+from tests.support.world import World, open_world
+
+from doorward.cli import times
+
+Play = Callable[[str], Awaitable[int]]
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve an application on a listening socket."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error", access_log=False))
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.serve, [listener])
+        await until(lambda: server.started)
+        try:
+            yield
+        finally:
+            server.should_exit = True
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A tailnet whose server runs; the environment points at its data directory, its HTTP address is ``address``."""
+    # In /tmp directly: pytest's folders make paths too long for a socket address.
+    with tempfile.TemporaryDirectory(prefix="dw-cli-", dir="/tmp") as name:
+        folder = Path(name)
+        monkeypatch.setenv("DOORWARD_DATA_DIR", name)
+        for variable in ("DOORWARD_SERVER", "DOORWARD_TOKEN", "COLUMNS", "FORCE_COLOR"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.chdir(folder)
+        async with open_world(folder) as made:
+            monkeypatch.setattr(times, "now", made.clock.now)
+            local = socket.socket(socket.AF_UNIX)
+            local.bind(str(folder / "doorward.sock"))
+            public = socket.create_server(("127.0.0.1", 0))
+            async with serving(made.as_admin(), local), serving(made.app, public):
+                made.address = f"http://127.0.0.1:{public.getsockname()[1]}"
+                yield made
+
+
+@pytest.fixture
+def play_script(world: World) -> Play:
+    """Runs ``scripts/NAME.txt``, whose ``%`` lines are words to the tailnet."""
+
+    async def tell(words: list[str]) -> None:
+        match words:
+            case ["join", number, hostname, key, *routes]:
+                await world.ask(int(number), hostname, key, RoutableIPs=routes)
+            case ["ask", number, hostname]:
+                await world.ask(int(number), hostname)
+            case ["online", hostname, *endpoints]:
+                await world.report(world.registry.snapshot.find_node(hostname), *endpoints)
+            case ["later", seconds]:
+                world.clock.advance(float(seconds))
+            case ["find", level, subject, message, cure]:
+                world.find(level, subject, message, cure)
+            case _:
+                raise ValueError(words)
+
+    async def run(name: str) -> int:
+        return await play(SCRIPTS / f"{name}.txt", tell, {"SERVER": world.address})
+
+    return run
