@@ -28,13 +28,6 @@ _RATE, _BURST = 10.0, 60.0
 
 _CODE = re.compile(r"[a-z2-7]{32}")  # tailnet.secrets.make_code; anything else was never a link of ours
 _TAGS_SHOWN = 8
-_SYSTEMS = {
-    "linux": "Linux",
-    "windows": "Windows",
-    "android": "Android",
-    "freebsd": "FreeBSD",
-    "js": "a browser",
-}
 
 _clock = SystemClock()
 
@@ -67,7 +60,8 @@ def page(registry: Registry, clock: Clock = _clock) -> Callable[[Request], Await
             node = snapshot.nodes.get(found.node_id)
             if node is not None:
                 return _let_in(snapshot, tailnet, node)
-            again = REFRESH  # deleted since; or so new that the store knows it a moment before the snapshot does
+            # Deleted since; or so new that the store knows it a moment before the snapshot does.
+            again = REFRESH
         elif found is not None and found.expires > (now := registry.writer.now()):
             refresh = 0 if request.query_params.get("refresh") == "no" else REFRESH
             return _waits(snapshot, tailnet, found, code, now, refresh)
@@ -76,9 +70,11 @@ def page(registry: Registry, clock: Clock = _clock) -> Callable[[Request], Await
             SpentLink("this link is spent"),
             tailnet=tailnet,
             refresh=again,
+            label="ended",
+            why=f"A link lives for {lifetime}, and ends sooner when its device asks again.",
             steps=(
                 "Run `tailscale up` again on the device. It shows a new link.",
-                f"Have that one approved within {lifetime}.",
+                "Have that one approved in time.",
             ),
         )
 
@@ -133,7 +129,7 @@ def _waits(
 
 def _system(host: Hostinfo) -> str:
     """The operating system as the device gave it: ``Linux, debian 13``, ``Android 16``."""
-    name = _SYSTEMS.get(host.OS, host.OS)
+    name = pages.system_name(host.OS)
     if host.Distro:
         return f"{name}, {host.Distro} {host.DistroVersion}".strip()
     return f"{name} {host.OSVersion}".strip()

@@ -37,6 +37,7 @@ __all__ = [
     "refusal",
     "routes",
     "shown",
+    "system_name",
     "tailnet_side",
     "wants_html",
 ]
@@ -75,11 +76,11 @@ def _is_unseen(character: str) -> bool:
     )
 
 
-def shown(text: str, limit: int = _LIMIT) -> Markup:
+def shown(text: str, limit: int = _LIMIT, *, note: bool = True) -> Markup:
     """``text`` as HTML that can be trusted to look like what it is.
 
     Its direction ends with it. Characters that draw nothing or turn the text around appear as ``U+202E``. At most ``limit``
-    characters are shown; of a longer one its length is said.
+    characters are shown; an ellipsis stands for the rest, and with ``note`` the length of the whole.
     """
     parts: list[str] = []
     for character in text[:limit]:
@@ -90,7 +91,8 @@ def shown(text: str, limit: int = _LIMIT) -> Markup:
     inner = Markup("<bdi>{}</bdi>").format(Markup("".join(parts)))  # noqa: S704 - escaped above, one by one
     if len(text) <= limit:
         return inner
-    return inner + Markup('<span class="cut">… {:,} characters in all</span>').format(len(text))
+    rest = f"… {len(text):,} characters in all" if note else "…"
+    return inner + Markup('<span class="cut">{}</span>').format(rest)
 
 
 def code_marks(text: str) -> Markup:
@@ -149,6 +151,20 @@ def arch(name: str, number: int) -> Markup:
     letter = next((each for each in name if each.isalnum()), "?").upper()[:1]
     hue = hashlib.sha256(str(number).encode()).digest()[0] % _HUES
     return Markup('<span class="arch hue{}" aria-hidden="true">{}</span>').format(hue, letter)
+
+
+_SYSTEMS = {
+    "linux": "Linux",
+    "windows": "Windows",
+    "android": "Android",
+    "freebsd": "FreeBSD",
+    "js": "a browser",
+}
+
+
+def system_name(system: str) -> str:
+    """What people call an operating system; the protocol's own word where that says it already."""
+    return _SYSTEMS.get(system, system)
 
 
 def device_side(name: str, system: str, note: str) -> Side:
@@ -229,6 +245,8 @@ def refusal(
     *,
     tailnet: str,
     door: Door = Door.SHUT,
+    label: str = "",
+    why: str = "",
     steps: Sequence[str] = (),
     refresh: int = 0,
     headers: Mapping[str, str] | None = None,
@@ -239,6 +257,8 @@ def refusal(
         error: its message becomes the title, its cure the first thing to do.
         tailnet: as for ``page``.
         door: shut where there is no way in, barred where somebody known is refused.
+        label: what that means here, if not "no way in" or "refused".
+        why: the reason, in plain words.
         steps: what to do instead of the cure, in order; text between backticks is code.
         refresh: as for ``page``.
         headers: more headers.
@@ -248,11 +268,12 @@ def refusal(
         "refused.html",
         tailnet=tailnet,
         door=door,
-        label="refused" if door is Door.BARRED else "no way in",
+        label=label or ("refused" if door is Door.BARRED else "no way in"),
         status=error.status,
         refresh=refresh,
         headers={**more, **(headers or {})},
         title=error.message[:1].upper() + error.message[1:],
+        why=why,
         steps=tuple(steps) or ((error.cure,) if error.cure else ()),
         code=error.problem,
     )

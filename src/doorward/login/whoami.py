@@ -102,7 +102,7 @@ def who_am_i(snapshot: Snapshot, identity: str | None, listener: str, clock: Clo
             cure="Sign in again on that device: `tailscale up`.",
         )
     if snapshot.suspended(node):
-        raise Suspended(f"{snapshot.owner_name(node)} is suspended", cure="Ask an administrator.")
+        raise Suspended(f"the user {snapshot.owner_name(node)} is suspended", cure="Ask an administrator.")
     if node.expired(clock.now()):
         raise KeyEnded(
             f"the key of {node.name} has expired", cure="Sign in again on that device: `tailscale up`."
@@ -196,9 +196,16 @@ def _tailnet(snapshot: Snapshot) -> str:
     return snapshot.settings.display_name or snapshot.settings.domain
 
 
+_WHY: dict[type[NotPermitted], str] = {
+    NotInTailnet: "Only a connection through the tailnet says who you are: no password, cookie or header does.",
+    KeyEnded: "Devices of people have to sign in again from time to time.",
+    Suspended: "Until that ends, no device of theirs may use anything.",
+}
+
+
 def _refused(snapshot: Snapshot, error: NotPermitted) -> Response:
     door = Door.BARRED if isinstance(error, Suspended) else Door.SHUT
-    return pages.refusal(error, tailnet=_tailnet(snapshot), door=door)
+    return pages.refusal(error, tailnet=_tailnet(snapshot), door=door, why=_WHY.get(type(error), ""))
 
 
 def _page(snapshot: Snapshot, found: WhoAmI) -> Response:
@@ -219,5 +226,6 @@ def _page(snapshot: Snapshot, found: WhoAmI) -> Response:
         arch="" if user is None or owner is None else pages.arch(user.login_name, owner.id),
         user=user,
         node=node,
+        system=pages.system_name(node.os),
         capabilities=sorted(found.capabilities),
     )

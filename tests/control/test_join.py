@@ -1,0 +1,240 @@
+"""The page behind a join link: what it says in each state, and that a hostile device can do nothing with it."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+from tests.support.markup import Markup
+from tests.support.nouns import machine_key, node_key
+from tests.support.world import CAPVER, World, open_world
+
+from doorward.asgi import SecurityHeaders
+from doorward.control import join
+from doorward.login import pages
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.protocol.tailcfg.register import RegisterRequest
+
+CSS = pages._FILES["door.css"].decode()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as made:
+        await made.registry.create_user("test", "alice")
+        yield made
+
+
+@pytest.fixture
+async def browser(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    app = Starlette(
+        routes=[Route("/join/{code}", join.page(world.registry, world.clock), methods=["GET"])],
+    )
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(SecurityHeaders(app)), base_url="http://127.0.0.1:8080"
+    ) as client:
+        yield client
+
+
+def refreshes(page: Markup) -> list[str]:
+    return [each["content"] for each in page.all("meta") if each.get("http-equiv") == "refresh"]
+
+
+async def test_a_waiting_device_is_shown_and_how_it_is_let_in(
+    world: World, browser: httpx2.AsyncClient
+) -> None:
+    code = (await world.ask(1, "tablet-erin")).link_code
+    world.clock.advance(42)
+    answer = await browser.get(f"/join/{code}")
+    assert answer.status_code == 200
+    page = Markup(answer.text)
+    assert "tablet-erin is not let in yet" in page.text
+    assert "It asked to join 42 seconds ago." in page.text
+    assert "Device tablet-erin System Linux Client Tailscale 1.102.4" in page.text
+    digits = node_key(1).raw.hex()
+    assert " ".join(re.findall("....", digits)) in page.text
+    assert f"{node_key(1).short()} in lists" in page.text
+    assert "42 seconds ago at 03:04 UTC" in page.text
+    assert "14 minutes until 03:19 UTC" in page.text
+    assert f"doorward nodes approve http://127.0.0.1:8080/join/{code}" in page.text
+    assert "--user" not in page.text  # the command knows the one person there is
+    assert page.all("body") == [{"class": "ajar"}]
+    assert page.all("svg")[2]["aria-label"] == "waits for approval"
+    assert refreshes(page) == ["5"]
+    # Nothing can be approved here.
+    assert "button" not in [tag for tag, _ in page.tags]
+    assert [each["href"] for each in page.all("a")] == ["?refresh=no"]
+
+
+async def test_the_line_on_the_page_is_the_one_that_works(world: World, browser: httpx2.AsyncClient) -> None:
+    code = (await world.ask(1, "tablet-erin")).link_code
+    shown = Markup((await browser.get(f"/join/{code}")).text).text
+    found = re.search(r"doorward nodes approve (\S+)", shown)
+    assert found is not None
+    node = await world.registry.approve("cli", found[1])
+    page = Markup((await browser.get(f"/join/{code}")).text)
+    assert "tablet-erin is in You can close this page." in page.text
+    assert f"Addresses {node.ipv4}{node.ipv6} It is alice's" in page.text
+    assert page.all("body") == [{"class": "open"}]
+    assert refreshes(page) == []
+
+
+async def test_with_several_people_the_line_names_one(world: World, browser: httpx2.AsyncClient) -> None:
+    await world.registry.create_user("test", "bob")
+    code = (await world.ask(1, "tablet")).link_code
+    page = Markup((await browser.get(f"/join/{code}")).text)
+    assert f"/join/{code} --user NAME" in page.text
+    assert "bob" not in page.text
+    assert "alice" not in page.text
+
+
+async def test_the_page_can_be_told_to_hold_still(world: World, browser: httpx2.AsyncClient) -> None:
+    code = (await world.ask(1, "tablet")).link_code
+    page = Markup((await browser.get(f"/join/{code}", params={"refresh": "no"})).text)
+    assert refreshes(page) == []
+    assert [each["href"] for each in page.all("a")] == ["?"]
+
+
+async def test_tags_that_a_device_asks_for_are_named(world: World, browser: httpx2.AsyncClient) -> None:
+    tags = [f"tag:t{number}" for number in range(500)]
+    code = (await world.ask(1, "tablet", RequestTags=tags)).link_code
+    page = Markup((await browser.get(f"/join/{code}")).text)
+    assert "Asks for tag:t0tag:t1" in page.text
+    assert "and 492 more" in page.text
+
+
+@pytest.mark.parametrize(
+    "code", ["a" * 32, "nothing", "A" * 32, "%20" + "a" * 32, "1'%20OR%201=1", "x" * 5000]
+)
+async def test_a_link_that_never_was_is_spent(code: str, browser: httpx2.AsyncClient) -> None:
+    answer = await browser.get(f"/join/{code}")
+    assert answer.status_code == 404
+    page = Markup(answer.text)
+    assert "This link is spent" in page.text
+    assert "Run tailscale up again on the device." in page.text
+    assert page.all("body") == [{"class": "shut"}]
+    assert refreshes(page) == []
+
+
+async def test_a_link_ends(world: World, browser: httpx2.AsyncClient) -> None:
+    code = (await world.ask(1, "tablet")).link_code
+    world.clock.advance(timedelta(minutes=15) - timedelta(seconds=1))
+    assert "1 second until" in Markup((await browser.get(f"/join/{code}")).text).text
+    world.clock.advance(1)
+    assert (await browser.get(f"/join/{code}")).status_code == 404
+
+
+async def test_a_link_ends_when_its_device_asks_again(world: World, browser: httpx2.AsyncClient) -> None:
+    first = (await world.ask(1, "tablet")).link_code
+    second = (await world.ask(1, "tablet")).link_code
+    assert (await browser.get(f"/join/{first}")).status_code == 404
+    assert (await browser.get(f"/join/{second}")).status_code == 200
+
+
+async def test_an_approved_device_that_was_deleted_is_not_called_in(
+    world: World, browser: httpx2.AsyncClient
+) -> None:
+    code = (await world.ask(1, "tablet")).link_code
+    node = await world.registry.approve("cli", code)
+    await world.registry.delete_node("cli", node.id)
+    assert (await browser.get(f"/join/{code}")).status_code == 404
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "invoice\u202egpj.exe",
+    "\x00\x1b]0;title\x07\r\n",
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt;&amp;",
+    "A" * 10_240,
+    "<" * 10_240,
+    "\u202e" * 10_240,
+    "a\u0300" * 5_000,
+    "\u3164",
+    "",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+async def test_what_a_device_says_of_itself_stays_text(
+    text: str, world: World, browser: httpx2.AsyncClient
+) -> None:
+    hostinfo = Hostinfo(
+        Hostname=text,
+        OS=text,
+        OSVersion=text,
+        Distro=text,
+        DistroVersion=text,
+        IPNVersion=text,
+        RequestTags=[text] * 20,
+    )
+    request = RegisterRequest(Version=CAPVER, NodeKey=node_key(1), Hostinfo=hostinfo)
+    code = (await world.registry.admission.register(machine_key(1), request)).link_code
+    answer = await browser.get(f"/join/{code}")
+    assert answer.status_code == 200
+    page = Markup(answer.text)  # refuses scripts, handlers and tags that do not match
+    assert page.all("img") == []
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x07\x1b]", answer.text)
+    if text and len(text) < 40:
+        seen = re.sub("[\u202e\u3164\x00\x07\x1b\r\n]", lambda found: f"U+{ord(found[0]):04X}", text)
+        assert f"Device {seen} System" in page.text
+    elif not text:
+        assert "A device is not let in yet" in page.text
+        assert "Device gave no name System not said Client not said" in page.text
+
+
+async def test_every_page_is_small_and_uses_only_classes_that_exist(
+    world: World, browser: httpx2.AsyncClient
+) -> None:
+    waiting = (await world.ask(1, "tablet", RequestTags=["tag:a"])).link_code
+    let_in = (await world.ask(2, "laptop")).link_code
+    await world.registry.approve("cli", let_in)
+    long_one = (await world.ask(3, "name-" * 12)).link_code
+    for code in (waiting, let_in, long_one, "spent"):
+        answer = await browser.get(f"/join/{code}")
+        assert len(answer.content) + len(CSS) < 20_000
+        page = Markup(answer.text)
+        assert not [each for each in page.classes if f".{each}" not in CSS]
+
+
+async def test_a_page_is_kept_by_nobody_and_shown_in_no_frame(
+    world: World, browser: httpx2.AsyncClient
+) -> None:
+    code = (await world.ask(1, "tablet")).link_code
+    for path in (f"/join/{code}", "/join/spent"):
+        headers = (await browser.get(path)).headers
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-robots-tag"] == "noindex, nofollow"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers.get_list("content-security-policy") == [headers["content-security-policy"]]
+        assert headers["x-frame-options"] == "DENY"
+
+
+async def test_head_and_no_other_method(world: World, browser: httpx2.AsyncClient) -> None:
+    code = (await world.ask(1, "tablet")).link_code
+    assert (await browser.head(f"/join/{code}")).status_code == 200
+    assert (await browser.head("/join/spent")).status_code == 404
+    assert (await browser.post(f"/join/{code}")).status_code == 405
+    assert (await world.registry.list_registrations())[0].node_id is None
+
+
+async def test_who_asks_too_often_waits(world: World, browser: httpx2.AsyncClient) -> None:
+    code = (await world.ask(1, "tablet")).link_code
+    answers = [(await browser.get(f"/join/{code}")).status_code for _ in range(61)]
+    assert answers == [200] * 60 + [429]
+    refused = await browser.get(f"/join/{code}")
+    assert refused.headers["retry-after"] == "1"
+    assert refreshes(Markup(refused.text)) == ["6"]  # a waiting page finds its way back
+    world.clock.advance(1)
+    assert (await browser.get(f"/join/{code}")).status_code == 200
