@@ -67,6 +67,7 @@ class SmallControl:
         self.posted: list[tuple[str, str, bytes]] = []  # method, path with query, body
         self.outside: list[tuple[str, str, bytes]] = []
         self.key_version = ""
+        self.key_answer: Response | None = None  # instead of the key
 
     async def _register(self, request: Request) -> Response:
         wanted = decode_request(await request.body(), RegisterRequest)
@@ -104,6 +105,8 @@ class SmallControl:
 
     async def _key(self, request: Request) -> Response:
         self.key_version = request.query_params.get("v", "")
+        if self.key_answer is not None:
+            return self.key_answer
         keys = {"publicKey": str(SERVER_KEY.public()), "legacyPublicKey": str(MachinePublic.zero())}
         return JSONResponse(keys)
 
