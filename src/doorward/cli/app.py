@@ -23,15 +23,6 @@ machine, or with --server and --token from elsewhere. Every command that prints 
 
 _EPILOGUE = "Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong."
 
-app = App(
-    name="doorward",
-    help=_HELP,
-    help_epilogue=_EPILOGUE,
-    help_format="markdown",
-    version=__version__,
-    result_action="return_value",
-)
-
 # What each does is said here once more, so that `doorward --help` need not load them all.
 _COMMANDS = (
     ("serve", "doorward.cli.serve:serve", "Run the server."),
@@ -42,18 +33,37 @@ _COMMANDS = (
     ("tokens", "doorward.cli.tokens:app", "Tokens for the JSON API."),
     ("audit", "doorward.cli.audit:app", "Who did what to whom."),
     ("status", "doorward.cli.status:status", "Show what runs."),
-    ("doctor", "doorward.cli.status:doctor", "Find what is wrong, and say how to mend it."),
+    ("doctor", "doorward.cli.status:doctor", "Find what is wrong with the server, and say how to mend it."),
     ("ca", "doorward.cli.authority:authority", "Print the certificate of doorward's own authority."),
     ("setup", "doorward.cli.setup:app", "Get what doorward needs."),
     (
         "demo",
         "doorward.cli.demo:demo",
-        "Try everything on this machine, with two nodes and ssh between them.",
+        "Start doorward and two machines on this computer, and show how to ssh from one to the other.",
     ),
     ("completion", "doorward.cli.completion:completion", "Print the completion script of a shell."),
 )
-for _name, _place, _text in _COMMANDS:
-    app.command(_place, name=_name, help=_text)
+NAMES = tuple(name for name, _, _ in _COMMANDS)
+
+
+def program(*named: str) -> App:
+    """The program. Nothing of a command is loaded until it is run or asked about.
+
+    Args:
+        named: commands that show their own page; the others are described by their one line, which costs no loading.
+    """
+    app = App(
+        name="doorward",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="markdown",
+        version=__version__,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, place, text in _COMMANDS:
+        app.command(place, name=name, help=None if name in named else text)
+    return app
 
 
 def complain(error: DoorwardError) -> None:
@@ -77,7 +87,7 @@ def _usage(error: CycloptsError) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line, without the program's name; returns the exit code."""
     try:
-        result = app(list(arguments), exit_on_error=False, print_error=False)
+        result = program(*arguments[:1])(list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _usage(error)
         return 2

@@ -19,6 +19,6 @@ def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="
     Args:
         shell: Which one.
     """
-    from doorward.cli.app import app  # noqa: PLC0415 - it loads this module
+    from doorward.cli.app import program  # noqa: PLC0415 - it loads this module
 
-    output.raw(app.generate_completion(shell=shell))
+    output.raw(program().generate_completion(shell=shell))

@@ -167,6 +167,10 @@ class Server:
             connection.request(method, target, body=content, headers=headers)
             response = connection.getresponse()
             data = response.read(ANSWER_LIMIT)
+            if response.length or response.read(1):
+                raise RemoteProtocolError(
+                    "the server's answer broke off, or is longer than any answer of doorward"
+                )
         except TimeoutError:
             raise Unavailable(
                 f"doorward did not answer within {TIMEOUT:.0f} s", cure="Look at the server's log."
