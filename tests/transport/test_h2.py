@@ -368,6 +368,33 @@ async def test_a_slow_reader_makes_push_fail_and_nothing_grow() -> None:
         assert results[-1] is True
 
 
+async def test_waiting_for_room_lets_others_run_and_ends_in_time() -> None:
+    ended = asyncio.Event()
+    rounds = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal rounds
+        stream = scope["extensions"]["doorward.stream"]
+        await start_stream(send)
+        try:
+            while True:  # as careless as a caller can be: what it pushes never fits
+                stream.push(bytes(2 << 20))
+                await stream.drained()
+                rounds += 1
+                if rounds > 100:
+                    while stream.push(bytes(10_000)):
+                        pass
+        except StreamClosedError:
+            ended.set()
+
+    async with http2_pair(app, limits=H2Limits(stall_seconds=0.05)) as (client, _):
+        response = await client.request("GET", "/")
+        await settle(lambda: rounds > 10)
+        await ended.wait()
+        assert rounds > 100
+        assert response._failure == "the server reset the request" or not response._failure
+
+
 async def test_drained_ends_when_the_peer_goes() -> None:
     outcome = asyncio.Event()
 

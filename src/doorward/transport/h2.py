@@ -34,6 +34,8 @@ _CONFIG = H2Configuration(client_side=False, header_encoding=None)
 _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 # How long an app may take to end after it was told of a disconnect; those told by cancellation have no such time.
 _DISCONNECT_GRACE = 1.0
+# What "there is room" means to the map stream: a whole frame. Small windows open again in larger steps than that.
+_ROOMY = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,16 +326,28 @@ class _Stream:
         return True
 
     def writable(self) -> bool:
-        """True when ``push`` of a small message would work now."""
-        return self._free() and self._connection.room(self.id) > 0
+        """True when there is room for a message of 16 KiB now."""
+        return self._free() and self._connection.room(self.id) >= _ROOMY
 
     async def drained(self) -> None:
-        """Wait until ``writable``. Raises StreamClosedError when that will never be."""
+        """Wait until ``writable``, and let others run at least once.
+
+        What was refused may be larger than that: send it by ``http.response.body``, which waits for room as it goes.
+        Raises StreamClosedError when the stream is over, or the peer makes no room for ``stall_seconds``.
+        """
+        await asyncio.sleep(0)
         connection = self._connection
-        while not self.writable():
-            if self.disconnected or self.ended or not connection.is_open(self.id):
-                raise StreamClosedError("the peer closed the stream")
-            await connection.changed()
+        try:
+            async with asyncio.timeout(connection.stall_seconds):
+                while not self.writable():
+                    if self.disconnected or self.ended or not connection.is_open(self.id):
+                        raise StreamClosedError("the peer closed the stream")
+                    await connection.changed()
+        except TimeoutError:
+            connection.reset(self.id, ErrorCodes.FLOW_CONTROL_ERROR)
+            raise StreamClosedError(
+                f"the peer made no room for {connection.stall_seconds:g} seconds"
+            ) from None
 
     def _free(self) -> bool:
         return self.started and not self._sending and not self.ended and not self.disconnected

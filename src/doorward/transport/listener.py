@@ -13,6 +13,7 @@ protocol. The seam leans on what uvicorn does not promise (``HOOKS``): uvicorn i
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -20,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 from urllib.parse import unquote
 
 import httptools
@@ -221,7 +222,7 @@ class _Connection(HttpToolsProtocol):
         if identity is None:
             self._door.refused("unknown")
             self._cancel_head_timer()
-            self.transport.abort()
+            abort(self.transport)
         elif not self.transport.is_closing():
             self.app_state["identity"] = identity
             self._cancel_head_timer()
@@ -275,7 +276,7 @@ class _Connection(HttpToolsProtocol):
         self._held += data
         self.flow.pause_reading()
         if len(self._held) > self._door.limits.head_bytes:
-            self.transport.abort()
+            abort(self.transport)
 
     def _arm_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._door.limits.head_seconds, self._head_is_late)
@@ -453,6 +454,12 @@ def keep_tcp_alive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
+def abort(transport: asyncio.BaseTransport) -> None:
+    """Cut a connection, whatever state it is in."""
+    with contextlib.suppress(RuntimeError):  # uvloop raises for one that is gone already
+        cast("asyncio.WriteTransport", transport).abort()
+
+
 async def _tick(doors: Sequence[_Door], clock: Clock) -> None:
     """Keep the Date header right, and forget taken-over connections that are gone."""
     while True:
@@ -488,8 +495,8 @@ async def _cut(doors: Sequence[_Door]) -> None:
         for task in tasks:
             task.cancel()
         for connection in list(door.state.connections):
-            connection.transport.abort()
+            abort(connection.transport)
         for transport in list(door.taken):
-            transport.abort()
+            abort(transport)
         if tasks:
             await asyncio.wait(tasks, timeout=0.5)

@@ -31,7 +31,7 @@ from doorward.protocol.noise import (
 from doorward.telemetry import counter, gauge, log
 from doorward.transport.h2 import H2Limits, H2Server
 from doorward.transport.h2client import H2Client
-from doorward.transport.listener import Refusal, UpgradeRequest, keep_tcp_alive
+from doorward.transport.listener import Refusal, UpgradeRequest, abort, keep_tcp_alive
 
 _log = log("ts2021")
 _HANDSHAKES = counter("noise_handshakes_total", "Noise handshakes by outcome.", "outcome")
@@ -217,7 +217,7 @@ class _NoiseWire:
         self.transport.close()
 
     def abort(self) -> None:
-        self.transport.abort()
+        abort(self.transport)
 
     def pause_reading(self) -> None:
         if not self.transport.is_closing():
@@ -440,7 +440,7 @@ class _ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Give up."""
-        self._transport.abort()
+        abort(self._transport)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -488,7 +488,7 @@ class _ClientConnection(asyncio.Protocol):
         return rest
 
     def _fail(self, error: RemoteProtocolError) -> None:
-        self._transport.abort()
+        abort(self._transport)
         if self._client is not None:
             self._client.lost(error.message)
         if not self.ready.done():
