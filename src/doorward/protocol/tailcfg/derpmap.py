@@ -27,7 +27,7 @@ class DERPRegion(msgspec.Struct, frozen=True, omit_defaults=True):
     RegionCode: str  # short name, such as "home"
     RegionName: str  # what people are shown
     Latitude: float = 0.0  # for clients that show a map; 0 and 0: unknown
-    Longitude: float = 0.0
+    Longitude: float = 0.0  # degrees
     Avoid: bool = False  # deprecated: chosen as home only if nothing else answers
     NoMeasureNoHome: bool = False  # never measured or chosen as home, yet used to reach peers (capver 115)
     Nodes: list[DERPNode] = []  # in order of preference; empty: the region cannot be used

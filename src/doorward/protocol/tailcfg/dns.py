@@ -23,9 +23,8 @@ class DNSConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node's whole DNS configuration. In a MapResponse it replaces the one before; absent keeps it."""
 
     Resolvers: list[Resolver] = []  # for every name without a route; empty: the OS's own resolver is kept
-    Routes: dict[
-        str, list[Resolver] | None
-    ] = {}  # suffix to resolvers; [] or null: answered by the node itself
+    # Suffix to resolvers; [] or null: answered by the node itself.
+    Routes: dict[str, list[Resolver] | None] = {}
     FallbackResolvers: list[Resolver] = []  # used only where split DNS needs a default and the OS offers none
     Domains: list[str] = []  # search domains, no trailing dot, the tailnet's own first
     Proxied: bool = False  # MagicDNS: 100.100.100.100 answers peers' names

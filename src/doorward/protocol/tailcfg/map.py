@@ -42,9 +42,8 @@ class MapRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     Compress: str = ""  # "zstd" from stock clients; "": plain JSON
     KeepAlive: bool = False  # wants keep-alive messages
     Stream: bool = False  # long poll; otherwise one answer
-    Hostinfo: "Hostinfo | None" = (
-        None  # full; its NetInfo is absent while not measured again: keep the last one
-    )
+    # full; its NetInfo is absent while not measured again: keep the last one
+    Hostinfo: "Hostinfo | None" = None
     Endpoints: list[str] = []  # "ip:port" where it can be reached; only lite updates carry them
     EndpointTypes: list[Int] = []  # parallel to Endpoints: ENDPOINT_*; may be shorter in old clients
     OmitPeers: bool = False  # lite update: the answer is an empty 200
@@ -75,7 +74,7 @@ class DisplayMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Title: str  # one line, no full stop
     Text: str  # a sentence or two
-    Severity: Literal["high", "medium", "low"]
+    Severity: Literal["high", "medium", "low"]  # high: shown even where the rest is not
     ImpactsConnectivity: bool = False  # the client also changes its icon
     PrimaryAction: DisplayMessageAction | None = None  # None: no button
 
@@ -99,11 +98,11 @@ class PingResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     NodeIP: str = ""  # the node that answered for IP; differs for subnet routers
     NodeName: str = ""  # its name
     Err: str = ""  # why it failed; "": it did not
-    LatencySeconds: float = 0.0
+    LatencySeconds: float = 0.0  # there and back
     Endpoint: str = ""  # "ip:port" of a direct path; "": relayed
     PeerRelay: str = ""  # "ip:port:vni:..." of a path through a peer relay
     DERPRegionID: Int = 0  # the relay that was used; 0: none
-    DERPRegionCode: str = ""
+    DERPRegionCode: str = ""  # its short name
     PeerAPIPort: Int = 0  # for TSMP: where the peer's peerapi listens
     IsLocalIP: bool = False  # the address was the node's own
 
@@ -111,12 +110,12 @@ class PingResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 class ClientVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether there is a newer client, as far as control knows."""
 
-    RunningLatest: bool = False
+    RunningLatest: bool = False  # nothing to do
     LatestVersion: str = ""  # such as "1.102.4"; "": not said
-    UrgentSecurityUpdate: bool = False
+    UrgentSecurityUpdate: bool = False  # said with more emphasis
     Notify: bool = False  # show a notification
     NotifyURL: str = ""  # where it leads
-    NotifyText: str = ""
+    NotifyText: str = ""  # what it says
 
 
 class Debug(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -140,14 +139,14 @@ class ControlIPCandidate(msgspec.Struct, frozen=True, omit_defaults=True):
 class ControlDialPlan(msgspec.Struct, frozen=True):
     """How to reach control next time; an empty list withdraws an earlier plan."""
 
-    Candidates: list[ControlIPCandidate]
+    Candidates: list[ControlIPCandidate]  # tried by Priority, several at once
 
 
 class TKAInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tailnet lock's state (section 23). doorward never sends it: absent means that there is no lock."""
 
-    Head: str = ""
-    Disabled: bool = False
+    Head: str = ""  # of its chain of updates
+    Disabled: bool = False  # it was turned off; needs a secret to be believed
 
 
 class MapResponse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,23 +172,21 @@ class MapResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     DNSConfig: "DNSConfig | UnsetType" = UNSET  # replaces the whole configuration
     Domain: str = ""  # the tailnet's name; "" (absent) is unchanged
     CollectServices: bool | UnsetType = UNSET  # false: the client does not scan its listening ports
-    PacketFilter: list[FilterRule] | UnsetType = (
-        UNSET  # replaces the chunk named "base"; []: deny all inbound
-    )
+    # replaces the chunk named "base"; []: deny all inbound
+    PacketFilter: list[FilterRule] | UnsetType = UNSET
     # Chunks by name, merged; null deletes one, and "*" with null clears all first. Concatenated in the order of names.
     PacketFilters: dict[str, list[FilterRule] | None] | UnsetType = UNSET
     UserProfiles: list[UserProfile] | UnsetType = UNSET  # merged by ID, cumulative
     Health: list[str] | UnsetType = UNSET  # replaces; [] clears. For clients before capver 117
-    DisplayMessages: dict[str, DisplayMessage | None] | UnsetType = (
-        UNSET  # merged by id; null deletes, "*" clears
-    )
+    # merged by id; null deletes, "*" clears
+    DisplayMessages: dict[str, DisplayMessage | None] | UnsetType = UNSET
     SSHPolicy: "SSHPolicy | UnsetType" = UNSET  # replaces; {"rules":[]} revokes, absent never does
     ControlTime: Time | UnsetType = UNSET  # control's clock now: clients judge expiry by it
     TKAInfo: "TKAInfo | UnsetType" = UNSET  # never sent here
     DomainDataPlaneAuditLogID: str = ""  # flow logs of the hosted service; never sent here
-    Debug: "Debug | UnsetType" = UNSET
-    ControlDialPlan: "ControlDialPlan | UnsetType" = UNSET
-    ClientVersion: "ClientVersion | UnsetType" = UNSET
+    Debug: "Debug | UnsetType" = UNSET  # instructions to the client program, carried out at once
+    ControlDialPlan: "ControlDialPlan | UnsetType" = UNSET  # kept for the next dial
+    ClientVersion: "ClientVersion | UnsetType" = UNSET  # replaces
     DefaultAutoUpdate: bool | UnsetType = UNSET  # deprecated; the capability default-auto-update says it
     MapSessionHandle: str = ""  # to resume a session; ignored by stock clients
     Seq: int = 0  # goes with MapSessionHandle

@@ -47,9 +47,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     Endpoints: list[str] | UnsetType = UNSET
     DERP: str = ""  # "127.3.3.40:<region>", the home region for clients before capver 111; never sent here
     HomeDERP: int = 0  # home region (capver 111); absent: cannot be reached by relay
-    Hostinfo: "Hostinfo | UnsetType" = (
-        UNSET  # for peers at least Hostname, OS, Services, RoutableIPs, sshHostKeys
-    )
+    # for peers at least Hostname, OS, Services, RoutableIPs, sshHostKeys
+    Hostinfo: "Hostinfo | UnsetType" = UNSET
     Created: Time | UnsetType = UNSET  # when it was first registered
     Cap: int = 0  # the node's own capability version; absent: unknown
     Tags: list[str] = []  # "tag:name"; a tagged node belongs to nobody
@@ -64,9 +63,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     ComputedNameWithHost: str = ""  # computed by the client; never sent
     DataPlaneAuditLogID: str = ""  # flow logs of the hosted service; never sent here
     Expired: bool = False  # usually derived by the client from KeyExpiry; true takes a peer's paths away
-    SelfNodeV4MasqAddrForThisPeer: str | UnsetType = (
-        UNSET  # what this peer sees instead of the viewer's own IPv4
-    )
+    # what this peer sees instead of the viewer's own IPv4
+    SelfNodeV4MasqAddrForThisPeer: str | UnsetType = UNSET
     SelfNodeV6MasqAddrForThisPeer: str | UnsetType = UNSET  # the same for IPv6
     IsWireGuardOnly: bool = False  # plain WireGuard: static Endpoints, no disco, no relay
     IsJailed: bool = False  # may answer the viewer but not start a connection to it

@@ -31,9 +31,8 @@ class RegisterRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     NLKey: str = ""  # tailnet lock's key, always sent by stock clients; ignored here
     Auth: RegisterAuth | None = None  # None: none given, so a known key or an approval must do
     Expiry: Time | None = None  # wanted end of the key; None (zero time): no wish; in the past: logout
-    Followup: str = (
-        ""  # the AuthURL answered before: hold the answer until a person decided; "": first request
-    )
+    # the AuthURL answered before: hold the answer until a person decided; "": first request
+    Followup: str = ""
     Hostinfo: "Hostinfo | None" = None  # about the host; NetInfo and peerapi ports are usually not there yet
     Ephemeral: bool = False  # the node keeps no state: delete it soon after it goes offline
     NodeKeySignature: bytes | None = None  # tailnet lock only, null from everybody else; ignored here
@@ -56,7 +55,7 @@ class User(msgspec.Struct, frozen=True):
 
     ID: int = 0  # the same id as in UserProfile
     DisplayName: str = ""  # overrides Login.DisplayName where not empty
-    ProfilePicURL: str = ""
+    ProfilePicURL: str = ""  # overrides Login.ProfilePicURL where not empty
     Created: Time = ZERO_TIME  # zero: not said
 
 
@@ -66,8 +65,8 @@ class Login(msgspec.Struct, frozen=True):
     ID: int = 0  # unused by clients
     Provider: str = ""  # who vouches for the account; shown only
     LoginName: str = ""  # "alice@example.com"; shown in `tailscale switch --list`
-    DisplayName: str = ""
-    ProfilePicURL: str = ""
+    DisplayName: str = ""  # what people are shown
+    ProfilePicURL: str = ""  # "": no picture
 
 
 class RegisterResponse(msgspec.Struct, frozen=True):
@@ -76,8 +75,8 @@ class RegisterResponse(msgspec.Struct, frozen=True):
     The client looks at Error, then NodeKeyExpired, then AuthURL; with none of them it is logged in.
     """
 
-    User: "User" = User()
-    Login: "Login" = Login()
+    User: "User" = User()  # the owner; ID 0 while there is none
+    Login: "Login" = Login()  # with what the owner signed in
     NodeKeyExpired: bool = False  # the client makes a new node key and registers again with OldNodeKey
     MachineAuthorized: bool = False  # informational for stock clients; false means "not registered" to others
     AuthURL: str = ""  # show this to a person, then ask again with Followup; "": none needed

@@ -26,7 +26,7 @@ class EarlyNoise(msgspec.Struct, frozen=True):
 class SetDNSRequest(msgspec.Struct, frozen=True):
     """``POST /machine/set-dns``: publish a DNS record, for a certificate. The answer is ``{}`` once it is served."""
 
-    NodeKey: NodePublic
+    NodeKey: NodePublic  # who asks
     Name: str  # "_acme-challenge." and one of the node's CertDomains; nothing else is to be allowed
     Type: str  # "TXT"
     Value: str  # the challenge's digest
@@ -34,9 +34,9 @@ class SetDNSRequest(msgspec.Struct, frozen=True):
 
 
 class TokenRequest(msgspec.Struct, frozen=True):
-    """``POST /machine/id-token``: a signed statement of who the node is. Status and body go to the caller as they are."""
+    """``POST /machine/id-token``: a signed statement of who the node is. The caller sees status and body as they are."""
 
-    NodeKey: NodePublic
+    NodeKey: NodePublic  # who asks
     Audience: str  # the token's ``aud``
     CapVersion: CapVer = 0  # the client's capability version
 
@@ -69,7 +69,7 @@ class QueryFeatureResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 class HealthChangeRequest(msgspec.Struct, frozen=True):
     """``POST /machine/update-health``, from clients before about 1.90. The answer is 204; a failure is only logged."""
 
-    NodeKey: NodePublic
+    NodeKey: NodePublic  # who asks
     Subsys: str = ""  # which part of the client
     Error: str = ""  # what is wrong with it; "": nothing any more
 
@@ -77,8 +77,8 @@ class HealthChangeRequest(msgspec.Struct, frozen=True):
 class AuditLogRequest(msgspec.Struct, frozen=True):
     """``POST /machine/audit-log``: the client reports what its user did. Sent only under the always-on policy."""
 
-    NodeKey: NodePublic = NodePublic.zero()
-    Version: CapVer = 0
+    NodeKey: NodePublic = NodePublic.zero()  # who reports
+    Version: CapVer = 0  # the client's capability version
     Action: str = ""  # "DISCONNECT_NODE"
     Details: str = ""  # the reason that the user gave
     Timestamp: Time | None = None  # the client's clock when it happened
@@ -87,8 +87,7 @@ class AuditLogRequest(msgspec.Struct, frozen=True):
 class SetDeviceAttributesRequest(msgspec.Struct, frozen=True):
     """``PATCH /machine/set-device-attr``: attributes that the node states about itself."""
 
-    NodeKey: NodePublic
-    Version: CapVer = 0
-    Update: dict[
-        str, str | int | float | bool | None
-    ] = {}  # name to new value; null deletes. Names keep their case
+    NodeKey: NodePublic  # who asks
+    Version: CapVer = 0  # the client's capability version
+    # Name to new value; null deletes. Names keep their case.
+    Update: dict[str, str | int | float | bool | None] = {}

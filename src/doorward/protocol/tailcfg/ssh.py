@@ -18,7 +18,8 @@ class SSHPrincipal(msgspec.Struct, frozen=True, omit_defaults=True):
 class SSHRecorderFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the node does when no recorder takes the session."""
 
-    RejectSessionWithMessage: str | UnsetType = UNSET
+    RejectSessionWithMessage: str | UnsetType = UNSET  # refuse, and say this; absent: go on unrecorded
+    # End a session whose recording breaks off, and say this.
     TerminateSessionWithMessage: str | UnsetType = UNSET
     NotifyURL: str | UnsetType = UNSET  # POSTed to over Noise; 201 expected
 
@@ -27,23 +28,23 @@ class SSHAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """What happens. The node tests ``accept`` first, then ``reject``, then ``holdAndDelegate``."""
 
     message: str | UnsetType = UNSET  # banner shown before the action takes effect
-    reject: bool | UnsetType = UNSET
-    accept: bool | UnsetType = UNSET
+    reject: bool | UnsetType = UNSET  # the session ends
+    accept: bool | UnsetType = UNSET  # the session begins
     sessionDuration: int | UnsetType = UNSET  # nanoseconds; bounds each session, not the connection
-    allowAgentForwarding: bool | UnsetType = UNSET
+    allowAgentForwarding: bool | UnsetType = UNSET  # absent is no, here and below
     holdAndDelegate: str | UnsetType = UNSET  # URL the node asks over Noise, with $SRC_NODE_IP and so on
-    allowLocalPortForwarding: bool | UnsetType = UNSET
-    allowRemotePortForwarding: bool | UnsetType = UNSET
+    allowLocalPortForwarding: bool | UnsetType = UNSET  # ssh -L
+    allowRemotePortForwarding: bool | UnsetType = UNSET  # ssh -R
     recorders: list[str] | UnsetType = UNSET  # "ip:port", tried in order
-    onRecordingFailure: SSHRecorderFailure | UnsetType = UNSET
+    onRecordingFailure: SSHRecorderFailure | UnsetType = UNSET  # absent: sessions go on unrecorded
 
 
 class SSHRule(msgspec.Struct, frozen=True, omit_defaults=True):
     """The first rule that matches principal and user wins; no match denies."""
 
-    principals: list[SSHPrincipal]
+    principals: list[SSHPrincipal]  # any of them
     sshUsers: dict[str, str]  # requested name (or "*") to local account; "=" the same name, "" no match
-    action: SSHAction
+    action: SSHAction  # what the rule does
     ruleExpires: datetime | UnsetType = UNSET  # skipped afterwards; no timer fires on the node
     acceptEnv: list[str] | UnsetType = UNSET  # patterns; inert without the node capability ssh-env-vars
 
@@ -51,4 +52,4 @@ class SSHRule(msgspec.Struct, frozen=True, omit_defaults=True):
 class SSHPolicy(msgspec.Struct, frozen=True):
     """All rules of one destination. Always sent explicitly: absent means "keep", ``[]`` revokes."""
 
-    rules: list[SSHRule]
+    rules: list[SSHRule]  # in order
