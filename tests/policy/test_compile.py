@@ -2,7 +2,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.policy import arrows, compiled, make_node, make_user, written
 from tests.support.tailnets import BASE, GRANT, GRANTS, NODES, SSH, TAILNETS, USERS
@@ -169,6 +169,7 @@ def _answers(policy: Policy) -> dict[str, Any]:
     }
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     GRANTS,
     SSH,
@@ -197,6 +198,7 @@ def test_a_policy_that_was_updated_answers_like_one_made_anew(
         assert _answers(old) == before
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(GRANTS, TAILNETS)
 def test_users_that_change_are_as_good_as_new(grants: list[Any], nodes: list[Node]) -> None:
     document = parse_policy(written(BASE | {"grants": grants}))
@@ -207,6 +209,7 @@ def test_users_that_change_are_as_good_as_new(grants: list[Any], nodes: list[Nod
     assert _answers(policy.updated(users=list(USERS))) == _answers(policy)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(GRANTS, TAILNETS)
 def test_seeing_is_mutual_and_known_without_the_set(grants: list[Any], nodes: list[Node]) -> None:
     document = parse_policy(written(BASE | {"grants": grants}))
@@ -218,6 +221,7 @@ def test_seeing_is_mutual_and_known_without_the_set(grants: list[Any], nodes: li
             assert quick.can_see(one, other) or one == other or not quick.routes_for(one, other)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(GRANTS, GRANT, st.integers(0, 4), TAILNETS)
 def test_a_rule_more_never_takes_access_away(
     grants: list[Any], extra: Any, where: int, nodes: list[Node]

@@ -70,6 +70,17 @@ def test_via_keeps_to_routers_with_the_tag() -> None:
     assert arrows(policy.filter_rules(4)) == [f"{A} -> 10.0.0.0/16:*"]
 
 
+def test_rules_with_via_are_merged_among_themselves_only() -> None:
+    policy = _policy(
+        grants=[
+            _grant("alice", "192.168.0.0/16", via=["tag:r"]),
+            _grant("bob", "10.0.0.0/16", "1"),
+            _grant("alice", "10.0.0.0/16", "2"),
+        ]
+    )
+    assert arrows(policy.filter_rules(4)) == [f"{B} -> 10.0.0.0/16:1", f"{A} -> 10.0.0.0/16:2"]
+
+
 def test_self_is_the_owner_alone_and_stands_after_names() -> None:
     policy = compiled(
         {"acls": [{"action": "accept", "src": ["*"], "dst": ["autogroup:self:22", "alice:80"]}]},

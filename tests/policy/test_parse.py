@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fuzz.targets import policy as fuzz_target
 
@@ -209,11 +209,13 @@ def _policies(draw: st.DrawFn) -> str:
     return json.dumps(draw(policy))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(_policies())
 def test_a_policy_is_refused_in_its_places_or_compiles_and_answers(text: str) -> None:
     fuzz_target.fuzz(text.encode())
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=60))
 def test_any_bytes_are_refused_or_compile(data: bytes) -> None:
     fuzz_target.fuzz(data)

@@ -1,7 +1,7 @@
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doorward.policy.ranges import INTERNET, TAILNET, Range, of_prefix, of_text, without
@@ -9,6 +9,7 @@ from doorward.policy.ranges import INTERNET, TAILNET, Range, of_prefix, of_text,
 _SMALL = st.integers(0, 40)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(_SMALL, _SMALL), max_size=4), st.lists(_SMALL, max_size=6))
 def test_without_takes_out_exactly_the_holes(spans: list[tuple[int, int]], holes: list[int]) -> None:
     ranges = [Range(4, min(span), max(span)) for span in spans]

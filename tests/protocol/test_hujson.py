@@ -2,7 +2,7 @@ import json
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fuzz.targets import hujson as fuzz_target
 
@@ -45,6 +45,7 @@ def _listed(parts: list[str], gap: str, random: Random) -> str:
     return ",".join(parts) + ("," + gap if random.random() < 0.5 else "")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(_DATA, st.randoms(use_true_random=False))
 def test_means_the_data_and_writes_back_every_byte(data: object, random: Random) -> None:
     text = _written(data, random)
@@ -53,11 +54,13 @@ def test_means_the_data_and_writes_back_every_byte(data: object, random: Random)
     assert hujson.dump(value) == text
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text('{}[],:"\\/*ntu01e-. \n', max_size=40))
 def test_any_text_parses_and_writes_back_or_is_refused_in_its_place(text: str) -> None:
     fuzz_target.fuzz(text.encode())
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(_DATA)
 def test_agrees_with_json_on_json(data: object) -> None:
     text = json.dumps(data, indent=1)

@@ -234,8 +234,9 @@ class Roster:
     ) -> tuple[Self, frozenset[Selector] | None]:
         """The roster after these nodes were added or replaced and those ids were removed, and what that changed.
 
-        What changed is the selectors whose sets, or whose nodes' addresses or routes, are no longer the same; None
-        where that cannot be told by selector, because literal ranges of addresses changed.
+        What changed is the selectors that named or now name one of these nodes; None where that cannot be told by
+        selector, because a subnet or a node of doorward's own came or went, which changes ranges of addresses. (A
+        suspended user's node changes ranges too, but only of selectors that name it.)
         """
         others = self._copy()
         changed: set[Selector] = set()
@@ -250,7 +251,6 @@ class Roster:
                 others.hidden.pop(node.id, None)
                 others._replace(node.id, member_of(node), changed)
         ranges = others.hidden != self.hidden or others.routes.keys() != self.routes.keys()
-        ranges = ranges or (bool(self.people.suspended) and bool(changed))
         return others, None if ranges else frozenset(changed)
 
     def _replace(self, node_id: int, new: Member | None, changed: set[Selector]) -> None:
