@@ -28,6 +28,6 @@ async def all_ready(clients: list[StockClient]) -> None:
         for client in clients:
             peers = ((await client.status())["Peer"] or {}).values()
             counts.append(sum(peer["InMagicSock"] and peer["HostName"] != "doorward" for peer in peers))
-        return min(counts) >= len(clients) - 1
+        return bool(min(counts) >= len(clients) - 1)
 
     await eventually(is_ready)
