@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -11,7 +11,7 @@ from doorward.control import join
 from doorward.control.ask import Questions
 from doorward.control.map import Map
 from doorward.control.register import Register
-from doorward.control.unserved import unserved, update_health, whoami
+from doorward.control.unserved import ssh_action, unserved, update_health, whoami
 from doorward.errors import DoorwardError, TooMany
 from doorward.protocol.keys import MachinePublic
 from doorward.protocol.tailcfg.codec import encode
@@ -44,10 +44,11 @@ class Control:
                     "/machine/answer/{code}", self.questions.answer, methods=["POST", "HEAD", "GET", "PUT"]
                 ),
                 Route("/machine/update-health", update_health, methods=["POST"]),
+                Route("/machine/ssh/action/{path:path}", ssh_action, methods=["GET"]),
                 Route("/machine/whoami", whoami, methods=["GET"]),
                 Route("/machine/{path:path}", unserved, methods=["GET", "POST", "PATCH", "PUT", "DELETE"]),
             ],
-            exception_handlers={DoorwardError: _refused, Exception: _failed},
+            exception_handlers={DoorwardError: _refused, ClientDisconnect: _gone, Exception: _failed},
         )
         self.routes = [
             Route("/key", self.key, methods=["GET"]),
@@ -67,6 +68,11 @@ def _refused(_: Request, error: Exception) -> Response:
         _log.info("request refused", reason=error.message, detail=error.detail)
     headers = {"Retry-After": "5"} if isinstance(error, TooMany) else None
     return PlainTextResponse(error.sentence() + "\n", status_code=error.status, headers=headers)
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    """The client left in the middle of its request: an answer that nobody reads."""
+    return Response(status_code=400)
 
 
 def _failed(request: Request, error: Exception) -> Response:

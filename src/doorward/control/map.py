@@ -17,6 +17,7 @@ from doorward.protocol.keys import MachinePublic
 from doorward.protocol.mapstream import MapWriter
 from doorward.protocol.tailcfg.codec import decode_request, encode
 from doorward.protocol.tailcfg.map import MapRequest, MapResponse
+from doorward.tailnet.changes import Subscription
 from doorward.tailnet.mapsession import MapSession
 from doorward.tailnet.registry import Registry
 from doorward.telemetry import gauge, histogram, log
@@ -74,6 +75,8 @@ class Map:
         _streams.inc()
         _log.debug("map stream opened", node=node.stable_id, capver=wanted.Version)
         try:
+            if self._is_over(subscription, wanted):
+                return
             subscription.take()
             first = session.first(writer.snapshot, writer.now())
             _first_bytes.observe(len(first))
@@ -85,16 +88,26 @@ class Map:
                 except TimeoutError:
                     yield frames.frame(_KEEP_ALIVE)
                     continue
-                current = writer.snapshot.nodes.get(node.id)
-                if subscription.ended or current is None or current.node_key != wanted.NodeKey:
+                if self._is_over(subscription, wanted):
                     return
-                for message in subscription.take_messages():
-                    yield frames.frame(message)
+                # All of it is made before any of it is sent: the node may be gone by the time the client has read a part.
+                messages = subscription.take_messages()
                 difference = session.next(writer.snapshot, subscription.take())
                 if difference is not None:
-                    yield frames.frame(difference)
+                    messages.append(difference)
+                for message in messages:
+                    yield frames.frame(message)
+                if messages:
                     await asyncio.sleep(MERGE)
         finally:
             _streams.dec()
             if writer.changes.unsubscribe(subscription):
                 observations.disconnected(node.id)
+
+    def _is_over(self, subscription: Subscription, wanted: MapRequest) -> bool:
+        """True when a newer stream took over, the node is gone or has another key, or its person is shut out."""
+        snapshot = self._registry.snapshot
+        node = snapshot.nodes.get(subscription.node_id)
+        return (
+            subscription.ended or node is None or node.node_key != wanted.NodeKey or snapshot.suspended(node)
+        )

@@ -4,10 +4,12 @@ A refusal is an answer of status 200 whose ``Error`` is a sentence for the perso
 the client try for ever in silence. The exceptions are what passes by itself (no database, too many at once).
 """
 
+from http import HTTPStatus
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from doorward.errors import DoorwardError, TooMany, Unavailable
+from doorward.errors import DoorwardError, TooMany
 from doorward.model import Node
 from doorward.protocol.tailcfg.codec import decode_request, encode
 from doorward.protocol.tailcfg.register import Login, RegisterRequest, RegisterResponse, User
@@ -32,9 +34,11 @@ class Register:
         machine_key = request.state.machine_key
         try:
             outcome = await self._registry.admission.register(machine_key, wanted)
-        except (TooMany, Unavailable):
+        except TooMany:
             raise
         except DoorwardError as error:
+            if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise  # our own trouble, which passes: the client is to try again
             _registrations.labels("refused").inc()
             _log.info("registration refused", machine=machine_key.short(), reason=error.message)
             return _json(RegisterResponse(Error=error.sentence()))
