@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
-CODE := src tests bench scripts
+CODE := src tests bench
 
 .PHONY: help setup demo test check format lock bench fuzz clean
 help:

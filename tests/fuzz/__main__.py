@@ -73,12 +73,12 @@ def run(
         tried += 1
         try:
             target(data)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, it is what we look for
             failed += 1
             CRASHES.mkdir(exist_ok=True)
             file = CRASHES / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
             file.write_bytes(data)
-            print(f"{name}: failed on {file}", file=sys.stderr)
+            sys.stderr.write(f"{name}: failed on {file}\n")
             traceback.print_exc()
         if failed >= 5 or time.monotonic() >= end:
             return tried, failed
@@ -96,7 +96,7 @@ def main() -> int:
     for name, (target, seeds) in chosen.items():
         tried, failed = run(name, target, seeds, asked.seconds / len(chosen), asked.seed)
         failures += failed
-        print(f"{name:24} {tried:9} inputs  {failed} failed")
+        sys.stdout.write(f"{name:24} {tried:9} inputs  {failed} failed\n")
     return 1 if failures else 0
 
 

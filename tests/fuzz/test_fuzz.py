@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from tests.fuzz.__main__ import CRASHES, load_targets, run
 
 TARGETS = load_targets()
