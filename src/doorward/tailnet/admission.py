@@ -29,8 +29,9 @@ from doorward.protocol.tailcfg.capability import MINIMUM_CAPVER, release_of
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import RegisterRequest
 from doorward.store import Connection, audit, keys, nodes, registrations, settings, users
-from doorward.tailnet import addresses, names, secrets
-from doorward.tailnet.observe import merged
+from doorward.tailnet import addresses, secrets, units
+from doorward.tailnet.observe import Observations
+from doorward.tailnet.reported import usable_hostinfo
 from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import advertised
 from doorward.tailnet.writer import Effect, Writer
@@ -73,9 +74,12 @@ class _Applicant(msgspec.Struct, frozen=True, kw_only=True):
 class Admission:
     """Registrations, each decided in one transaction."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, observations: Observations) -> None:
         self._writer = writer
-        self._decided: dict[int, asyncio.Event] = {}  # registrations that somebody waits for
+        self._observations = observations
+        # Registrations that are waited for. A client that lost its connection asks again before we notice that the
+        # first asker is gone, so there may be several.
+        self._waiting: dict[int, set[asyncio.Event]] = {}
 
     async def register(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
         """Decide a request. Raises DoorwardError, whose sentence the person at the client is to see, to refuse."""
@@ -111,9 +115,9 @@ class Admission:
     async def approve(self, actor: str, registration_id: int, user: User) -> Node:
         """Let a waiting node in, for this user. Raises NotFound, Conflict or NotPermitted."""
         node = await self._writer.apply(
-            _approve, actor, registration_id, user, self._applicant(MachinePublic.zero(), None)
+            _approve, actor, registration_id, user.id, self._applicant(MachinePublic.zero(), None)
         )
-        if (event := self._decided.get(registration_id)) is not None:
+        for event in self._waiting.get(registration_id, ()):
             event.set()
         return node
 
@@ -139,24 +143,21 @@ class Admission:
 
     async def _again(self, known: Node, request: RegisterRequest) -> Node:
         """A node that is in already: a restart. It may ask for other tags than it has."""
-        hostinfo = request.Hostinfo or known.observed.hostinfo
-        observed = msgspec.structs.replace(
-            known.observed,
-            hostinfo=merged(known.observed.hostinfo, hostinfo),
-            cap_version=request.Version,
-        )
-        wanted = _tags(hostinfo)
-        if wanted and wanted != known.tags:
+        wanted = _tags(request.Hostinfo or Hostinfo())
+        # Only a new wish counts: an old one was decided on then, and an administrator may have decided otherwise since.
+        if wanted and wanted not in (known.tags, _tags(known.observed.hostinfo)):
             await self._writer.apply(_retag, known.id, wanted, self._applicant(known.machine_key, request))
-        current = self._writer.snapshot.nodes.get(known.id, known)
-        if current.observed != observed:
-            self._writer.observe(msgspec.structs.replace(current, observed=observed))
-        return current
+        return await self._introduced(known, request)
+
+    async def _introduced(self, node: Node, request: RegisterRequest) -> Node:
+        """The node, once what it says of its host is known."""
+        await self._observations.introduced(node.id, request.Hostinfo, request.Version)
+        return self._writer.snapshot.nodes.get(node.id, node)
 
     async def _by_key(self, machine_key: MachinePublic, request: RegisterRequest, secret: str) -> Outcome:
         applicant = self._applicant(machine_key, request)
         node = await self._writer.apply(_admit_by_key, secrets.digest(secret), applicant)
-        return Outcome(Verdict.ADMITTED, node)
+        return Outcome(Verdict.ADMITTED, await self._introduced(node, request))
 
     async def _park(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
         """Keep the request until a person decides, under the hash of a fresh code."""
@@ -168,7 +169,7 @@ class Admission:
             code_hash=code.digest,
             machine_key=machine_key,
             node_key=request.NodeKey,
-            hostinfo=request.Hostinfo or Hostinfo(),
+            hostinfo=request.Hostinfo or Hostinfo(),  # as it was said: whoever decides is to see all of it
             cap_version=request.Version,
             ephemeral=request.Ephemeral,
             created=now,
@@ -187,7 +188,8 @@ class Admission:
             or registration.node_key != request.NodeKey
         ):
             return await self._park(machine_key, request)
-        event = self._decided.setdefault(registration.id, asyncio.Event())
+        event = asyncio.Event()
+        self._waiting.setdefault(registration.id, set()).add(event)
         try:
             # Looked at again after the event exists: an approval between the two would be waited for in vain.
             again = await self._writer.database.read(registrations.by_code_hash, registration.code_hash)
@@ -198,7 +200,10 @@ class Admission:
         except TimeoutError:
             return await self._park(machine_key, request)
         finally:
-            self._decided.pop(registration.id, None)
+            waiting = self._waiting[registration.id]
+            waiting.discard(event)
+            if not waiting:
+                del self._waiting[registration.id]
         node = self._writer.snapshot.node_by_key(request.NodeKey)
         if node is None:
             return await self._park(machine_key, request)
@@ -213,14 +218,16 @@ def _tags(hostinfo: Hostinfo) -> tuple[str, ...]:
 
 
 def _first_seen(request: RegisterRequest) -> Observed:
-    return Observed(hostinfo=request.Hostinfo or Hostinfo(), cap_version=request.Version)
+    hostinfo = usable_hostinfo(request.Hostinfo or Hostinfo())
+    return Observed(hostinfo=hostinfo, cap_version=request.Version)
 
 
 def _park(connection: Connection, draft: Registration) -> None:
     """Keep a request, and forget those whose time is over or that this one replaces."""
     registrations.delete_expired(connection, draft.created)
     for older in registrations.by_node_key(connection, draft.node_key):
-        if older.node_id is None:
+        # Of the same machine only: nobody may take away another's link by claiming its node key.
+        if older.node_id is None and older.machine_key == draft.machine_key:
             registrations.delete(connection, older.id)
     registrations.insert(connection, draft)
 
@@ -320,8 +327,15 @@ def _admit_by_key(connection: Connection, digest: bytes, applicant: _Applicant) 
 
 
 def _approve(
-    connection: Connection, actor: str, registration_id: int, user: User, present: _Applicant
+    connection: Connection, actor: str, registration_id: int, user_id: int, present: _Applicant
 ) -> Effect[Node]:
+    user = users.by_id(connection, user_id)
+    if user is None:
+        raise NotFound("this user was deleted", cure="`doorward users list` shows the users there are.")
+    if user.suspended:
+        raise NotPermitted(
+            f"{user.name} is suspended", cure="Lift the suspension first, or name another user."
+        )
     registration = registrations.by_id(connection, registration_id)
     if registration is None or registration.expires <= present.now:
         raise NotFound(
@@ -368,15 +382,17 @@ def _admit(
     expiry = None if tags else now + applicant.settings.key_duration
     if expiry is not None and request.Expiry is not None:
         expiry = min(expiry, request.Expiry)
+    system = key is not None and key.system
     fields: dict[str, Any] = {
         "node_key": request.NodeKey,
+        "machine_key": applicant.machine_key,
         "tags": tags,
-        "key_expiry": None if key is not None and key.system else expiry,
+        "key_expiry": None if system else expiry,
         "ephemeral": ephemeral,
         "auth_key_id": None if key is None else key.id,
     }
     hostinfo = applicant.observed.hostinfo
-    before = _same_node(connection, applicant.machine_key, owner, tags)
+    before = _own_node(connection) if system else _same_node(connection, applicant, owner, tags)
     if before is not None:
         node = nodes.update(connection, msgspec.structs.replace(before, **fields))
         action = "node.reauthenticate"
@@ -387,13 +403,12 @@ def _admit(
             id=0,
             **fields,
             stable_id=applicant.stable_id,
-            machine_key=applicant.machine_key,
             user_id=None if owner is None else owner.id,
-            name=names.unique(names.label_of(hostinfo.Hostname), lambda name: _name_taken(connection, name)),
+            name=units.free_name(connection, applicant.settings, hostinfo.Hostname),
             ipv4=ipv4,
             ipv6=ipv6,
             created=now,
-            system=key is not None and key.system,
+            system=system,
             observed=applicant.observed,
         )
         node = nodes.insert(connection, draft)
@@ -411,18 +426,27 @@ def _admit(
     audit.append(
         connection, actor=actor, action=action, target=f"node:{node.stable_id}", details=details, at=now
     )
-    return Effect(result=node, nodes=(node,), observed={node.id: applicant.observed})
+    return Effect(result=node, nodes=(node,))
 
 
 def _same_node(
-    connection: Connection, machine_key: MachinePublic, owner: User | None, tags: tuple[str, ...]
+    connection: Connection, applicant: _Applicant, owner: User | None, tags: tuple[str, ...]
 ) -> Node | None:
-    """The node that this machine is already, as far as it would have the same owner."""
-    owner_id = None if owner is None else owner.id
-    for node in nodes.by_machine_key(connection, machine_key):
-        if (tags and node.tags) or (owner_id is not None and not node.tags and node.user_id == owner_id):
-            return node
-    return None
+    """The node that this machine is already for the same owner.
+
+    A person who signs in with tags, or again without them, gives away or takes back the node they have there.
+    """
+    there = [node for node in nodes.by_machine_key(connection, applicant.machine_key) if not node.system]
+    mine = [node for node in there if owner is not None and node.user_id == owner.id]
+    tagged = [node for node in there if node.tags]
+    untagged = [node for node in mine if not node.tags]
+    order = (*tagged, *untagged) if tags else (*untagged, *mine)
+    return order[0] if order else None
+
+
+def _own_node(connection: Connection) -> Node | None:
+    """Doorward's own node, of which there is one; it keeps its addresses even where its client starts from nothing."""
+    return next((node for node in nodes.load_all(connection) if node.system), None)
 
 
 def _free_index(connection: Connection, applicant: _Applicant) -> int:
@@ -436,10 +460,6 @@ def _free_index(connection: Connection, applicant: _Applicant) -> int:
     )
     settings.put(connection, _CURSOR, index)
     return index
-
-
-def _name_taken(connection: Connection, name: str) -> bool:
-    return nodes.by_name(connection, name) is not None
 
 
 def _approve_routes(connection: Connection, node: Node, policy: Policy) -> Node:

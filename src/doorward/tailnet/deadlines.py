@@ -40,11 +40,17 @@ class Deadlines:
     def __init__(self, grace: timedelta) -> None:
         self._grace = grace
         self._heap: list[tuple[datetime, int, Due]] = []
+        self._noted: set[tuple[datetime, int, Due]] = (
+            set()
+        )  # what the heap holds: a node changes often, its end seldom
 
     def add(self, node: Node) -> None:
         """Note the node's moments; call it again whenever the node changed."""
         for moment, due in node_deadlines(node, self._grace):
-            heapq.heappush(self._heap, (moment, node.id, due))
+            entry = (moment, node.id, due)
+            if entry not in self._noted:
+                self._noted.add(entry)
+                heapq.heappush(self._heap, entry)
 
     def next(self) -> datetime | None:
         """When to look again; None while nothing is noted."""
@@ -54,7 +60,9 @@ class Deadlines:
         """Take out what is due at ``now`` and still true of the node as it is in ``nodes``, each at most once."""
         found: dict[tuple[int, Due], None] = {}
         while self._heap and self._heap[0][0] <= now:
-            moment, node_id, due = heapq.heappop(self._heap)
+            entry = heapq.heappop(self._heap)
+            self._noted.discard(entry)
+            moment, node_id, due = entry
             node = nodes.get(node_id)
             if node is not None and (moment, due) in set(node_deadlines(node, self._grace)):
                 found[node_id, due] = None

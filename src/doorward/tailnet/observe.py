@@ -5,20 +5,19 @@ the policy approves by itself becomes approved. Those two are written, and audit
 """
 
 import asyncio
-from collections.abc import Iterable
 from datetime import datetime
-from ipaddress import ip_address
 
 import msgspec
 
-from doorward.errors import BadInput, DoorwardError, NotFound
+from doorward.errors import DoorwardError, NotFound
 from doorward.model import Node, Observed
 from doorward.policy import Policy
-from doorward.protocol.tailcfg.codec import encode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.store import Connection, audit, nodes
-from doorward.tailnet import names
+from doorward.tailnet import names, units
+from doorward.tailnet.reported import merged, usable_endpoints, usable_hostinfo
+from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import advertised
 from doorward.tailnet.writer import Effect, Writer
 from doorward.telemetry import log
@@ -26,37 +25,8 @@ from doorward.telemetry import log
 OFFLINE_GRACE = 10.0  # seconds without a map stream before others are told: a reconnecting client is not away
 START_GRACE = 20.0  # the same after our own start, when everybody has to come back
 FLUSH_INTERVAL = 1.0  # seconds of observations that a crash may lose
-MAX_ENDPOINTS = 64
-MAX_HOSTINFO = 64 * 1024  # bytes as JSON: it goes to every peer, and a client with more is broken or hostile
 
 _log = log("tailnet")
-
-
-def merged(before: Hostinfo, after: Hostinfo) -> Hostinfo:
-    """The newer description; its NetInfo is absent while unchanged (control.md, section 28.4)."""
-    if after.NetInfo is None and before.NetInfo is not None:
-        return msgspec.structs.replace(after, NetInfo=before.NetInfo)
-    return after
-
-
-def usable_endpoints(endpoints: Iterable[str]) -> tuple[str, ...]:
-    """Those that may be given to peers: whole addresses with a port, none of a single link, each once.
-
-    One that a peer cannot parse would end that peer's whole map poll, so nothing else may pass.
-    """
-    found: dict[str, None] = {}
-    for text in endpoints:
-        host, _, port = text.rpartition(":")
-        try:
-            address = ip_address(host.removeprefix("[").removesuffix("]"))
-            number = int(port)
-        except ValueError:
-            continue
-        if address.version == 6 and getattr(address, "scope_id", None):
-            continue
-        if 0 < number < 65536 and not address.is_link_local and not address.is_unspecified:
-            found[f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"] = None
-    return tuple(found)[:MAX_ENDPOINTS]
 
 
 class Observations:
@@ -64,37 +34,47 @@ class Observations:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._dirty: set[int] = set()
         self._leaving: dict[int, asyncio.TimerHandle] = {}
 
     async def report(self, node_id: int, request: MapRequest) -> None:
-        """Take in a lite update. Raises NotFound for a node that is gone, BadInput for a description that is too large."""
-        node = self._node(node_id)
-        before = node.observed
-        hostinfo = before.hostinfo
-        if request.Hostinfo is not None:
-            hostinfo = merged(hostinfo, request.Hostinfo)
-            if hostinfo != before.hostinfo and len(encode(hostinfo)) > MAX_HOSTINFO:
-                raise BadInput(f"a node's description of its host has at most {MAX_HOSTINFO} bytes")
-        # 0 says that none is chosen now: peers go on trying the last one, and could not be told "none" anyway.
-        home = (hostinfo.NetInfo.PreferredDERP if hostinfo.NetInfo is not None else 0) or before.home_derp
-        after = msgspec.structs.replace(
-            before,
-            hostinfo=hostinfo,
-            endpoints=usable_endpoints(request.Endpoints),
-            disco_key=before.disco_key if request.DiscoKey.is_zero() else request.DiscoKey,
-            cap_version=request.Version,
-            home_derp=home if 0 <= home < 2**31 else before.home_derp,
+        """Take in a lite update. Raises NotFound for a node that is gone."""
+        before = self._node(node_id).observed
+        await self._take_in(
+            node_id,
+            request.Hostinfo,
+            msgspec.structs.replace(
+                before,
+                endpoints=usable_endpoints(request.Endpoints),
+                disco_key=before.disco_key if request.DiscoKey.is_zero() else request.DiscoKey,
+                cap_version=request.Version,
+            ),
         )
-        self._set(node, after)
-        if names.label_of(hostinfo.Hostname) != names.label_of(before.hostinfo.Hostname) and not node.renamed:
-            await self._writer.apply(_rename, node_id, hostinfo.Hostname, self._writer.now())
-        if hostinfo.RoutableIPs != before.hostinfo.RoutableIPs and hostinfo.RoutableIPs:
+
+    async def introduced(self, node_id: int, hostinfo: Hostinfo | None, cap_version: int) -> None:
+        """Take in what a known node says of itself as it registers again. Raises NotFound for one that is gone."""
+        before = self._node(node_id).observed
+        await self._take_in(node_id, hostinfo, msgspec.structs.replace(before, cap_version=cap_version))
+
+    async def _take_in(self, node_id: int, said: Hostinfo | None, seen: Observed) -> None:
+        """Publish what a node was seen to be, with what it says of its host, and do what follows from that."""
+        node = self._node(node_id)
+        before = node.observed.hostinfo
+        hostinfo = before if said is None else merged(before, usable_hostinfo(said))
+        # 0 says that none is chosen now: peers go on trying the last one, and could not be told "none" anyway.
+        home = hostinfo.NetInfo.PreferredDERP if hostinfo.NetInfo is not None else 0
+        home = home if 0 < home < 2**31 else seen.home_derp
+        self._set(node, msgspec.structs.replace(seen, hostinfo=hostinfo, home_derp=home))
+        if names.label_of(hostinfo.Hostname) != names.label_of(before.Hostname) and not node.renamed:
+            settings = self._writer.snapshot.settings
+            await self._writer.apply(_rename, node_id, hostinfo.Hostname, settings, self._writer.now())
+        if hostinfo.RoutableIPs and hostinfo.RoutableIPs != before.RoutableIPs:
             await self._approve_routes(node_id)
 
     async def _approve_routes(self, node_id: int) -> None:
         """What autoApprovers allow a node to route, it may route as soon as it advertises it."""
-        node, policy = self._node(node_id), self._writer.snapshot.policy
+        node, policy = self._writer.snapshot.nodes.get(node_id), self._writer.snapshot.policy
+        if node is None:
+            return
         if frozenset(policy.auto_approved(node, advertised(node))) - frozenset(node.approved_routes):
             await self._writer.apply(_approve_routes, node, policy, self._writer.now())
 
@@ -133,7 +113,6 @@ class Observations:
 
     def _set(self, node: Node, observed: Observed) -> None:
         if observed != node.observed:
-            self._dirty.add(node.id)
             self._writer.observe(msgspec.structs.replace(node, observed=observed))
 
     async def run(self) -> None:
@@ -150,34 +129,30 @@ class Observations:
 
     async def flush(self) -> None:
         """Write what was observed since the last time. A failure is logged and tried again: nothing is lost by it."""
-        rows = [
-            (node_id, node.observed)
-            for node_id in self._dirty
-            if (node := self._writer.snapshot.nodes.get(node_id)) is not None
-        ]
-        self._dirty.clear()
+        unwritten, known = self._writer.unwritten, self._writer.snapshot.nodes
+        rows = [(node_id, node.observed) for node_id in unwritten if (node := known.get(node_id)) is not None]
+        unwritten.clear()
         if not rows:
             return
         try:
             await self._writer.database.run(nodes.observe, rows)
         except DoorwardError as error:
-            self._dirty.update(node_id for node_id, _ in rows)
+            unwritten.update(node_id for node_id, _ in rows)
             _log.warning(
                 "observations not written", reason=error.message, detail=error.detail, nodes=len(rows)
             )
 
 
-def _rename(connection: Connection, node_id: int, hostname: str, now: datetime) -> Effect[None]:
+def _rename(
+    connection: Connection, node_id: int, hostname: str, settings: Settings, now: datetime
+) -> Effect[None]:
     node = nodes.by_id(connection, node_id)
     if node is None or node.renamed:
         return Effect(result=None)
-    base = names.label_of(hostname)
-
-    def taken(name: str) -> bool:
-        other = nodes.by_name(connection, name)
-        return other is not None and other.id != node_id
-
-    renamed = nodes.update(connection, msgspec.structs.replace(node, name=names.unique(base, taken)))
+    name = units.free_name(connection, settings, hostname, node_id)
+    if name == node.name:
+        return Effect(result=None)
+    renamed = nodes.update(connection, msgspec.structs.replace(node, name=name))
     target = f"node:{node.stable_id}"
     details = {"from": node.name, "to": renamed.name}
     audit.append(connection, actor=target, action="node.rename", target=target, details=details, at=now)

@@ -34,7 +34,7 @@ from doorward.tailnet.deadlines import Due
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
-from doorward.tailnet.writer import Effect, Writer
+from doorward.tailnet.writer import Effect, Writer, load
 from doorward.telemetry import log
 
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
@@ -54,8 +54,8 @@ class Registry:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
-        self.admission = Admission(writer)
         self.observations = Observations(writer)
+        self.admission = Admission(writer, self.observations)
         self.policy_file: Path | None = None
 
     @classmethod
@@ -64,7 +64,7 @@ class Registry:
     ) -> "Registry":
         """Read the store, giving a new one the default policy. ``settings.dns`` is replaced by the stored one."""
         await database.run(units.first_policy, clock.now())
-        dns, version, people, every = await database.read(units.load)
+        dns, version, people, every = await database.read(load)
         document = parse_policy(version.text)
         snapshot = Snapshot.build(
             msgspec.structs.replace(settings, dns=dns), people, every, document, version.text
@@ -80,6 +80,7 @@ class Registry:
         """Background work until cancelled: write observations, and do what falls due."""
         self.observations.started()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.writer.run())
             group.create_task(self.observations.run())
             group.create_task(self._keep_deadlines())
 
@@ -258,9 +259,10 @@ class Registry:
 
     async def rename_node(self, actor: str, node_id: int, name: str) -> Node:
         """Give a node a name of your choice; a changed hostname no longer changes it."""
-        return await self.writer.apply(
-            units.rename_node, actor, node_id, names.check_label(name), self.writer.now()
-        )
+        label = names.check_label(name)
+        if label == self.snapshot.settings.door_label:
+            raise Conflict(f"{label} is what the door is called", cure="Choose another name.")
+        return await self.writer.apply(units.rename_node, actor, node_id, label, self.writer.now())
 
     async def expire_node(self, actor: str, node_id: int) -> Node:
         """End a node's key: its person has to sign in again."""
@@ -345,8 +347,7 @@ class Registry:
 
     async def set_dns(self, actor: str, dns: DNS) -> DNS:
         """Replace what nodes are told about DNS."""
-        settings = msgspec.structs.replace(self.snapshot.settings, dns=dns)
-        return await self.writer.apply(units.set_dns, actor, dns, settings, self.writer.now())
+        return await self.writer.apply(units.set_dns, actor, dns, self.writer.now())
 
     async def set_derp_map(self, derp_map: DERPMap) -> None:
         """Tell everybody of other relays. Not stored: it follows from the settings and the relay's certificate."""

@@ -34,3 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_duration: timedelta = timedelta(days=180)  # how long a person's node stays signed in
     ephemeral_grace: timedelta = timedelta(minutes=5)  # how long an ephemeral node may be away
     registration_lifetime: timedelta = timedelta(minutes=15)  # how long a join link lives
+
+    @property
+    def door_label(self) -> str:
+        """The name that a node would have to have to be mistaken for the door; empty if none could be."""
+        label, _, rest = self.door_host.lower().partition(".")
+        return label if rest == self.domain.lower() else ""

@@ -155,16 +155,20 @@ class Snapshot:
             self.nodes = self.nodes.delete(node_id)
             if self.system == node_id:
                 self.system = None
+        moved: list[Node] = []
         for node in nodes:
             before = self.nodes.get(node.id)
             if before is not None:
                 prefixes |= serving(before)
-                if _identity(before) != _identity(node):
+            if before is None or _identity(before) != _identity(node):
+                moved.append(node)
+                if before is not None:
                     self._drop(before)
-                    self._add(node)
-            else:
-                self._add(node)
             prefixes |= serving(node)
+        # All are taken out before any is put in: one may take the name that another gives up.
+        for node in moved:
+            self._add(node)
+        for node in nodes:
             self.nodes = self.nodes.set(node.id, node)
             if node.system:
                 self.system = node.id
@@ -197,15 +201,13 @@ class Snapshot:
         Staying with the present one keeps connections through it alive when an older router comes back.
         """
         moved: set[int] = set()
-        candidates = (*(node.id for node in nodes), *removed)
+        candidates = frozenset((*(node.id for node in nodes), *removed))
+        serve: dict[Prefix, set[int]] = {}
+        for node in nodes:
+            for prefix in serving(node):
+                serve.setdefault(prefix, set()).add(node.id)
         for prefix in prefixes:
-            routers = self._routers.get(prefix, frozenset())
-            kept = routers - frozenset(candidates)
-            routers = kept | {
-                node_id
-                for node_id in candidates
-                if (node := self.nodes.get(node_id)) is not None and prefix in serving(node)
-            }
+            routers = (self._routers.get(prefix, frozenset()) - candidates) | serve.get(prefix, frozenset())
             current = self.primary.get(prefix)
             online = sorted(router for router in routers if self.nodes[router].observed.online)
             chosen = current if current in routers else None

@@ -16,10 +16,9 @@ from doorward.model import EXIT_ROUTES, ApiToken, AuthKey, Node, PolicyVersion, 
 from doorward.policy import DEFAULT_POLICY, Document
 from doorward.store import Connection, audit, keys, nodes, policies, users
 from doorward.store import settings as stored
+from doorward.tailnet import names
 from doorward.tailnet.settings import DNS, Settings
-from doorward.tailnet.writer import Effect
-
-DNS_SETTING = "dns"
+from doorward.tailnet.writer import DNS_SETTING, Effect
 
 
 def first_policy(connection: Connection, now: datetime) -> None:
@@ -29,12 +28,27 @@ def first_policy(connection: Connection, now: datetime) -> None:
         audit.append(connection, "system", "policy.set", "policy", {"default": True}, now)
 
 
-def load(connection: Connection) -> tuple[DNS, PolicyVersion, list[User], list[Node]]:
-    """All that the first snapshot is made from."""
-    version = policies.current(connection)
-    assert version is not None, "first_policy comes before"
-    dns = stored.get(connection, DNS_SETTING, DNS) or DNS()
-    return dns, version, users.load_all(connection), nodes.load_all(connection)
+def free_name(connection: Connection, settings: Settings, hostname: str, node_id: int | None = None) -> str:
+    """A name for a host that no other node has; ``node_id`` is the node that is to have it, if there is one yet.
+
+    The door's own name is never free: our DNS answers it with our node, and a node called like it would get a share
+    of the people who mean the door.
+    """
+    base = names.label_of(hostname)
+    used = nodes.names_like(connection, base)
+    own = None if node_id is None else nodes.by_id(connection, node_id)
+    if own is not None:
+        used.discard(own.name)
+
+    def taken(name: str) -> bool:
+        if name == settings.door_label:
+            return True
+        if name == base or name.startswith(f"{base}-"):
+            return name in used
+        other = nodes.by_name(connection, name)  # a long name, shortened to make room for its number
+        return other is not None and other.id != node_id
+
+    return names.unique(base, taken)
 
 
 def _everybody(connection: Connection) -> tuple[User, ...]:
@@ -219,6 +233,8 @@ def prefixes(texts: Iterable[str]) -> frozenset[Prefix]:
             prefix = ip_network(text.strip())
         except ValueError as error:
             raise BadInput(f"{text!r} is not a route: {error}", cure="Write it as 192.168.1.0/24.") from None
+        if "%" in text:
+            raise BadInput(f"{text!r} is not a route: it has a zone", cure="Leave out the part from % on.")
         found |= EXIT_ROUTES if prefix in EXIT_ROUTES else {prefix}
     return frozenset(found)
 
@@ -232,8 +248,8 @@ def set_policy(
     return Effect(result=version, policy=(document, text))
 
 
-def set_dns(connection: Connection, actor: str, dns: DNS, settings: Settings, now: datetime) -> Effect[DNS]:
+def set_dns(connection: Connection, actor: str, dns: DNS, now: datetime) -> Effect[DNS]:
     """Store the DNS settings."""
     stored.put(connection, DNS_SETTING, dns)
     audit.append(connection, actor, "dns.set", "dns", msgspec.to_builtins(dns), now)
-    return Effect(result=dns, settings=settings)
+    return Effect(result=dns, dns=dns)
