@@ -193,3 +193,15 @@ def test_an_interrupt_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_option_may_stand_before_or_after(line: str, tmp_path: Path) -> None:
     code, _, err = run_captured(["nodes", *line.split(), "--data-dir", str(tmp_path)])
     assert (code, err[0]) == (1, f"doorward: no doorward runs with the data directory {tmp_path}")
+
+
+@pytest.mark.parametrize("line", ["users delete ann", "nodes delete laptop", "nodes expire laptop"])
+def test_a_no_changes_nothing(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object, **__: object) -> None:
+        pytest.fail("the server was asked")
+
+    monkeypatch.setattr("doorward.cli.connection.Target.call", asked)
+    monkeypatch.setattr("doorward.cli.output.confirm", lambda _question, *, yes: yes)
+    code, out, err = run_captured(line.split())
+    assert (code, out, len(err)) == (1, [], 1)
+    assert err[0].startswith("Nothing was ")

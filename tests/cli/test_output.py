@@ -38,6 +38,25 @@ def test_a_table_on_a_narrow_terminal_folds_and_loses_nothing(monkeypatch: pytes
     assert "\x1b[1m" in lines[0]  # the column names are bold
 
 
+def test_a_table_that_fits_its_terminal_is_the_same_but_for_bold_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "10")
+    output.table(("A", "B"), [("xxxx", "yyyy")], empty="")
+    assert screen.getvalue() == "\x1b[1mA     B\x1b[0m\nxxxx  yyyy\n"
+
+
+def test_wide_characters_keep_the_columns_straight(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("NAME", "X"), [("\u673a\u673a\u673a", "1"), ("e\u0301t\u00e9", "2")], empty="")
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME    X",
+        "\u673a\u673a\u673a  1",
+        "e\u0301t\u00e9     2",
+    ]
+
+
 HOSTILE = "a\x1b]0;owned\x07b\n[red]c[/red]\u202ed\x9be"
 
 

@@ -4,6 +4,7 @@ Much of what is shown was written by others: any node chooses its own hostname. 
 terminal would obey.
 """
 
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -42,28 +43,44 @@ def as_json(value: Any) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """Print rows under their column names, or the sentence ``empty`` where there are none.
 
-    On a terminal, cells fold to its width; in a pipe every row is one line.
+    Every row is one line, but on a terminal that is too narrow: there, cells fold and nothing is lost.
     """
-    from rich.console import Console  # noqa: PLC0415 - slow to load, and most commands print no table
-    from rich.table import Table  # noqa: PLC0415 - slow to load, and most commands print no table
-    from rich.text import Text  # noqa: PLC0415 - slow to load, and most commands print no table
-
-    found = [[Text(clean(cell)) for cell in row] for row in rows]
+    found = [[clean(cell) for cell in row] for row in rows]
     if not found:
         line(empty)
         return
+    terminal = sys.stdout.isatty()
+    widths = [max(map(_width, column)) for column in zip(columns, *found, strict=True)]
+    if terminal and sum(widths) + 2 * (len(widths) - 1) > shutil.get_terminal_size().columns:
+        _fold(columns, found)
+        return
+    for index, row in enumerate((columns, *found)):
+        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        text = "  ".join(cells).rstrip()
+        sys.stdout.write(f"\x1b[1m{text}\x1b[0m\n" if terminal and index == 0 else text + "\n")
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - slow to load, and most names are ASCII
+
+    return cell_len(text)
+
+
+def _fold(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose cells take several lines."""
+    from rich.console import Console  # noqa: PLC0415 - a fifth of the command's time, and rarely needed
+    from rich.table import Table  # noqa: PLC0415 - same
+    from rich.text import Text  # noqa: PLC0415 - same
+
     shape = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         shape.add_column(column, overflow="fold")
-    for row in found:
-        shape.add_row(*row)
-    console = Console(file=sys.stdout, highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    with console.capture() as capture:
-        console.print(shape)
-    # The padding of the last column is of no use to anybody, and in the way of whoever copies the text.
-    sys.stdout.write("".join(text.rstrip() + "\n" for text in capture.get().splitlines()))
+    for row in rows:
+        shape.add_row(*map(Text, row))
+    Console(file=sys.stdout, highlight=False, markup=False).print(shape)
 
 
 def fields(pairs: Mapping[str, str | Sequence[str]]) -> None:
