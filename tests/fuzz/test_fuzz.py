@@ -1,7 +1,5 @@
 """A short run of every fuzz target, and every input that once failed."""
 
-from pathlib import Path
-
 import pytest
 from tests.fuzz.__main__ import CRASHES, load_targets, run
 
@@ -20,9 +18,7 @@ def test_a_short_run_finds_nothing(name: str) -> None:
     assert failed == 0
 
 
-@pytest.mark.parametrize(
-    "file", sorted(CRASHES.glob("*")) if CRASHES.exists() else [], ids=lambda file: file.name
-)
-def test_what_failed_once_holds_now(file: Path) -> None:
-    target, _ = TARGETS[file.name.rsplit("-", 1)[0]]
-    target(file.read_bytes())
+def test_what_failed_once_holds_now() -> None:
+    for file in sorted(CRASHES.glob("*")):
+        target, _ = TARGETS[file.name.rsplit("-", 1)[0]]
+        target(file.read_bytes())
