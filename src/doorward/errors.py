@@ -52,7 +52,10 @@ class DoorwardError(Exception):
 
     def sentence(self) -> str:
         """Message and cure as one text, for places that show a single line."""
-        return f"{self.message} {self.cure}".rstrip() if self.cure else self.message
+        if not self.cure:
+            return self.message
+        stop = "" if self.message.endswith((".", "!", "?", ":")) else "."
+        return f"{self.message}{stop} {self.cure}"
 
 
 class BadInput(DoorwardError):

@@ -32,12 +32,12 @@ class Pool(msgspec.Struct, frozen=True):
         if not self.ipv4.subnet_of(CGNAT):
             raise BadInput(
                 f"{self.ipv4} is outside {CGNAT}, and clients treat only addresses inside it as a tailnet's",
-                cure=f"choose a range inside {CGNAT}",
+                cure=f"Choose a range inside {CGNAT}",
             )
         if not self.ipv6.subnet_of(ULA):
             raise BadInput(
                 f"{self.ipv6} is outside {ULA}, and clients treat only addresses inside it as a tailnet's",
-                cure=f"choose a range inside {ULA}",
+                cure=f"Choose a range inside {ULA}",
             )
 
     @property
