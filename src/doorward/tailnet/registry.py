@@ -26,6 +26,7 @@ from doorward.model import (
     User,
 )
 from doorward.policy import parse_policy
+from doorward.policy.check import check as run_tests
 from doorward.protocol.tailcfg.derpmap import DERPMap
 from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import names, secrets, units
@@ -329,7 +330,7 @@ class Registry:
 
     async def _put_policy(self, actor: str, text: str, filename: str) -> PolicyVersion:
         document = parse_policy(text, filename=filename)
-        self.snapshot.with_policy(document, text)
+        run_tests(self.snapshot.with_policy(document, text).policy)
         return await self.writer.apply(units.set_policy, actor, document, text, self.writer.now())
 
     async def policy_history(self, limit: int = 50) -> list[PolicyVersion]:
