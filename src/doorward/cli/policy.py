@@ -52,11 +52,14 @@ def set_policy(file: File, /, *, json: Flag = False, target: Target | None = Non
         json: Print the version as JSON.
         target: Which server.
     """
-    version = (target or Target()).call("PUT", "/policy", types.PolicyVersion, body=_draft(file))
+    server, draft = target or Target(), _draft(file)
+    version = server.call("PUT", "/policy", types.PolicyVersion, body=draft)
     if json:
         output.as_json(version)
-    else:
-        output.line(f"The policy is in force, as version {version.id}.")
+        return
+    found = server.call("POST", "/policy/check", types.PolicyCheck, body=draft)
+    output.diagnostics(draft.filename, found.warnings, label="warning: ")
+    output.line(f"The policy is in force, as version {version.id}.")
 
 
 @app.command(name="check")
