@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import getpass
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from tests.support.clients import StockClient
@@ -12,7 +11,7 @@ from tests.support.machines import machines
 from tests.support.openssh import OpenSSH, another_account, run
 from tests.support.programs import require_root
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.interop
 
@@ -52,7 +51,7 @@ async def test_a_host_key_that_the_netmap_does_not_vouch_for_is_refused(server: 
         strangers = laptop.folder / "strangers"
         await run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(strangers)])
         key = strangers.with_suffix(".pub").read_text().rpartition(" ")[0]
-        Path(laptop.folder / "known-server").write_text(f"server {key}\n")
+        (laptop.folder / "known-server").write_text(f"server {key}\n")
         done = await ssh.run(getpass.getuser(), "true", check=False)
         assert done.returncode == 255
         assert "Host key verification failed" in done.stderr
@@ -135,11 +134,7 @@ async def test_ports_are_forwarded_both_ways(server: Server) -> None:
             ),
         ):
             for end in (local, remote):
-
-                async def is_there(end: Path = end) -> bool:
-                    return end.exists()
-
-                await eventually(is_there)
+                await until(end.exists)
                 reader, writer = await asyncio.open_unix_connection(end)
                 async with asyncio.timeout(10):
                     assert await reader.readline() == b"hello\n"

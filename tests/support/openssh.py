@@ -95,7 +95,11 @@ async def run(
 
 def another_account() -> str:
     """An account of this machine that is not root and has a real shell."""
-    for account in pwd.getpwall():
-        if account.pw_uid != 0 and Path(account.pw_shell).name in _SHELLS and Path(account.pw_shell).exists():
-            return account.pw_name
-    missing("there is no account with a shell but root; PostgreSQL's package brings one")
+    found = [
+        account.pw_name
+        for account in pwd.getpwall()
+        if account.pw_uid != 0 and Path(account.pw_shell).name in _SHELLS and Path(account.pw_shell).exists()
+    ]
+    if not found:
+        missing("there is no account with a shell but root; PostgreSQL's package brings one")
+    return found[0]

@@ -109,17 +109,25 @@ class Writer:
         A caller that goes away meanwhile changes nothing: what was committed also gets into the snapshot. After
         CommitUnknown it may have been committed, and the snapshot says whether it was as soon as the store does.
         """
-        return await asyncio.shield(self._apply(unit, args))
+        outcome = await asyncio.shield(self._apply(unit, args))
+        if isinstance(outcome, DoorwardError):
+            raise outcome
+        return outcome.result
 
-    async def _apply(self, unit: Callable[..., Effect[T]], args: tuple[Any, ...]) -> T:
+    async def _apply(
+        self, unit: Callable[..., Effect[T]], args: tuple[Any, ...]
+    ) -> Effect[T] | DoorwardError:
+        # A refusal is returned, not raised: where the caller has gone, asyncio would complain of an error that nobody took.
         try:
             effect = await self.database.run(unit, *args)
-        except CommitUnknown:
+        except CommitUnknown as error:
             self._doubtful.set()
             await self._try_read_again()
-            raise
+            return error
+        except DoorwardError as error:
+            return error
         self.publish(effect)
-        return effect.result
+        return effect
 
     async def run(self) -> None:
         """Settle doubts about the store, until cancelled."""
