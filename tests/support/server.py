@@ -32,6 +32,7 @@ class Server:
         environ: more variables (``DOORWARD_...``).
         namespace: a network namespace to live in, by name.
         host: the address to listen on, and of the control URL.
+        level: what it logs.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class Server:
         environ: Mapping[str, str] | None = None,
         namespace: str | None = None,
         host: str = "127.0.0.1",
+        level: str = "debug",
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="dw-serve-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
         self.log = self.folder / "log"
         self.url = f"http://{host}:{free_port()}"
-        self._extra = list(extra)
+        self._extra = ["--log-level", level, *extra]
         self._prefix = ["ip", "netns", "exec", namespace] if namespace else []
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("DOORWARD_", "TS_"))
@@ -103,8 +105,6 @@ class Server:
                         str(self.folder),
                         "--listen",
                         listen,
-                        "--log-level",
-                        "debug",
                         *self._extra,
                     ]
                 ),
