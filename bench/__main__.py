@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-MODULES = ("bench.journeys", "bench.relay")
+MODULES = ("bench.journeys", "bench.control", "bench.relay")
 
 for module in MODULES:
     print(f"\n## {module}\n", flush=True)

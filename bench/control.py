@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -230,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

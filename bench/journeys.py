@@ -116,7 +116,7 @@ async def bench_return(count: int) -> None:
 
 async def _until_streams(log: Path, count: int, began: float) -> float:
     async with asyncio.timeout(40):
-        while _streams(log) < count:  # noqa: ASYNC110 - a log tells nobody when it grows
+        while _streams(log) < count:
             await asyncio.sleep(0.01)
     return time.perf_counter() - began
 
