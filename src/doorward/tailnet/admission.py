@@ -112,6 +112,10 @@ class Admission:
             return await self._by_key(machine_key, request, request.Auth.AuthKey)
         return await self._park(machine_key, request)
 
+    def waiting(self) -> int:
+        """How many requests are held until a person decides."""
+        return sum(map(len, self._waiting.values()))
+
     async def approve(self, actor: str, registration_id: int, user: User) -> Node:
         """Let a waiting node in, for this user. Raises NotFound, Conflict or NotPermitted."""
         node = await self._writer.apply(
