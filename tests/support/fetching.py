@@ -3,6 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
+from tests.support.netns import Host
 from tests.support.openssh import run
 from tests.support.programs import require
 
@@ -18,10 +19,14 @@ class Answer(NamedTuple):
         return json.loads(self.text)
 
 
-async def fetch(url: str, *options: str) -> Answer:
-    """Fetch with curl and more of its options. Raises AssertionError, with curl's words, where no answer came."""
+async def fetch(url: str, *options: str, inside: Host | None = None) -> Answer:
+    """Fetch with curl and more of its options, perhaps in a namespace.
+
+    Raises AssertionError, with curl's words, where no answer came.
+    """
     done = await run(
         [
+            *(inside.command() if inside is not None else ()),
             str(require("curl")),
             "--silent",
             "--show-error",
