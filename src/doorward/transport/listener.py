@@ -52,6 +52,10 @@ HOOKS = (
     "shutdown",
 )
 
+# A laptop that was closed is offline to others after this and a map stream's keep-alive: two minutes and a half at most.
+# Three probes fit in, so that no single lost packet ends a good connection.
+GONE_AFTER = 90.0
+
 Address = tuple[str, int | None]  # host and port; a Unix socket's own side is (path, None)
 Identify = Callable[[Address | None, Address | None], Awaitable[Any]]
 
@@ -138,6 +142,7 @@ class Limits:
     identify: float = 5.0
     tls_handshake: float = 15.0
     shutdown: float = 3.0  # from stop to everything closed
+    gone_after: float = GONE_AFTER  # a peer whose system acknowledges nothing for so long is away
     websocket_bytes: int = 1 << 20  # one message
 
 
@@ -199,6 +204,10 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         door = self._door
+        accepted = transport.get_extra_info("socket")
+        if accepted.family != socket.AF_UNIX:
+            # Not left to inheritance: what waited in the queue since before we listened would have none of it.
+            keep_tcp_alive(accepted, door.limits.gone_after)
         if len(self.connections) + len(door.taken) > door.limits.connections:
             door.refused("too many")
             self._answer(Refusal(503, "Too many connections are open. Try again later.\n"))
@@ -440,17 +449,26 @@ async def _listen(loop: asyncio.AbstractEventLoop, door: _Door, bound: socket.so
         return await loop.create_unix_server(
             door.connection, sock=bound, ssl=encrypted, ssl_handshake_timeout=timeout, backlog=1024
         )
-    keep_tcp_alive(bound)  # accepted sockets inherit it
     return await loop.create_server(
         door.connection, sock=bound, ssl=encrypted, ssl_handshake_timeout=timeout, backlog=1024
     )
 
 
-def keep_tcp_alive(sock: socket.socket) -> None:
-    """Let the kernel notice within about two minutes that a silent peer is gone."""
+def keep_tcp_alive(sock: socket.socket, seconds: float = GONE_AFTER) -> None:
+    """Let the kernel end a connection whose peer has acknowledged nothing for ``seconds``, whether or not we send.
+
+    Probes alone would not do: none is sent while data waits to be acknowledged, and a map stream's own keep-alive always
+    does. Without the second limit (RFC 5482) the kernel repeats that data for a quarter of an hour.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, option):  # not every system has all three
+    idle, interval = max(1, int(seconds * 2 / 3)), max(1, int(seconds / 6))
+    for option, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", 2),  # where the next line's option exists, it decides
+        ("TCP_USER_TIMEOUT", int(seconds * 1000)),
+    ):
+        if hasattr(socket, option):  # not every system has all of them
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
