@@ -7,11 +7,28 @@ Pure packages log nothing; they return counts.
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from types import ModuleType
 from typing import Any, TextIO
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
+
+
+def _load_structlog() -> ModuleType:
+    """structlog without rich, with which it would draw tracebacks: we print them plainly, and rich takes 0.1 s to load."""
+    loaded = sys.modules.get("rich")
+    if loaded is None:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # for the import system this means: not there
+    try:
+        import structlog  # noqa: PLC0415 - see above
+    finally:
+        if loaded is None:
+            del sys.modules["rich"]
+    return structlog
+
+
+structlog: Any = _load_structlog()
 
 REGISTRY = CollectorRegistry()
 
@@ -32,6 +49,7 @@ def configure(*, level: str = "info", json: bool = False, stream: TextIO | None 
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *(() if json else (_printable,)),
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -41,6 +59,16 @@ def configure(*, level: str = "info", json: bool = False, stream: TextIO | None 
     logging.basicConfig(
         level=logging.WARNING, stream=stream, force=True, format="%(levelname)s %(name)s %(message)s"
     )
+
+
+def _printable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Names and sentences come from outside: what a terminal would obey (or a reader not see) is shown as an escape."""
+    return {
+        name: ascii(value)[1:-1]
+        if isinstance(value, str) and name != "exception" and not value.isprintable()
+        else value
+        for name, value in event.items()
+    }
 
 
 def log(name: str) -> Any:

@@ -16,16 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from doorward.errors import BadInput
 
 KEY_SIZE = 32
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
 def _parse_hex(text: str, prefix: str, size: int) -> bytes:
     digits = text.removeprefix(prefix)
-    if digits is text or len(digits) != 2 * size:
-        raise BadInput(f"not a key of the form {prefix}{'<' + str(2 * size) + ' hex digits>'}")
-    try:
-        return bytes.fromhex(digits)
-    except ValueError:
-        raise BadInput(f"a key that starts with {prefix} holds characters other than hex digits") from None
+    if not text.startswith(prefix) or len(digits) != 2 * size:
+        raise BadInput(f"not a key of the form {prefix}<{2 * size} hex digits>")
+    # Asked first, because ``fromhex`` skips spaces: two texts must not be the same key.
+    if not _HEX_DIGITS.issuperset(digits):
+        raise BadInput(f"a key of the form {prefix}<{2 * size} hex digits> holds other characters")
+    return bytes.fromhex(digits)
 
 
 class PublicKey:
