@@ -18,15 +18,6 @@ from doorward.server.supervisor import Supervisor, WorkerError
 
 ROOT = Path(__file__).parents[2]
 
-SERVE = """
-import sys
-from pathlib import Path
-from doorward.config import Ports, load
-from doorward.server.supervisor import serve
-settings = load(None, {}, {"data_dir": sys.argv[1], "listen": "127.0.0.1:0"})
-sys.exit(serve(settings, "tests.support.tiny_worker:serve", {}))
-"""
-
 PARENT = """
 import asyncio, socket, sys
 from doorward import telemetry
@@ -243,19 +234,3 @@ async def test_a_worker_that_served_once_and_dies_again_and_again_is_given_up(
     parent = Supervisor("tests.support.tiny_worker:main", b"serve", {"public": [listener]}, on_ready=ready)
     with pytest.raises(WorkerError, match=r"died 3 times in a row .exit code 3"):
         await parent.run()
-
-
-async def test_serve_says_ready_once_with_the_address_and_leaves_nothing(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVE, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    assert process.stdout is not None
-    ready, url = (await process.stdout.readline()).decode().split()
-    assert (ready, url.rpartition(":")[0]) == ("ready", "http://127.0.0.1")
-    answer = await Running(process, int(url.rpartition(":")[2])).ask()
-    os.kill(answer.worker, signal.SIGKILL)
-    assert (await Running(process, int(url.rpartition(":")[2])).ask()).worker != answer.worker
-    process.terminate()
-    out, _ = await process.communicate()
-    assert (out, process.returncode) == (b"", 0)
-    assert not (tmp_path / "doorward.sock").exists()

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 
-from doorward.config import decode
 from doorward.engine.processes import tied_to_us
 from doorward.errors import Conflict
 from doorward.server.child import Child
@@ -40,10 +39,3 @@ async def main(child: Child) -> None:
     helper.kill()
     for server in servers:
         server.close()
-
-
-async def serve(child: Child) -> None:
-    """As ``main``, with doorward's settings as payload."""
-    assert decode(child.payload).listen.startswith("127.0.0.1:")
-    assert set(child.sockets) == {"public", "door", "relay", "stun", "admin"}
-    await main(Child(b"serve", child.sockets, child.ready, child.stop, child.reload))

@@ -21,11 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from doorward.clock import Clock, SystemClock
-from doorward.config import Settings, encode
 from doorward.engine.processes import Backoff, stop
 from doorward.errors import Unavailable
-from doorward.server.sockets import bind
-from doorward.telemetry import configure, log
+from doorward.telemetry import log
 
 _log = log("supervisor")
 
@@ -51,26 +49,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ready: int  # where READY is written once it serves
     parent: int  # our process id
     alive: int  # ends when we do
-
-
-def serve(settings: Settings, main: str, environ: Mapping[str, str]) -> int:
-    """What ``doorward serve`` does: bind, keep a worker on it, say ``ready URL`` once on stdout; the exit code.
-
-    ``main`` is given the settled settings (``config.encode``) as its payload, and the sockets of ``sockets.bind``. Raises
-    SocketError when the sockets cannot be had, and WorkerError when the worker cannot.
-    """
-    configure(level=settings.log.level, json=settings.log.json)
-    bound = bind(settings, environ)
-
-    def say_ready() -> None:
-        sys.stdout.write(f"ready {bound.settings.url}\n")
-        sys.stdout.flush()
-
-    try:
-        asyncio.run(Supervisor(main, encode(bound.settings), bound.sockets, on_ready=say_ready).run())
-    finally:
-        bound.close()
-    return 0
 
 
 class Supervisor:
