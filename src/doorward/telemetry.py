@@ -16,7 +16,7 @@ from prometheus_client.exposition import generate_latest
 
 
 def _load_structlog() -> ModuleType:
-    """structlog without rich, with which it would draw tracebacks: we print them plainly, and rich takes 0.1 s to load."""
+    """The log library without rich, with which it would draw tracebacks: they are printed plainly, and rich takes 0.1 s."""
     loaded = sys.modules.get("rich")
     if loaded is None:
         sys.modules["rich"] = None  # type: ignore[assignment]  # for the import system this means: not there

@@ -8,15 +8,15 @@ of a template, where it is escaped, and through the filter ``shown``, which isol
 that nobody would see, and ends it somewhere.
 """
 
+import functools
 import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -25,6 +25,9 @@ from starlette.routing import Route
 from doorward.asgi import PAGE_POLICY, RateExceeded
 from doorward.errors import DoorwardError
 from doorward.login.drawing import Door, device, glyph, large_door
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = [
     "Door",
@@ -189,7 +192,11 @@ def _static_address(name: str) -> str:
     return f"{STATIC_PREFIX}{name}?v={_VERSIONS[name]}"
 
 
-def _environment() -> Environment:
+@functools.cache
+def _environment() -> "Environment":
+    # A tenth of a second that the first page may take, and the start of the server need not.
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - see above
+
     made = Environment(
         loader=PackageLoader("doorward.login", "templates"),
         autoescape=True,
@@ -201,9 +208,6 @@ def _environment() -> Environment:
     made.filters |= {"shown": shown, "code_marks": code_marks, "moment": moment}
     made.globals |= {"glyph": glyph, "large_door": large_door, "static": _static_address, "Door": Door}
     return made
-
-
-_templates = _environment()
 
 
 def page(
@@ -233,8 +237,12 @@ def page(
         headers: more headers.
         values: what the template needs besides.
     """
-    html = _templates.get_template(template).render(
-        tailnet=tailnet, door=door, label=label, refresh=refresh, before=before, behind=behind, **values
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            tailnet=tailnet, door=door, label=label, refresh=refresh, before=before, behind=behind, **values
+        )
     )
     squeezed = re.sub(r"\n\s*", "\n", html)  # indentation in a template is for who reads the template
     return HTMLResponse(squeezed, status, {**_HEADERS, **(headers or {})})

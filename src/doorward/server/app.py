@@ -4,9 +4,7 @@ import asyncio
 import os
 import sys
 
-import msgspec
-
-from doorward.config import Settings, unknown_variables
+from doorward.config import Settings, encode, unknown_variables
 from doorward.server import sockets
 from doorward.server.supervisor import Supervisor
 from doorward.telemetry import configure, log
@@ -29,8 +27,9 @@ def serve(settings: Settings) -> int:
         sys.stdout.flush()
 
     try:
-        payload = msgspec.json.encode(bound.settings, enc_hook=str)
-        supervisor = Supervisor("doorward.server.worker:work", payload, bound.sockets, on_ready=ready)
+        supervisor = Supervisor(
+            "doorward.server.worker:work", encode(bound.settings), bound.sockets, on_ready=ready
+        )
         asyncio.run(supervisor.run())
     finally:
         bound.close()

@@ -1,22 +1,31 @@
-"""doorward's own place on its tailnet: starts, watches and explains the daemon, and answers who a connection is."""
+"""doorward's own place on its tailnet: starts, watches and explains the daemon, and answers who a connection is.
+
+The daemon is always a private one. The host's own, even where it has joined this tailnet, is somebody's ordinary node: it
+has the packet filter of the policy instead of the door's, and the door's name does not lead to it.
+"""
 
 import asyncio
 import os
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from doorward.api.types import Finding, Part
 from doorward.clock import Clock
 from doorward.config import Settings
-from doorward.engine.programs import find_client
-from doorward.engine.tailscaled import PrivateDaemon
+from doorward.engine import ClientPaths, Engine, find_client
 from doorward.errors import DoorwardError
 from doorward.login.whois import identify
 from doorward.tailnet.registry import Registry
 from doorward.telemetry import log
 from doorward.transport.listener import Address
 
+if TYPE_CHECKING:
+    # Its HTTP client takes a tenth of a second to load, which is better spent after we accept connections.
+    from doorward.engine.tailscaled import PrivateDaemon
+
 HOSTNAME = "doorward"
-RETRY = 10.0  # seconds until a failed login is tried again
+RETRY = 10.0  # seconds until what failed is tried again
+LOOK = 30.0  # seconds between looks at a daemon that is up: an administrator may have deleted its node
 WITHOUT_CLIENT = "Run `doorward setup client`, then start doorward again."
 
 _log = log("own-node")
@@ -29,49 +38,71 @@ class OwnNode:
         self._settings = settings
         self._registry = registry
         self._clock = clock
-        self._daemon: PrivateDaemon | None = None
+        self._engine: Engine | None = None
         self._part = Part(name="own node", state="off", text="starting")
 
     async def run(self) -> None:
-        """Be on the tailnet until cancelled. Without a client, or with the setting off, only the reason is kept."""
+        """Be on the tailnet until cancelled, whatever fails; without a client, or with the setting off, only say so."""
         if self._settings.tailscaled == "off":
             self._say("off", "switched off in the settings", 'Remove `tailscaled = "off"` from the settings.')
             return
         try:
-            client = find_client(os.environ, self._settings.tailscaled)
+            # It runs the programs, to ask for their versions.
+            client = await asyncio.to_thread(find_client, os.environ, self._settings.tailscaled)
         except DoorwardError as error:
             self._say("failing", error.message, error.cure)
             return
         if client is None:
             self._say("off", "there is no tailscaled, so nobody is known by their connection", WITHOUT_CLIENT)
             return
+        while True:
+            try:
+                await self._live(client)
+            except* (DoorwardError, OSError) as failed:
+                self._fail(failed.exceptions[0])
+            await asyncio.sleep(RETRY)
+
+    async def _live(self, client: ClientPaths) -> None:
+        """One daemon's life, which ends only by failing or by being cancelled."""
+        from doorward.engine.tailscaled import PrivateDaemon  # noqa: PLC0415 - see above
+
         environ = dict(os.environ)
         if not client.knows_pins:
             environ["SSL_CERT_FILE"] = str(self._settings.data_dir / "tls" / "authority.pem")
         daemon = PrivateDaemon(
             client, self._settings.data_dir, hostname=HOSTNAME, clock=self._clock, environ=environ
         )
-        self._daemon = daemon
+        self._engine = daemon
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(daemon.run())
-                group.create_task(self._log_in(daemon))
+                group.create_task(self._stay(daemon))
         finally:
-            self._daemon = None
+            self._engine = None
             await daemon.close()
 
-    async def _log_in(self, daemon: PrivateDaemon) -> None:
+    async def _stay(self, daemon: "PrivateDaemon") -> None:
+        """Log in, and again whenever that is lost."""
         while True:
             try:
                 status = await daemon.up(self._settings.url, self._auth_key)
+                self._say("running", ", ".join(status.addresses), "")
+                _log.info("own node is up", addresses=status.addresses)
+                while status.running:
+                    await asyncio.sleep(LOOK)
+                    status = await daemon.status(peers=False)
+                _log.warning("own node is no longer up", state=status.backend_state)
             except DoorwardError as error:
-                self._say("failing", error.message, error.cure)
-                _log.warning("own node not up", reason=error.message, again_in=RETRY)
+                self._fail(error)
                 await asyncio.sleep(RETRY)
-                continue
-            self._say("running", ", ".join(status.addresses), "")
-            _log.info("own node is up", addresses=status.addresses)
-            return
+
+    def _fail(self, error: BaseException) -> None:
+        reason, cure = str(error), ""
+        if isinstance(error, DoorwardError):
+            reason, cure = error.message, error.cure
+        cure = cure or f"It is tried again every {RETRY:.0f} s; doorward's log has more."
+        self._say("failing", reason, cure)
+        _log.warning("own node not up", reason=reason, again_in=RETRY)
 
     async def _auth_key(self) -> str:
         _, secret = await self._registry.create_auth_key(
@@ -81,9 +112,9 @@ class OwnNode:
 
     async def identify(self, peer: Address | None, local: Address | None) -> str | None:
         """The stable id of the node at the other end of a connection to the identity listener; None closes it."""
-        if self._daemon is None or peer is None or local is None or peer[1] is None or local[1] is None:
+        if self._engine is None:
             return None
-        return await identify(self._daemon, (peer[0], peer[1]), (local[0], local[1]))
+        return await identify(self._engine, peer, local)
 
     def part(self) -> Part:
         """What it does now."""

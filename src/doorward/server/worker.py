@@ -12,10 +12,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -29,20 +27,21 @@ from doorward.api.context import ApiContext
 from doorward.api.types import Finding, Part, Status
 from doorward.asgi import SecurityHeaders, StripIdentityHeaders
 from doorward.clock import Clock, SystemClock
-from doorward.config import Settings
+from doorward.config import Settings, decode
 from doorward.control import Control
-from doorward.errors import DoorwardError
+from doorward.errors import BadInput, DoorwardError
 from doorward.login import pages
 from doorward.login.whoami import whoami_route
 from doorward.protocol.keys import DERPPrivate, MachinePrivate, NodePublic
 from doorward.protocol.tailcfg.capability import CAPVER_RELAY_PIN
-from doorward.protocol.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
+from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.relay import Relay
 from doorward.relay.certificate import meta_certificate
 from doorward.relay.stun import STUNServer
-from doorward.server import relays, tls
+from doorward.server import tls
 from doorward.server.child import Child
 from doorward.server.own_node import OwnNode
+from doorward.server.relays import OtherRelays, address_of, host_of, own_region
 from doorward.store import Database, secrets
 from doorward.tailnet.addresses import Pool
 from doorward.tailnet.registry import Registry
@@ -54,7 +53,6 @@ from doorward.transport.noise import PATH, UPGRADE_TOKEN, Ts2021
 
 ADMIN, PUBLIC, DOOR, RELAY = "admin", "public", "door", "relay"
 REFRESH = 3600.0  # seconds between looks at certificates
-REGION = 900  # our own relay's region; 900 to 999 are set aside for self-hosted relays
 
 _log = log("server")
 
@@ -72,7 +70,7 @@ class Sockets:
 
 async def work(child: Child) -> None:
     """What the supervisor starts; ``child.payload`` are the settings, complete and with the bound ports."""
-    settings = msgspec.json.decode(child.payload, type=Settings, dec_hook=lambda kind, value: kind(value))
+    settings = decode(child.payload)
     configure(level=settings.log.level, json=settings.log.json)
     given = {part.name: child.sockets.get(part.name, []) for part in fields(Sockets)}
     await Worker(settings, Sockets(**given)).run(ready=child.ready, stop=child.stop, reload=child.reload)
@@ -105,6 +103,7 @@ class Worker:
             )
         )
         self._certificates = _Certificates(settings, self._authority, self._clock, self._derp_key)
+        self._others = OtherRelays(settings.relay.maps, self._own_region())
 
     async def run(self, *, ready: Callable[[], None], stop: asyncio.Event, reload: asyncio.Event) -> None:
         """Serve until ``stop`` is set. ``ready`` is called once connections are accepted.
@@ -152,15 +151,16 @@ class Worker:
     async def _registry(self) -> AsyncIterator[Registry]:
         settings = self._settings
         location = settings.database.url or settings.data_dir / "doorward.db"
+        await self._others.read()
         async with await Database.open(
             str(location).removeprefix("sqlite:///"), clock=self._clock
         ) as database:
-            registry = await Registry.open(database, await self._tailnet(), self._clock, os.urandom)
+            registry = await Registry.open(database, self._tailnet(), self._clock, os.urandom)
             if settings.policy.file is not None:
                 await registry.own_policy(settings.policy.file)
             yield registry
 
-    async def _tailnet(self) -> TailnetSettings:
+    def _tailnet(self) -> TailnetSettings:
         settings = self._settings
         door = urlsplit(settings.door)
         pool = Pool(settings.addresses.ipv4, settings.addresses.ipv6)
@@ -170,21 +170,26 @@ class Worker:
             url=settings.url,
             door_host=door.hostname or "",
             door_ports=(settings.ports.door,),
-            derp_map=await self._derp_map(),
+            derp_map=self._derp_map(),
             pool=pool,
             random_addresses=settings.addresses.order == "random",
         )
 
-    async def _derp_map(self) -> DERPMap:
+    def _own_region(self) -> DERPRegion | None:
+        if not self._settings.relay.enabled:
+            return None
+        certificates = self._certificates
+        return own_region(self._settings, certificates.relay.pin, shared=certificates.public is not None)
+
+    def _derp_map(self) -> DERPMap:
         """Our own region, and those of other maps."""
-        settings = self._settings
-        regions: dict[int, DERPRegion] = {}
-        if settings.relay.enabled:
-            node = relay_node(settings, self._certificates.relay.pin, self._certificates.public is not None)
-            regions[REGION] = DERPRegion(
-                RegionID=REGION, RegionCode="home", RegionName="doorward", Nodes=[node]
+        own = self._own_region()
+        regions = self._others.regions | ({own.RegionID: own} if own else {})
+        if not regions:
+            raise BadInput(
+                "there is no relay, and without one no client ever comes up",
+                cure="Remove relay.enabled = false, or name a DERP map in relay.maps.",
             )
-        regions |= await relays.load(settings.relay.maps)
         return DERPMap(Regions=regions, omitDefaultRegions=True)
 
     def _relay(self, registry: Registry) -> Relay:
@@ -261,38 +266,35 @@ class Worker:
         return Response(self._authority.pem, media_type="application/x-pem-file")
 
     async def _refresh(self, registry: Registry, reload: asyncio.Event) -> None:
-        """Renew what is due every hour, and at once when asked to reload."""
+        """Renew what is due every hour, and at once when asked to reload. What fails leaves everything as it was."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH):
                     await reload.wait()
             asked = reload.is_set()
             reload.clear()
+            self._certificates.refresh()
             try:
-                if self._certificates.refresh():
-                    await registry.set_derp_map(await self._derp_map())
+                if asked and self._settings.policy.file is not None:
+                    await registry.own_policy(self._settings.policy.file)
+                if asked or self._others.missing:
+                    await self._others.read()
                 if asked:
-                    await self._reload(registry)
+                    _log.info(
+                        "reloaded certificates, relay maps and the policy file; "
+                        "other settings count from the next start of doorward"
+                    )
             except DoorwardError as error:
                 _log.error("not reloaded", reason=error.sentence(), place=error.place)
-
-    async def _reload(self, registry: Registry) -> None:
-        if self._settings.policy.file is not None:
-            await registry.own_policy(self._settings.policy.file)
-        await registry.set_derp_map(await self._derp_map())
-        _log.info(
-            "reloaded certificates, relay maps and the policy file; "
-            "other settings count from the next start of doorward"
-        )
+            # In any case: the relay may have another certificate, and clients go by the pin they were told.
+            await registry.set_derp_map(self._derp_map())
 
     async def _status(self, registry: Registry, own_node: OwnNode) -> Status:
         settings, snapshot = self._settings, registry.snapshot
         people = [node for node in snapshot.nodes.values() if not node.system]
         parts = [
             Part(name="control", state="running", text=settings.url),
-            Part(name="relay", state="running", text=f"{settings.listen}, TLS on {settings.ports.relay}")
-            if settings.relay.enabled
-            else Part(name="relay", state="off", text="relay.enabled is false"),
+            self._relay_part(),
             Part(name="database", state="running", text=registry.writer.database.where),
             own_node.part(),
         ]
@@ -309,6 +311,15 @@ class Worker:
             waiting=len(await registry.list_registrations()),
             parts=tuple(parts),
         )
+
+    def _relay_part(self) -> Part:
+        if (own := self._own_region()) is None:
+            return Part(
+                name="relay", state="off", text="relay.enabled is false", cure="Remove it from the settings."
+            )
+        node = own.Nodes[0]
+        text = f"{node.HostName}, TLS on port {node.DERPPort}, STUN on port {node.STUNPort}"
+        return Part(name="relay", state="running", text=text)
 
     async def _doctor(self, registry: Registry, own_node: OwnNode) -> list[Finding]:
         findings: list[Finding] = []
@@ -331,6 +342,15 @@ class Worker:
             else:
                 cure = "Renew its files; doorward reads them again within the hour, or on SIGHUP."
                 findings.append(Finding(level="warning", subject="certificates", message=message, cure=cure))
+        findings += [
+            Finding(
+                level="warning",
+                subject="relays",
+                message=f"the DERP map {source} is not to be had: {reason}",
+                cure="It is asked for again every hour, and on SIGHUP. Correct relay.maps if it is gone for good.",
+            )
+            for source, reason in self._others.missing.items()
+        ]
         findings += own_node.findings()
         findings += _old_clients(registry.snapshot)
         return findings
@@ -342,7 +362,7 @@ class _Certificates:
     def __init__(
         self, settings: Settings, authority: tls.Authority, clock: Clock, derp_key: DERPPrivate
     ) -> None:
-        url_host, door_host = _host(settings.url), _host(settings.door)
+        url_host, door_host = host_of(settings.url), host_of(settings.door)
         self.public: tls.ServerCertificate | None = None
         own = settings.tls.url
         if own.cert is not None and own.key is not None:
@@ -353,7 +373,7 @@ class _Certificates:
             self.door = tls.OwnCertificate(own.cert, own.key, door_host, clock)
         else:
             self.door = tls.IssuedCertificate(authority, "door", clock, names=(door_host,))
-        address = _address(url_host)
+        address = address_of(url_host)
         self.relay: tls.ServerCertificate = tls.IssuedCertificate(
             authority,
             "relay",
@@ -370,51 +390,14 @@ class _Certificates:
         named = [("door", self.door), ("relay", self.relay)]
         return named if self.public is None else [("control address", self.public), *named]
 
-    def refresh(self) -> bool:
-        """Renew what is due; True when the relay's pin is another one now."""
-        before = self.relay.pin
+    def refresh(self) -> None:
+        """Renew what is due. One that cannot be, such as a file of the operator's, keeps none of the others back."""
         for name, certificate in self.named():
-            if certificate.refresh():
-                _log.info("certificate renewed", of=name, until=certificate.expires.isoformat())
-        return self.relay.pin != before
-
-
-def relay_node(settings: Settings, pin: str, public_tls: bool) -> DERPNode:
-    """Our own relay, as clients are told of it.
-
-    Where the control address has a certificate of its own, the relay shares that listener; else it has its own port with a
-    pinned certificate. ``none`` for a family that it does not have saves every joining client 3 seconds (derp.md 13).
-    """
-    split = urlsplit(settings.url)
-    host = split.hostname or "127.0.0.1"
-    address = _address(host)
-    ipv4 = ipv6 = ""  # a name's addresses are looked up by the client
-    if host == "localhost":
-        host, address = "127.0.0.1", _address("127.0.0.1")
-    if address is not None:
-        ipv4, ipv6 = (host, "none") if address.version == 4 else ("none", host)
-    return DERPNode(
-        Name=f"{REGION}a",
-        RegionID=REGION,
-        HostName=host,
-        CertName="" if public_tls else pin,
-        STUNPort=settings.ports.stun,
-        DERPPort=(split.port or 443) if public_tls else settings.ports.relay,
-        IPv4=ipv4,
-        IPv6=ipv6,
-    )
-
-
-def _host(url: str) -> str:
-    host = urlsplit(url).hostname or ""
-    return "127.0.0.1" if host == "localhost" else host
-
-
-def _address(host: str) -> tls.Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
+            try:
+                if certificate.refresh():
+                    _log.info("certificate renewed", of=name, until=certificate.expires.isoformat())
+            except (DoorwardError, OSError) as error:
+                _log.error("certificate not renewed", of=name, reason=str(error))
 
 
 def _old_clients(snapshot: Snapshot) -> list[Finding]:
