@@ -283,9 +283,10 @@ def test_names_for_everybody() -> None:
         "Resolvers": [{"Addr": "192.0.2.53"}],
         "Routes": {"corp.example": [{"Addr": "10.0.0.53"}], "own.example": []},
         "ExtraRecords": [
-            {"Name": "wiki.example", "Type": "A", "Value": "192.0.2.80"},
-            {"Name": "door.tailnet.test", "Type": "A", "Value": "100.64.0.9"},
-            {"Name": "door.tailnet.test", "Type": "AAAA", "Value": "fd7a:115c:a1e0::9"},
+            # Untyped and IPv4 last, as the proxies of clients in user space need it.
+            {"Name": "door.tailnet.test", "Value": "fd7a:115c:a1e0::9"},
+            {"Name": "wiki.example", "Value": "192.0.2.80"},
+            {"Name": "door.tailnet.test", "Value": "100.64.0.9"},
         ],
     }
 

@@ -199,19 +199,21 @@ def dns_config(snapshot: Snapshot) -> DNSConfig:
     """Names for everybody: the tailnet's own domain first, and the door's name, which only here is our own node."""
     settings = snapshot.settings
     dns = settings.dns
-    records = list(dns.records)
+    records = [(record.Name, record.Value) for record in dns.records]
     door = None if snapshot.system is None else snapshot.nodes[snapshot.system]
     if door is not None and settings.door_host:
-        records += [
-            DNSRecord(Name=settings.door_host, Type="A", Value=str(door.ipv4)),
-            DNSRecord(Name=settings.door_host, Type="AAAA", Value=str(door.ipv6)),
-        ]
+        records += [(settings.door_host, str(address)) for address in door.addresses]
     return DNSConfig(
         Proxied=dns.magic_dns,
         Domains=[settings.domain, *dns.search],
         Routes={suffix: [Resolver(Addr=addr) for addr in servers] for suffix, servers in dns.split.items()},
         Resolvers=[Resolver(Addr=addr) for addr in dns.nameservers],
-        ExtraRecords=records,
+        # Without a type, which follows from the address: proxies of clients in user space overlook records with one. Of
+        # several with one name they take the last, which is therefore an IPv4 address where there is one.
+        ExtraRecords=[
+            DNSRecord(Name=name, Value=value)
+            for name, value in sorted(records, key=lambda record: ":" not in record[1])
+        ],
     )
 
 
