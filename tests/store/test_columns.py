@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 from tests.support.nouns import machine_key, node_key
 
 from doorward.errors import BadInput
-from doorward.model import TAGGED_DEVICES_USER_ID, Role
+from doorward.model import Role
 from doorward.protocol.keys import MachinePublic
 from doorward.store.columns import (
     Address,
@@ -20,7 +20,6 @@ from doorward.store.columns import (
     Json,
     Key,
     Moment,
-    Owner,
     Prefixes,
     Words,
     from_microseconds,
@@ -55,7 +54,6 @@ def test_a_time_without_a_zone_is_refused() -> None:
         Words(),
         Flag(),
         Choice(Role),
-        Owner(),
         Key(MachinePublic),
         Address(IPv4Address),
         Json(dict),
@@ -78,9 +76,6 @@ def test_flags_and_owners(dialect: Dialect) -> None:
     ]
     assert Flag().process_bind_param(None, dialect) is None
     assert Flag().process_bind_param(True, dialect) == 1
-    assert Owner().process_bind_param(TAGGED_DEVICES_USER_ID, dialect) is None
-    assert Owner().process_bind_param(5, dialect) == 5
-    assert Owner().process_result_value(None, dialect) == TAGGED_DEVICES_USER_ID
 
 
 def test_a_key_is_its_bytes_and_its_class() -> None:

@@ -9,7 +9,7 @@ from tests.support import nouns
 from tests.support.nouns import NOW, SOON
 
 from doorward.errors import Conflict, NotFound
-from doorward.model import TAGGED_DEVICES_USER_ID, Node, Observed
+from doorward.model import Node, Observed
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
 from doorward.store import Database, nodes, users
 
@@ -113,14 +113,12 @@ async def test_a_machine_has_one_untagged_node_for_each_user(database: Database)
     await database.run(nodes.insert, nouns.node(1, ann, machine_key=machine))
     await database.run(nodes.insert, nouns.node(2, bob, machine_key=machine))
     await database.run(nodes.insert, nouns.node(3, ann, machine_key=machine, tags=("tag:x",)))
-    await database.run(
-        nodes.insert, nouns.node(4, TAGGED_DEVICES_USER_ID, machine_key=machine, tags=("tag:x",))
-    )
+    await database.run(nodes.insert, nouns.node(4, None, machine_key=machine, tags=("tag:x",)))
     with pytest.raises(Conflict) as caught:
         await database.run(nodes.insert, nouns.node(5, ann, machine_key=machine))
     assert caught.value.place == "nodes.machine_key, nodes.user_id"
     found = await database.read(nodes.by_machine_key, machine)
-    assert [node.user_id for node in found] == [ann, bob, ann, TAGGED_DEVICES_USER_ID]
+    assert [node.user_id for node in found] == [ann, bob, ann, None]
 
 
 async def test_a_node_needs_a_user_who_is_there(database: Database) -> None:

@@ -2,7 +2,7 @@ import pytest
 from tests.support import nouns
 
 from doorward.errors import BadInput, Conflict, NotFound
-from doorward.model import TAGGED_DEVICES_USER_ID, Role
+from doorward.model import Role
 from doorward.store import Database, keys, nodes, users
 
 
@@ -61,7 +61,7 @@ async def test_a_user_with_nodes_or_keys_stays(database: Database) -> None:
         await database.run(users.delete, person.id)
     await database.run(
         nodes.update,
-        nouns.node(1, TAGGED_DEVICES_USER_ID, id=node.id, stable_id=node.stable_id, tags=("tag:x",)),
+        nouns.node(1, None, id=node.id, stable_id=node.stable_id, tags=("tag:x",)),
     )
     key = await database.run(keys.insert_auth_key, nouns.auth_key(user_id=person.id))
     with pytest.raises(Conflict):
@@ -70,7 +70,7 @@ async def test_a_user_with_nodes_or_keys_stays(database: Database) -> None:
     await database.run(users.delete, person.id)
     kept = await database.read(nodes.by_id, node.id)
     assert kept is not None
-    assert kept.user_id == TAGGED_DEVICES_USER_ID
+    assert kept.user_id is None
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])

@@ -33,7 +33,7 @@ def user(number: int = 1, **fields: Any) -> User:
     return User(**{"id": 0, "name": f"user{number}@example.com", "created": NOW, **fields})
 
 
-def node(number: int, user_id: int, **fields: Any) -> Node:
+def node(number: int, user_id: int | None, **fields: Any) -> Node:
     values = {
         "id": 0,
         "stable_id": f"n{number}",

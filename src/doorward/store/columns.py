@@ -17,7 +17,6 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from doorward.errors import BadInput
-from doorward.model import TAGGED_DEVICES_USER_ID
 from doorward.protocol.keys import PublicKey
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,24 +114,6 @@ class Choice(TypeDecorator[StrEnum]):
     def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:  # noqa: ARG002 - the base's signature
         """From the text."""
         return None if value is None else self.kind(value)
-
-
-class Owner(TypeDecorator[int]):
-    """A node's user, kept as null for the one who owns tagged devices: that number stands for nobody.
-
-    So the foreign key holds for everyone else. Do not compare such a column with a value: null equals nothing.
-    """
-
-    impl = BigInteger().with_variant(Integer(), "sqlite")
-    cache_ok = True
-
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - the base's signature
-        """To the number, or null."""
-        return None if value == TAGGED_DEVICES_USER_ID else value
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> int:  # noqa: ARG002 - the base's signature
-        """From the number, or null."""
-        return TAGGED_DEVICES_USER_ID if value is None else value
 
 
 class Key(TypeDecorator[PublicKey]):

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from doorward.model import Role
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
-from doorward.store.columns import Address, Choice, Flag, Json, Key, Moment, Owner, Prefixes, Words, whole
+from doorward.store.columns import Address, Choice, Flag, Json, Key, Moment, Prefixes, Words, whole
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
@@ -80,7 +80,7 @@ nodes = _table(
     _must("stable_id", Words()),
     _must("machine_key", Key(MachinePublic)),
     _must("node_key", Key(NodePublic)),
-    _may("user_id", Owner(), ForeignKey("users.id")),
+    _may("user_id", whole(), ForeignKey("users.id")),
     _must("tags", Json(tuple[str, ...])),
     _must("name", Words()),
     _must("renamed", Flag()),

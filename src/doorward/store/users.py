@@ -21,7 +21,7 @@ def update(connection: Connection, user: User) -> User:
 def delete(connection: Connection, user_id: int) -> None:
     """Delete a user. Raises NotFound, and Conflict while a node or an auth key is theirs.
 
-    Delete or hand over those first, tagged nodes included (to ``TAGGED_DEVICES_USER_ID``): nothing goes by itself.
+    Delete or hand over those first, tagged nodes included (to None): nothing goes by itself.
     """
     rows.remove(connection, users, user_id)
 
