@@ -60,3 +60,27 @@ def test_a_key_ends_once() -> None:
 def test_a_deleted_node_is_not_due() -> None:
     assert noted(ephemeral()).due(NOW + GRACE, {}) == []
     assert Deadlines(GRACE).next() is None
+
+
+def test_an_ended_key_is_not_due_again_through_later_changes() -> None:
+    node = msgspec.structs.replace(make_node(1, user=1), key_expiry=NOW)
+    deadlines = noted(node)
+    deadlines.due(NOW, {1: node})
+    deadlines.add(node)
+    assert deadlines.next() is None
+    later = msgspec.structs.replace(node, key_expiry=NOW + GRACE)
+    deadlines.add(later)
+    assert deadlines.due(NOW + GRACE, {1: later}) == [(1, Due.EXPIRED)]
+
+
+def test_a_node_that_could_not_be_removed_is_due_again() -> None:
+    deadlines = noted(ephemeral())
+    assert deadlines.due(NOW + GRACE, {1: ephemeral()}) == [(1, Due.REMOVE)]
+    deadlines.add(ephemeral())
+    assert deadlines.due(NOW + GRACE, {1: ephemeral()}) == [(1, Due.REMOVE)]
+
+
+def test_a_node_that_changes_often_takes_no_more_room() -> None:
+    node = msgspec.structs.replace(make_node(1, user=1), key_expiry=NOW)
+    deadlines = noted(*(node for _ in range(1000)))
+    assert len(deadlines) == 1

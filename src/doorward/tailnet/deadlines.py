@@ -39,14 +39,20 @@ class Deadlines:
 
     def __init__(self, grace: timedelta) -> None:
         self._grace = grace
+        self._passed: datetime | None = None  # up to when all has been handed out
         self._heap: list[tuple[datetime, int, Due]] = []
         self._noted: set[tuple[datetime, int, Due]] = (
             set()
         )  # what the heap holds: a node changes often, its end seldom
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def add(self, node: Node) -> None:
         """Note the node's moments; call it again whenever the node changed."""
         for moment, due in node_deadlines(node, self._grace):
+            if due is Due.EXPIRED and self._passed is not None and moment <= self._passed:
+                continue  # said already: an ended key stays ended through every later change of its node
             entry = (moment, node.id, due)
             if entry not in self._noted:
                 self._noted.add(entry)
@@ -58,6 +64,7 @@ class Deadlines:
 
     def due(self, now: datetime, nodes: NodeLookup) -> list[tuple[int, Due]]:
         """Take out what is due at ``now`` and still true of the node as it is in ``nodes``, each at most once."""
+        self._passed = now
         found: dict[tuple[int, Due], None] = {}
         while self._heap and self._heap[0][0] <= now:
             entry = heapq.heappop(self._heap)

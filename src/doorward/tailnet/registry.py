@@ -39,6 +39,7 @@ from doorward.tailnet.writer import Effect, Writer, load
 from doorward.telemetry import log
 
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
+DEADLINES = 1.0  # seconds between two looks at what has fallen due
 _KEY_LIFETIME_MAX = timedelta(days=365 * 2)
 
 _log = log("tailnet")
@@ -87,7 +88,7 @@ class Registry:
 
     async def _keep_deadlines(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(DEADLINES)
             for node_id, due in self.writer.deadlines.due(self.writer.now(), self.snapshot.nodes):
                 try:
                     if due is Due.REMOVE:
@@ -96,6 +97,8 @@ class Registry:
                         self._announce_expiry(node_id)
                 except Exception as error:  # noqa: BLE001 - one node's trouble must not stop the rest
                     _log.warning("a deadline could not be kept", node=node_id, reason=str(error))
+                    if (node := self.snapshot.nodes.get(node_id)) is not None:
+                        self.writer.deadlines.add(node)  # tried again at the next look
 
     def _announce_expiry(self, node_id: int) -> None:
         """Clients judge expiry by their own clock; those who watch the snapshot (the relay) are told here."""
