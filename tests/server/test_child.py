@@ -20,6 +20,7 @@ WITHOUT_THE_KERNEL = (
 async def test_the_end_of_the_pipe_alone_ends_the_worker() -> None:
     alive, ours = os.pipe()
     ready, ready_end = os.pipe()
+    go_end, go = os.pipe()
     with socket.socket() as listener, tempfile.TemporaryFile() as told:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -27,6 +28,7 @@ async def test_the_end_of_the_pipe_alone_ends_the_worker() -> None:
             main="tests.support.tiny_worker:main",
             payload=b"deaf",
             sockets={"public": [listener.fileno()]},
+            go=go_end,
             ready=ready_end,
             parent=1,  # not its parent, which the kernel's way would notice
             alive=alive,
@@ -38,10 +40,13 @@ async def test_the_end_of_the_pipe_alone_ends_the_worker() -> None:
             "-c",
             WITHOUT_THE_KERNEL,
             str(told.fileno()),
-            pass_fds=(listener.fileno(), told.fileno(), ready_end, alive),
+            pass_fds=(listener.fileno(), told.fileno(), go_end, ready_end, alive),
             cwd=Path(__file__).parents[2],
         )
         os.close(ready_end)
+        os.close(go_end)
+        os.write(go, b"\n")
+        os.close(go)
         assert await asyncio.to_thread(os.read, ready, 100) == READY
         assert await asyncio.to_thread(os.read, ready, 100) == b""  # and the end of it was closed
         assert worker.returncode is None

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.relay import Leaf
+
 from doorward.engine.processes import stop, tied_to_us
 
 
@@ -33,6 +35,7 @@ class Server:
         namespace: a network namespace to live in, by name.
         host: the address to listen on, and of the control URL.
         level: what it logs.
+        leaf: a certificate of the control address's own, which then is ``https://localhost``.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class Server:
         namespace: str | None = None,
         host: str = "127.0.0.1",
         level: str = "debug",
+        leaf: Leaf | None = None,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="dw-serve-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
         self.log = self.folder / "log"
-        self.url = f"http://{host}:{free_port()}"
+        self._listen = f"{host}:{free_port()}"
+        self.url = f"http://{self._listen}"
         self._extra = ["--log-level", level, *extra]
         self._prefix = ["ip", "netns", "exec", namespace] if namespace else []
         kept = {
@@ -57,6 +62,13 @@ class Server:
         self._environ = (
             kept | {f"DOORWARD_{name}": str(port) for name, port in ports.items()} | dict(environ or {})
         )
+        if leaf is not None:
+            self.url = f"https://localhost:{self._listen.rpartition(':')[2]}"
+            self._extra += ["--url", self.url]
+            for name, content in (("cert", leaf.pem), ("key", leaf.key_pem)):
+                file = self.folder / f"own.{name}"
+                file.write_bytes(content)
+                self._environ[f"DOORWARD_TLS_URL_{name.upper()}"] = str(file)
         self.door_port = ports["PORTS_DOOR"]
         self.relay_port = ports["PORTS_RELAY"]
         self._process: asyncio.subprocess.Process | None = None
@@ -84,14 +96,13 @@ class Server:
         return self._process.pid
 
     def worker_pid(self) -> int:
-        """The worker's process id."""
+        """The worker's process id: of the parent's children the oldest that lives; after it comes the spare."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
-        return int(children[-1])
+        return next(int(child) for child in children if not _is_gone(int(child)))
 
     async def start(self) -> float:
         """Start it and wait for its ``ready`` line; returns the seconds that took."""
         began = asyncio.get_running_loop().time()
-        listen = self.url.removeprefix("http://")
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *tied_to_us(
@@ -104,7 +115,7 @@ class Server:
                         "--data-dir",
                         str(self.folder),
                         "--listen",
-                        listen,
+                        self._listen,
                         *self._extra,
                     ]
                 ),
@@ -188,3 +199,10 @@ class Server:
                     if part["name"] == "own node" and part["state"] == "running":
                         return str(part["text"].split(",")[0])
                 await asyncio.sleep(0.1)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -1,22 +1,26 @@
 """The parent of ``serve``: holds the listening sockets, and keeps a worker on them.
 
-A worker that dies is started again at once, and later after each quick death; connections made meanwhile wait in the
-sockets' queues, so no client sees a refusal. One that never gets as far as serving is not started again: its error has
-been said. SIGTERM and SIGINT stop the worker and then us, in under five seconds; a second one is not patient. SIGHUP is
-handed on. The worker dies with us: the kernel sees to it on Linux, and the end of a pipe everywhere.
+A worker that dies is replaced at once, and later after each quick death; connections made meanwhile wait in the sockets'
+queues, so no client sees a refusal. Loading a worker's libraries takes most of a second, so a spare one stands by that has
+loaded them and has done nothing else: it touches neither sockets nor store until it is told to go. A worker that never
+gets as far as serving is not started again: its error has been said. SIGTERM and SIGINT stop the worker and then us, in
+under five seconds; a second one is not patient. SIGHUP is handed on. The worker dies with us: the kernel sees to it on
+Linux, and the end of a pipe everywhere.
 
-The worker is ``python -m doorward.server.child``, which calls the coroutine it is told of::
+A worker is ``python -m doorward.server.child``, which calls the coroutine it is told of::
 
     async def main(child: Child) -> None: ...
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,6 +36,8 @@ READY = b"ready\n"
 STOP_PATIENCE = 4.0
 # Longer than any migration of a store that a single process serves.
 READY_PATIENCE = 300.0
+# After a worker serves, until the spare is made ready: its start is not to be slowed down.
+SPARE_AFTER = 1.0
 # Quick deaths in a row before we give up and let whatever started us decide.
 LIVES = 10
 
@@ -46,9 +52,22 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     main: str  # "package.module:coroutine"
     payload: bytes  # for it; the supervisor does not look inside
     sockets: dict[str, list[int]]  # inherited descriptors by name
+    go: int  # one byte comes when it is to begin; ends without one when it is not needed
     ready: int  # where READY is written once it serves
     parent: int  # our process id
     alive: int  # ends when we do
+
+
+class _Worker(NamedTuple):
+    """A process, and our ends of its pipes."""
+
+    process: asyncio.subprocess.Process
+    go: int
+    ready: int
+
+    def close(self) -> None:
+        os.close(self.go)
+        os.close(self.ready)
 
 
 class Supervisor:
@@ -78,6 +97,7 @@ class Supervisor:
         self._clock = clock or SystemClock()
         self._backoff = Backoff(first=0.05, longest=5.0, steady=10.0)
         self._worker: asyncio.subprocess.Process | None = None
+        self._spare: _Worker | None = None
         self._stopping = asyncio.Event()
         self._was_ready = False
 
@@ -97,23 +117,36 @@ class Supervisor:
         try:
             while not self._stopping.is_set():
                 started = self._clock.monotonic()
-                served, code = await self._live(alive)
+                served, code = await self._live(await self._next(alive), alive)
                 if not self._stopping.is_set():
                     await self._pause(served, code, self._clock.monotonic() - started)
         finally:
+            if self._spare is not None:
+                await _dismiss(self._spare)
             os.close(alive)
             os.close(ours)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
-    async def _live(self, alive: int) -> tuple[bool, int]:
-        """One worker's life: whether it got to serving, and how it ended."""
-        ready_ours, ready_end = os.pipe()
+    async def _next(self, alive: int) -> _Worker:
+        """The spare, where there is one that lives; else a new worker."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if spare.process.returncode is None:
+                return spare
+            spare.close()
+        return await self._start(alive)
+
+    async def _start(self, alive: int) -> _Worker:
+        """A process that loads what a worker needs, and waits for its byte."""
+        go_end, go = os.pipe()
+        ready, ready_end = os.pipe()
         descriptors = {name: [one.fileno() for one in group] for name, group in self._sockets.items()}
         order = Order(
             main=self._main,
             payload=self._payload,
             sockets=descriptors,
+            go=go_end,
             ready=ready_end,
             parent=os.getpid(),
             alive=alive,
@@ -124,35 +157,54 @@ class Supervisor:
             with tempfile.TemporaryFile() as told:
                 told.write(msgspec.json.encode(order))
                 told.seek(0)
-                worker = await asyncio.create_subprocess_exec(
+                process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
                     "doorward.server.child",
                     str(told.fileno()),
                     stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=(*inherited, told.fileno(), ready_end, alive),
+                    pass_fds=(*inherited, told.fileno(), go_end, ready_end, alive),
                     # A terminal's Ctrl-C goes to us alone, and we tell the worker.
                     start_new_session=True,
                 )
         except BaseException:
-            os.close(ready_ours)
+            os.close(go)
+            os.close(ready)
             raise
         finally:
+            os.close(go_end)
             os.close(ready_end)
-        self._worker = worker
+        return _Worker(process, go, ready)
+
+    async def _live(self, worker: _Worker, alive: int) -> tuple[bool, int]:
+        """One worker's life: whether it got to serving, and how it ended."""
+        process = self._worker = worker.process
+        with contextlib.suppress(BrokenPipeError):  # it has died since, which is noticed below
+            os.write(worker.go, b"\n")
+        os.close(worker.go)
         served = False
         try:
             async with asyncio.TaskGroup() as group:
-                waiting = group.create_task(self._wait_for_ready(ready_ours, worker))
-                stopping = group.create_task(self._wait_for_stop(worker))
-                code = await worker.wait()
-                stopping.cancel()
+                waiting = group.create_task(self._wait_for_ready(worker.ready, process))
+                beside = [
+                    group.create_task(self._wait_for_stop(process)),
+                    group.create_task(self._make_spare(waiting, alive)),
+                ]
+                code = await process.wait()
+                for task in beside:
+                    task.cancel()
                 served = await waiting
         finally:
-            if worker.returncode is None:
-                worker.kill()
-                await worker.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         return served, code
+
+    async def _make_spare(self, waiting: asyncio.Task[bool], alive: int) -> None:
+        await asyncio.wait([waiting])
+        if waiting.result():
+            await asyncio.sleep(SPARE_AFTER)
+            self._spare = await self._start(alive)
 
     async def _wait_for_ready(self, descriptor: int, worker: asyncio.subprocess.Process) -> bool:
         """Whether the worker says that it serves, before it ends or its time is over."""
@@ -207,6 +259,14 @@ class Supervisor:
     def _hand_on(self, number: signal.Signals) -> None:
         if self._worker is not None and self._worker.returncode is None:
             self._worker.send_signal(number)
+
+
+async def _dismiss(worker: _Worker) -> None:
+    """End a worker that was never told to go; there is nothing that it could leave undone."""
+    worker.close()
+    if worker.process.returncode is None:
+        worker.process.kill()
+    await worker.process.wait()
 
 
 def _how(code: int) -> str:
