@@ -121,6 +121,59 @@ async def test_a_worker_is_back_within_a_second() -> None:
         assert loop.time() - start < 3
 
 
+async def _spare(running: Running, worker: int) -> int:
+    """The process that stands by, once it has loaded everything and waits."""
+    found = 0
+
+    def waits() -> bool:
+        nonlocal found
+        children = (
+            Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+        )
+        found = next((int(child) for child in children if int(child) != worker), 0)
+        if not found or _gone(found):
+            return False
+        # Blocked, and long past the loading: the reads of files end before they are seen.
+        status = Path(f"/proc/{found}/status").read_text()
+        return "State:\tS" in status and "Threads:\t2" in status
+
+    await until(waits, 20)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_spare_takes_over_and_another_one_stands_by() -> None:
+    async with _parent() as running:
+        worker = (await running.ask()).worker
+        for _ in range(2):
+            spare = await _spare(running, worker)
+            os.kill(worker, signal.SIGKILL)
+            worker = (await running.ask()).worker
+            assert worker == spare
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_spare_that_died_is_not_waited_for() -> None:
+    async with _parent() as running:
+        worker = (await running.ask()).worker
+        spare = await _spare(running, worker)
+        os.kill(spare, signal.SIGKILL)
+        await until(lambda: _gone(spare))
+        os.kill(worker, signal.SIGKILL)
+        assert (await running.ask()).worker not in {worker, spare}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_the_spare_goes_with_the_parent(number: signal.Signals) -> None:
+    async with _parent() as running:
+        answer = await running.ask()
+        spare = await _spare(running, answer.worker)
+        running.process.send_signal(number)
+        await running.process.wait()
+        await until(lambda: _gone(spare) and _gone(answer.worker))
+
+
 async def test_a_worker_that_ends_by_itself_is_started_again_too() -> None:
     async with _parent() as running:
         first = await running.ask()
@@ -184,8 +237,8 @@ async def test_a_first_worker_that_cannot_start_is_not_tried_again() -> None:
         assert running.process.returncode == 1
         assert out == b""
         said = err.decode().splitlines()
-        assert said[0] == "doorward: /data/doorward.db: the store is newer than this doorward Update it."
-        assert said[-1] == "doorward did not start (exit code 1) The reason is in the lines above."
+        assert said[0] == "doorward: /data/doorward.db: the store is newer than this doorward. Update it."
+        assert said[-1] == "doorward did not start (exit code 1). The reason is in the lines above."
 
 
 async def test_stopping_before_the_worker_serves() -> None:
