@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.postgres import postgres
 from tests.support.programs import require_client
 from tests.support.server import Server
+
+__all__ = ["postgres"]
 
 
 @pytest.fixture
