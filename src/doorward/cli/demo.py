@@ -7,26 +7,28 @@ it leaves nothing running.
 
 import asyncio
 import contextlib
-import getpass
 import os
+import pwd
 import re
+import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from doorward.clock import SystemClock
 from doorward.engine.base import Peer
-from doorward.engine.processes import tied_to_us
+from doorward.engine.processes import stop, tied_to_us
 from doorward.engine.programs import ClientPaths, find_client
 from doorward.engine.tailscaled import PrivateDaemon
-from doorward.errors import Unavailable
+from doorward.errors import DoorwardError, Unavailable
 
+STOP_PATIENCE = 6.0  # seconds; doorward promises five
 PATIENCE = 40.0  # seconds for everything to come up; a second start takes about two
 FROM, TO = "laptop", "server"
 
@@ -49,7 +51,25 @@ def demo(*, data_dir: Path = Path(".demo"), check: bool = False) -> int:
         raise Unavailable("there is no stock tailscale client", cure="Run: doorward setup client")
     if shutil.which("ssh") is None:
         raise Unavailable("there is no ssh", cure="Install OpenSSH's client (Debian: openssh-client).")
-    return asyncio.run(_Demo(data_dir.absolute(), client, Console()).run(check=check))
+    return asyncio.run(_until_told(_Demo(data_dir.absolute(), client, Console()).run(check=check)))
+
+
+async def _until_told(run: Coroutine[Any, Any, int]) -> int:
+    """Run it until it ends or a signal says stop; the exit code. A second signal does not cut the tidying short."""
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(run)
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+
+        def stop_once() -> None:
+            if not told.is_set():
+                told.set()
+                running.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop_once)
+        await asyncio.wait([running])
+    return 0 if running.cancelled() else running.result()
 
 
 class _Demo:
@@ -59,84 +79,84 @@ class _Demo:
         self._folder = folder
         self._client = client
         self._console = console
-        self._account = getpass.getuser()
+        self._account = _account()
         self._server_dir = folder / "doorward"
         self._config = folder / "ssh_config"
         self._known_hosts = folder / "known_hosts"
 
     async def run(self, *, check: bool) -> int:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        async with self._serving(stop) as url, asyncio.TaskGroup() as group:
-            machines = [self._machine(name) for name in (FROM, TO)]
-            running = [group.create_task(machine.run()) for machine in machines]
-            try:
-                laptop, server = machines
-                with self._console.status("two machines join ..."):
-                    async with asyncio.timeout(PATIENCE):
-                        user = await self._user()
-                        await asyncio.gather(
-                            *(machine.up(url, lambda: self._key(user)) for machine in machines)
-                        )
-                        await server.api.set_prefs(RunSSH=True)
-                        self._write_ssh_files(laptop, await self._seen(laptop))
-                if check:
-                    return await asyncio.to_thread(self._check)
-                self._explain(url)
-                await stop.wait()
-                self._console.print("\nstopping ...")
-            except TimeoutError:
-                raise Unavailable(
-                    f"the demo did not come up within {PATIENCE:.0f} s",
-                    cure=f"The logs below {self._folder} say why; to begin anew, remove that folder.",
-                ) from None
-            finally:
-                for task in running:
-                    task.cancel()
-        return 0
+        """The whole demo, until it is cancelled or checked; the exit code."""
+        self._server_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            async with self._serving() as (process, url), asyncio.TaskGroup() as group:
+                machines = [self._machine(name) for name in (FROM, TO)]
+                running = [group.create_task(machine.run()) for machine in machines]
+                try:
+                    with self._console.status("two machines join ..."):
+                        await self._come_up(url, *machines)
+                    if check:
+                        return await asyncio.to_thread(self._check)
+                    self._explain(url)
+                    await process.wait()
+                    raise Unavailable("doorward ended by itself", cure=self._where_to_look())
+                finally:
+                    if not check:
+                        self._console.print("\nstopping ...")
+                    for task in running:
+                        task.cancel()
+        except* DoorwardError as several:
+            first: BaseException = several
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+
+    async def _come_up(self, url: str, laptop: PrivateDaemon, server: PrivateDaemon) -> None:
+        """Wait until both machines are in and see each other, and write what ssh needs to know."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                user = await self._user()
+                async with asyncio.TaskGroup() as joining:
+                    for machine in (laptop, server):
+                        joining.create_task(machine.up(url, lambda: self._key(user)))
+                await server.api.set_prefs(RunSSH=True)
+                self._write_ssh_files(laptop, await self._seen(laptop))
+        except TimeoutError:
+            raise Unavailable(
+                f"the demo did not come up within {PATIENCE:.0f} s", cure=self._where_to_look()
+            ) from None
+
+    def _where_to_look(self) -> str:
+        return f"The logs below {self._folder} say why; to begin anew, remove that folder."
 
     @contextlib.asynccontextmanager
-    async def _serving(self, stop: asyncio.Event) -> AsyncIterator[str]:
-        """The server, as its own process, until the end of the block."""
-        self._server_dir.mkdir(mode=0o700, exist_ok=True)
+    async def _serving(self) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+        """The server, as its own process, until the end of the block; and its address.
+
+        Port 0 means a free one at the first start, and the same at every other, so that the machines find it again.
+        """
         command = [sys.executable, "-m", "doorward", "serve", "--data-dir", str(self._server_dir)]
-        command += ["--listen", f"127.0.0.1:{self._port()}"]
+        command += ["--listen", "127.0.0.1:0"]
         with (self._folder / "doorward.log").open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *tied_to_us(command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
+                # Ctrl-C is ours to hand on, after the machines.
                 start_new_session=True,
             )
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(PATIENCE):
-                line = (await process.stdout.readline()).decode()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    line = (await process.stdout.readline()).decode()
+            except TimeoutError:
+                line = ""
             if not line.startswith("ready "):
-                raise Unavailable(
-                    "doorward did not start", cure=f"Its log says why: {self._folder / 'doorward.log'}"
-                )
-            yield line.removeprefix("ready ").strip()
+                raise Unavailable("doorward did not start", cure=self._where_to_look())
+            yield process, line.removeprefix("ready ").strip()
         finally:
-            stop.set()
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
-
-    def _port(self) -> int:
-        """The port of the first run, so that the machines find their server again; a free one at the first run."""
-        kept = self._folder / "port"
-        with contextlib.suppress(OSError, ValueError):
-            return int(kept.read_text(encoding="ascii"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        kept.write_text(f"{port}\n", encoding="ascii")
-        return port
+            await stop(process, STOP_PATIENCE)
 
     def _machine(self, name: str) -> PrivateDaemon:
         environ = dict(os.environ)
@@ -149,12 +169,22 @@ class _Demo:
     async def _doorward(self, *arguments: str) -> str:
         """Run one of our own commands, as a person would."""
         command = [sys.executable, "-m", "doorward", *arguments, "--data-dir", str(self._server_dir)]
-        done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, check=False, timeout=PATIENCE
+        process = await asyncio.create_subprocess_exec(
+            *tied_to_us(command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
-        if done.returncode:
-            raise Unavailable(f"`doorward {' '.join(arguments[:2])}` failed: {done.stderr.strip()}")
-        return done.stdout.strip()
+        try:
+            out, err = await process.communicate()
+        finally:
+            await stop(process, 0)
+        if process.returncode:
+            said = " ".join(err.decode().split())
+            raise Unavailable(
+                f"`doorward {' '.join(arguments[:2])}` failed: {said}", cure=self._where_to_look()
+            )
+        return out.decode().strip()
 
     async def _user(self) -> str:
         """The person of this tailnet, named like the account; made at the first run."""
@@ -181,13 +211,13 @@ class _Demo:
         names = ",".join((TO, fqdn, *(server.tailscale_ips or ())))
         lines = [f"{names} {key}\n" for key in server.ssh_host_keys or ()]
         self._known_hosts.write_text("".join(lines), encoding="utf-8")
-        nc = f'"{self._client.tailscale}" --socket="{laptop.api.socket}" nc %h %p'
+        nc = f"{_quoted(self._client.tailscale)} --socket={_quoted(laptop.api.socket)} nc %h %p"
         self._config.write_text(
             f"Host {TO}\n"
             f"    HostName {fqdn}\n"
             f"    User {self._account}\n"
             f"    ProxyCommand {nc}\n"
-            f'    UserKnownHostsFile "{self._known_hosts}"\n'
+            f'    UserKnownHostsFile "{_literal(self._known_hosts)}"\n'
             "    GlobalKnownHostsFile /dev/null\n"
             "    StrictHostKeyChecking yes\n"
             "    UpdateHostKeys no\n"
@@ -228,6 +258,27 @@ class _Demo:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _account() -> str:
+    """The account we run as: whoever is asked for by another name, only root could become."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise Unavailable(
+            f"user {os.geteuid()} has no name in the account database, so ssh cannot get in as it",
+            cure="Run the demo as a user that has one.",
+        ) from None
+
+
+def _literal(path: Path) -> str:
+    """For ssh_config, where a percent sign begins a token."""
+    return str(path).replace("%", "%%")
+
+
+def _quoted(path: Path) -> str:
+    """The same, for the shell that ProxyCommand is run by."""
+    return shlex.quote(_literal(path))
 
 
 def _short(path: Path) -> str:
