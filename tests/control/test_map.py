@@ -1,0 +1,390 @@
+"""The map over the real transport: lite updates, the stream, and when it ends."""
+
+import asyncio
+import struct
+from typing import Any
+
+import msgspec
+import pytest
+from tests.support.policy import written
+from tests.support.served_control import Link, Served, node
+from tests.support.waiting import until
+from tests.support.world import CAPVER
+
+from doorward.control import map as module
+from doorward.protocol.keys import DiscoPublic
+from doorward.protocol.netmapstate import NetmapState
+from doorward.protocol.tailcfg.codec import encode
+from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo, Service
+from doorward.protocol.tailcfg.map import MapRequest
+
+OWN = '{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}'
+
+
+@pytest.fixture
+async def link(served: Served) -> Link:
+    """The first machine, whose node is in."""
+    made = await served.link(1)
+    await made.join(1)
+    return made
+
+
+@pytest.fixture
+async def other(served: Served, link: Link) -> Link:
+    """A second machine, whose node is in."""
+    assert link.served is served
+    made = await served.link(2)
+    await made.join(2)
+    return made
+
+
+def online(served: Served, node_id: int) -> bool:
+    return served.world.registry.snapshot.nodes[node_id].observed.online
+
+
+# Lite updates
+
+
+async def test_a_lite_update_is_taken_in_and_answered_with_nothing(served: Served, link: Link) -> None:
+    answer = await link.report(
+        1,
+        DiscoKey=DiscoPublic(b"\x05" * 32),
+        Endpoints=["192.0.2.1:41641"],
+        Hostinfo=Hostinfo(Hostname="renamed", NetInfo=NetInfo(PreferredDERP=900)),
+    )
+    assert answer == (200, b"")
+    known = served.world.registry.snapshot.nodes[1]
+    assert (known.name, known.observed.home_derp) == ("renamed", 900)
+    assert known.observed.endpoints == ("192.0.2.1:41641",)
+    assert not known.observed.online
+
+
+async def test_who_only_reads_changes_nothing(served: Served, link: Link) -> None:
+    before = served.world.registry.snapshot
+    assert await link.report(1, Endpoints=["192.0.2.1:1"], ReadOnly=True) == (200, b"")
+    assert served.world.registry.snapshot is before
+
+
+async def test_a_single_map(served: Served, link: Link, other: Link) -> None:
+    body = MapRequest(Version=CAPVER, NodeKey=node(1).public())
+    status, data, _ = await link.ask("/machine/map", body)
+    assert status == 200
+    (size,) = struct.unpack("<I", data[:4])
+    assert size == len(data) - 4
+    message = msgspec.json.decode(data[4:])
+    assert [peer["ID"] for peer in message["Peers"]] == [2]
+    assert len(served.world.registry.writer.changes) == 0
+    assert other is not link
+
+
+@pytest.mark.parametrize(
+    ("machine", "key", "status"), [(1, 9, 404), (2, 1, 403), (1, 2, 403)], ids=["unknown", "stolen", "others"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_whose_node_it_is_not(
+    served: Served, link: Link, other: Link, machine: int, key: int, status: int, *, stream: bool
+) -> None:
+    before = served.world.registry.snapshot
+    body = MapRequest(Version=CAPVER, NodeKey=node(key).public(), Stream=stream, Endpoints=["192.0.2.1:1"])
+    got, text, _ = await (link if machine == 1 else other).ask("/machine/map", body)
+    assert got == status
+    assert text.strip()
+    assert served.world.registry.snapshot is before
+
+
+async def test_a_suspended_persons_node_gets_no_map(served: Served, link: Link) -> None:
+    stream = await link.stream(1)
+    await stream.next()
+    await served.world.registry.suspend_user("test", "ann", suspended=True)
+    await stream.ended()
+    status, text = await link.report(1)
+    assert (status, text) == (403, b"ann is suspended\n")
+
+
+async def test_bodies_that_are_no_request(link: Link) -> None:
+    for body in (b"", b"{}", b"{", b'{"Version": -1}', b"null"):
+        assert (await link.ask("/machine/map", body))[0] == 400
+    assert (await link.ask("/machine/map", b" " * ((1 << 20) + 1)))[0] == 413
+    assert (await link.ask("/machine/map", method="GET"))[0] == 404
+    assert (await link.report(1))[0] == 200
+
+
+# The stream
+
+
+@pytest.mark.parametrize("compress", ["", "zstd"])
+async def test_the_first_message_is_complete(served: Served, link: Link, other: Link, compress: str) -> None:
+    first = await (await link.stream(1, compress=compress)).next()
+    assert first["Node"]["Key"] == str(node(1).public())
+    assert first["Node"]["MachineAuthorized"] is True
+    assert first["Node"]["Name"] == "host1.tailnet.internal."
+    assert [peer["Name"] for peer in first["Peers"]] == ["host2.tailnet.internal."]
+    assert set(first["DERPMap"]["Regions"]) == {"900"}
+    assert first["DNSConfig"]["Proxied"] is True
+    assert first["Domain"]
+    assert first["CollectServices"] is False
+    assert first["PacketFilters"]["base"]
+    assert first["UserProfiles"] == [{"ID": 1, "LoginName": "ann", "DisplayName": "ann"}]
+    assert first["SSHPolicy"] == {"rules": []}
+    assert first["Debug"] == {"DisableLogTail": True}
+    assert first["ControlTime"] == "2026-01-02T03:04:05Z"
+    assert other.served is served
+
+
+async def test_without_peers_none_are_said(link: Link) -> None:
+    """Some clients take an empty list for "no peers", and stock clients for nothing at all."""
+    assert not (await (await link.stream(1)).next()).get("Peers")
+
+
+async def test_a_difference_follows_each_change(served: Served, link: Link, other: Link) -> None:
+    stream = await link.stream(1)
+    await stream.next()
+    await other.report(2, Endpoints=["192.0.2.9:1"], DiscoKey=DiscoPublic(b"\x05" * 32))
+    patch = {"NodeID": 2, "Endpoints": ["192.0.2.9:1"], "DiscoKey": "discokey:" + "05" * 32}
+    assert await stream.next() == {"PeersChangedPatch": [patch]}
+    watcher = await other.stream(2)
+    assert await stream.next() == {"PeersChangedPatch": [{"NodeID": 2, "Online": True}]}
+    await served.world.registry.rename_node("test", 2, "new")
+    (changed,) = (await stream.next())["PeersChanged"]
+    assert changed["Name"] == "new.tailnet.internal."
+    third = await served.link(3)
+    third_id = await third.join(3, "bob")
+    message = await stream.next()
+    assert [peer["ID"] for peer in message["PeersChanged"]] == [third_id]
+    assert message["UserProfiles"] == [{"ID": 2, "LoginName": "bob", "DisplayName": "bob"}]
+    await served.world.registry.delete_node("test", third_id)
+    assert (await stream.next())["PeersRemoved"] == [third_id]
+    await served.world.registry.set_policy("test", OWN)
+    assert "PacketFilters" in await stream.next()
+    await stream.quiet()
+    watcher.close()
+
+
+async def test_a_slow_client_gets_one_difference(
+    served: Served, link: Link, other: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MERGE", 0.15)
+    stream = await link.stream(1)
+    await stream.next()
+    await other.report(2, Endpoints=["192.0.2.9:1"])
+    assert await stream.next() == {"PeersChangedPatch": [{"NodeID": 2, "Endpoints": ["192.0.2.9:1"]}]}
+    for port in range(2, 30):
+        await other.report(2, Endpoints=[f"192.0.2.9:{port}"])
+    assert await stream.next() == {"PeersChangedPatch": [{"NodeID": 2, "Endpoints": ["192.0.2.9:29"]}]}
+    await stream.quiet(0.2)
+    assert len(served.world.registry.writer.changes) == 1
+
+
+async def test_what_a_client_does_not_see_does_not_wake_it(served: Served, link: Link) -> None:
+    await served.world.registry.set_policy("test", OWN)
+    stream = await link.stream(1)
+    await stream.next()
+    await (await served.link(3)).join(3, "bob")
+    await stream.quiet()
+
+
+async def test_keep_alives(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_ALIVE", 0.02)
+    monkeypatch.setattr(module, "KEEP_ALIVE_JITTER", 0.01)
+    stream = await link.stream(1, compress="zstd")
+    await stream.next()
+    for _ in range(3):
+        assert await stream.next() == {"KeepAlive": True}
+
+
+def test_keep_alives_come_often_enough() -> None:
+    """Clients give up after 120 s; proxies may after 60 (control.md, sections 12 and 28.19)."""
+    assert module.KEEP_ALIVE + module.KEEP_ALIVE_JITTER < 60
+
+
+async def test_a_newer_stream_ends_the_older_and_the_node_stays_online(served: Served, link: Link) -> None:
+    first = await link.stream(1)
+    await first.next()
+    again = await (await served.link(1)).stream(1)
+    await again.next()
+    assert await first.ended() == []
+    await asyncio.sleep(0.02)
+    assert online(served, 1)
+    assert len(served.world.registry.writer.changes) == 1
+
+
+async def test_a_lite_update_does_not_disturb_the_stream(link: Link) -> None:
+    stream = await link.stream(1)
+    await stream.next()
+    await link.report(1, Endpoints=["192.0.2.1:1"], Hostinfo=Hostinfo(Hostname="host1"))
+    message = await stream.next()
+    assert message["Node"]["Endpoints"] == ["192.0.2.1:1"]
+    await stream.quiet()
+
+
+async def test_a_deleted_node_has_no_stream(served: Served, link: Link) -> None:
+    stream = await link.stream(1)
+    await stream.next()
+    await served.world.registry.delete_node("test", 1)
+    assert await stream.ended() == []
+    assert (await link.report(1))[0] == 404
+
+
+async def test_a_new_key_ends_the_old_keys_stream(served: Served, link: Link) -> None:
+    stream = await link.stream(1)
+    await stream.next()
+    _, auth = await served.world.registry.create_auth_key("test", user="ann")
+    await link.register(2, auth=auth, OldNodeKey=node(1).public())
+    await stream.ended()
+    assert (await link.report(1))[0] == 404
+    fresh = await link.stream(2)
+    assert (await fresh.next())["Node"]["ID"] == 1
+
+
+async def test_an_ended_key_is_told_and_not_refused(served: Served, link: Link) -> None:
+    """A refusal would leave the client trying for ever; the past expiry makes it ask for a login."""
+    stream = await link.stream(1)
+    await stream.next()
+    await served.world.registry.expire_node("test", 1)
+    assert (await stream.next())["Node"]["KeyExpiry"] == "2026-01-02T03:04:05Z"
+    again = await link.stream(1)
+    assert (await again.next())["Node"]["KeyExpiry"] == "2026-01-02T03:04:05Z"
+
+
+async def test_the_end_of_the_last_stream_is_noticed(
+    served: Served, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graces: list[int] = []
+    observations = served.world.registry.observations
+    monkeypatch.setattr(observations, "disconnected", graces.append)
+    stream = await link.stream(1)
+    await stream.next()
+    assert online(served, 1)
+    stream.close()
+    await until(lambda: graces == [1])
+    lost = await served.link(1)
+    await (await lost.stream(1)).next()
+    lost.h2.close()
+    await until(lambda: graces == [1, 1])
+    assert len(served.world.registry.writer.changes) == 0
+
+
+async def test_two_clients_see_each_other(served: Served) -> None:
+    async with served.client(1) as one, served.client(2) as two:
+        for client in (one, two):
+            _, auth = await served.world.registry.create_auth_key("test", user="ann")
+            await client.join(auth_key=auth)
+        async with asyncio.TaskGroup() as group:
+            following = [group.create_task(client.follow()) for client in (one, two)]
+            await two.report(home_derp=900, endpoints=["192.0.2.2:41641"])
+            netmap = await one.until(
+                lambda netmap: [peer for peer in netmap.peers if peer.HomeDERP and peer.Online]
+            )
+            (peer,) = netmap.peers
+            assert (peer.Name, peer.Endpoints) == ("host2.tailnet.internal.", ["192.0.2.2:41641"])
+            assert [each.Name for each in (await two.until(lambda seen: seen.peers)).peers] == [
+                "host1.tailnet.internal."
+            ]
+            for task in following:
+                task.cancel()
+
+
+async def test_a_node_that_goes_at_once_leaves_nothing_behind(served: Served, link: Link) -> None:
+    """Deleted between the request and its first message."""
+    for attempt in range(10):
+        made = await served.link(50 + attempt)
+        node_id = await made.join(50 + attempt)
+        async with asyncio.TaskGroup() as group:
+            streaming = group.create_task(made.stream(50 + attempt))
+            group.create_task(served.world.registry.delete_node("test", node_id))
+        assert len(await streaming.result().ended()) <= 1
+    assert len(served.world.registry.writer.changes) == 0
+    assert (await link.report(1))[0] == 200
+
+
+# Nothing that one client says may break another's poll (control.md, section 28.12)
+
+PREFIX = '{"Version":140,"OmitPeers":true,"NodeKey":"%s",'
+HOSTILE = [
+    '"Endpoints":["1.2.3.4:99999","[fe80::1%eth0]:1","x","1.2.3.4:1","0.0.0.0:0","[::ffff:1.2.3.4]:7"]',
+    '"Hostinfo":{"Hostname":"\\u001b[2J\\n..-","OS":"' + "x" * 100_000 + '"}',
+    '"Hostinfo":{"RoutableIPs":["10.0.0.1/8","fe80::%eth0/64","10.0.0.0/99","","*","10.0.0.0/8"]}',
+    '"Hostinfo":{"sshHostKeys":["ssh-ed25519 AAAA\\nevil ssh-rsa BBBB","","\\u0007"]}',
+    '"Hostinfo":{"Location":{"Priority":99999999999999999999999}}',
+    '"Hostinfo":{"NetInfo":{"PreferredDERP":9223372036854775807}}',
+    '"Hostinfo":{"NetInfo":{"PreferredDERP":-1,"DERPLatency":{"900-v4":1e308}}}',
+    '"Hostinfo":{"Services":[{"Proto":"peerapi4","Port":70000}]}',
+    '"Hostinfo":{"Services":[{"Proto":"peerapi4","Port":-1}]}',
+    '"Hostinfo":{"Services":[' + ",".join(['{"Proto":"tcp","Port":1}'] * 5000) + "]}",
+    '"Hostinfo":{"Hostname":"\\ud800"}',
+    '"Hostinfo":{"Hostname":"a\\u0000b"}',
+    '"hostinfo":{"hostname":null,"services":null,"routableips":null}',
+    '"DiscoKey":"discokey:' + "0" * 64 + '"',
+    '"Version":2147483647',
+    '"Hostinfo":{"RequestTags":["tag:x","' + "y" * 9999 + '"],"WoLMACs":["z"]}',
+]
+
+
+def is_prefix(text: str) -> bool:
+    from ipaddress import ip_network  # noqa: PLC0415 - of this check alone
+
+    return str(ip_network(text)) == text
+
+
+def decodable(peer: dict[str, Any]) -> None:
+    """What Go's decoders demand of a Node's fields."""
+    assert all(is_prefix(each) for each in (*peer["Addresses"], *peer.get("AllowedIPs", [])))
+    host = peer["Hostinfo"]
+    assert all(is_prefix(each) for each in host.get("RoutableIPs", []))
+    assert all(0 <= service.get("Port", 0) < 65536 for service in host.get("Services", []))
+    assert all("\n" not in key for key in host.get("sshHostKeys", []))
+    assert 0 <= peer.get("HomeDERP", 0) < 2**31
+    assert -(2**31) < host.get("Location", {}).get("Priority", 0) < 2**31
+    assert 0 <= peer["Cap"] < 2**31
+    assert len(peer["Name"]) <= 254
+    assert all(0 < len(label) <= 63 for label in peer["Name"].rstrip(".").split("."))
+
+
+@pytest.mark.parametrize("said", HOSTILE, ids=range(len(HOSTILE)))
+async def test_what_one_says_does_not_break_another(
+    served: Served, link: Link, other: Link, said: str
+) -> None:
+    await served.world.registry.set_routes("test", 2, approve=["10.0.0.0/8"])
+    stream = await link.stream(1)
+    state = NetmapState()
+    now = served.world.clock.now()
+    state.receive(encode_again(await stream.next()), now=now)
+    body = (PREFIX % node(2).public() + said + "}").encode()
+    status, text, _ = await other.ask("/machine/map", body)
+    assert status in {200, 400}
+    assert (status == 200) == (text == b"")
+    await other.report(2, Endpoints=["192.0.2.200:1"])
+    while True:
+        state.receive(encode_again(await stream.next()), now=now)
+        (peer,) = state.netmap().peers
+        if peer.Endpoints == ["192.0.2.200:1"]:
+            break
+    full = await (await link.stream(1)).next()
+    decodable(full["Peers"][0])
+    assert len(encode(full)) < 40_000
+    await served.world.registry.observations.flush()
+
+
+def encode_again(message: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(message)
+
+
+async def test_a_service_is_shown_to_peers(link: Link, other: Link) -> None:
+    await other.report(
+        2, Hostinfo=Hostinfo(Hostname="host2", Services=[Service(Proto="peerapi4", Port=65535)])
+    )
+    (peer,) = (await (await link.stream(1)).next())["Peers"]
+    assert peer["Hostinfo"]["Services"] == [{"Proto": "peerapi4", "Port": 65535}]
+
+
+async def test_a_policy_with_routes_reaches_the_stream(served: Served, link: Link, other: Link) -> None:
+    stream = await link.stream(1)
+    await stream.next()
+    await other.report(2, Hostinfo=Hostinfo(Hostname="host2", RoutableIPs=["10.7.0.0/16"]))
+    assert "10.7" not in str(await stream.next())
+    await served.world.registry.set_routes("test", 2, approve=["10.7.0.0/16"])
+    message = await stream.next()
+    (peer,) = message["PeersChanged"]
+    assert peer["PrimaryRoutes"] == ["10.7.0.0/16"]
+    await served.world.registry.set_policy("test", written({"grants": []}))
+    assert (await stream.next())["PeersRemoved"] == [2]
