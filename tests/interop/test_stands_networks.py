@@ -64,7 +64,7 @@ def hosts() -> Iterator[tuple[Host, Host, Host]]:
 
 
 @pytest.mark.parametrize("path", ["/quiet", "/talk"])
-async def test_a_peer_that_vanished_is_noticed_whether_we_talk_or_not(
+def test_a_peer_that_vanished_is_noticed_whether_we_talk_or_not(
     hosts: tuple[Host, Host, Host], path: str
 ) -> None:
     server, a, b = hosts
