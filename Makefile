@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 CODE := src tests bench
 
-.PHONY: help setup demo test check format lock bench fuzz clean
+.PHONY: help setup demo test check format lock docs bench fuzz clean
 help:
 	@echo "make demo   doorward, two machines and an ssh line to paste"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
@@ -40,6 +40,9 @@ format: $(STAMP)
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+
+docs: $(STAMP)
+	$(BIN)/python -m tests.test_reference
 
 bench: setup
 	$(BIN)/python -m bench
