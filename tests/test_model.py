@@ -1,0 +1,98 @@
+"""The nouns are values: frozen, compared by content; and what the store keeps as JSON comes back the same."""
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from tests.support import nouns
+
+from doorward import model
+from doorward.model import AuditEvent, Observed, PolicyVersion, Role
+from doorward.protocol.tailcfg.codec import decode_request, encode
+from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
+
+MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
+    "User": lambda: nouns.user(1),
+    "Node": lambda: nouns.node(1, 1),
+    "AuthKey": lambda: nouns.auth_key(1),
+    "ApiToken": lambda: nouns.api_token(1),
+    "Registration": lambda: nouns.registration(1),
+    "Observed": Observed,
+    "AuditEvent": lambda: AuditEvent(
+        seq=1, at=nouns.NOW, actor="cli", action="a.b", target="policy", details={}, previous=b"", digest=b""
+    ),
+    "PolicyVersion": lambda: PolicyVersion(id=1, text="{}", actor="cli", created=nouns.NOW),
+}
+
+
+def test_every_noun_is_looked_at() -> None:
+    here = {
+        name
+        for name, kind in inspect.getmembers(model, inspect.isclass)
+        if issubclass(kind, msgspec.Struct) and kind.__module__ == model.__name__
+    }
+    assert here == set(MAKERS)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_noun_is_a_value(make: Callable[[], msgspec.Struct]) -> None:
+    one, same = make(), make()
+    assert one == same
+    for name in one.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(one, name, None)
+    kind: Any = type(one)
+    with pytest.raises(TypeError):
+        kind(*msgspec.structs.astuple(one))  # by keyword only: the order means nothing
+
+
+@pytest.mark.parametrize("kind", [model.AuthKey, model.ApiToken])
+def test_of_a_secret_only_the_hash_is_kept(kind: type[msgspec.Struct]) -> None:
+    assert {name for name in kind.__struct_fields__ if "secret" in name} == {"secret_hash"}
+
+
+def test_a_key_ends_at_its_moment_and_not_before() -> None:
+    node = nouns.node(1, 1, key_expiry=nouns.SOON)
+    assert not node.expired(nouns.SOON - timedelta(microseconds=1))
+    assert node.expired(nouns.SOON)
+    assert not nouns.node(1, 1).expired(nouns.SOON + timedelta(days=10_000))
+
+
+def test_addresses_are_ipv4_first() -> None:
+    node = nouns.node(7, 1)
+    assert node.addresses == (node.ipv4, node.ipv6)
+    assert [address.version for address in node.addresses] == [4, 6]
+
+
+def test_roles_are_the_words_of_the_command_line() -> None:
+    assert [str(role) for role in Role] == [
+        "owner",
+        "admin",
+        "network-admin",
+        "it-admin",
+        "billing-admin",
+        "auditor",
+        "member",
+    ]
+    assert {Role(str(role)) for role in Role} == set(Role)
+
+
+def test_made_up_owners_are_out_of_the_way_of_real_ones() -> None:
+    # Clients keep user ids in 63 bits, some scripts in 31.
+    ids = {model.TAGGED_DEVICES_USER_ID, model.DOORWARD_USER_ID}
+    assert len(ids) == 2
+    assert all(2**31 - 2_000_000 < number < 2**31 for number in ids)
+
+
+def test_what_a_host_says_of_itself_comes_back_from_json_as_it_was() -> None:
+    hostinfo = Hostinfo(
+        Hostname="laptop",
+        OS="linux",
+        sshHostKeys=["ssh-ed25519 AAAA"],
+        RoutableIPs=["10.0.0.0/8"],
+        NetInfo=NetInfo(PreferredDERP=900),
+    )
+    assert decode_request(encode(hostinfo), Hostinfo) == hostinfo
