@@ -7,6 +7,7 @@ import pytest
 
 from doorward.cli.app import program
 from doorward.config import reference
+from doorward.policy import parse_policy
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -28,6 +29,14 @@ MADE = {"settings.md": reference, "commands.md": commands}
 def test_the_reference_pages_are_fresh() -> None:
     for name, make in MADE.items():
         assert (PAGES / name).read_text(encoding="utf-8") == make(), f"{name} is stale: run make docs"
+
+
+def test_the_policy_of_the_guide_is_one() -> None:
+    text = (PAGES.parent / "guide" / "policy.md").read_text(encoding="utf-8")
+    example = text.split("```\n", 2)[1]
+    document = parse_policy(example)
+    assert len(document.rules) == 4
+    assert len(document.tests) == 1
 
 
 if __name__ == "__main__":
