@@ -34,6 +34,7 @@ class Server:
         environ: more variables (``DOORWARD_...``).
         namespace: a network namespace to live in, by name.
         host: the address to listen on, and of the control URL.
+        shown: the control URL's address, where ``host`` is every address.
         level: what it logs.
         leaf: a certificate of the control address's own, which then is ``https://localhost``.
     """
@@ -45,6 +46,7 @@ class Server:
         environ: Mapping[str, str] | None = None,
         namespace: str | None = None,
         host: str = "127.0.0.1",
+        shown: str = "",
         level: str = "debug",
         leaf: Leaf | None = None,
     ) -> None:
@@ -54,6 +56,9 @@ class Server:
         self._listen = f"{host}:{free_port()}"
         self.url = f"http://{self._listen}"
         self._extra = ["--log-level", level, *extra]
+        if shown:
+            self.url = f"http://{shown}:{self._listen.rpartition(':')[2]}"
+            self._extra += ["--url", self.url]
         self._prefix = ["ip", "netns", "exec", namespace] if namespace else []
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("DOORWARD_", "TS_"))
