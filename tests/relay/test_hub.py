@@ -319,6 +319,132 @@ def test_a_forwarded_packet_is_delivered_once_and_leaves_no_trace() -> None:
     assert not a.heard
 
 
+def forwarded(source: NodePublic, to: NodePublic, packet: bytes) -> tuple[int, bytes]:
+    return derp.FORWARD_PACKET, source.raw + to.raw + packet
+
+
+def line_with(hub: Hub, *keys: NodePublic, number: int = 9) -> Connection:
+    """A line to another relay, behind which some nodes are."""
+    line = hub.open_line(NodePublic(bytes([number]) * 32), 0)
+    for key in keys:
+        hub.learn(line, key)
+    return line
+
+
+def test_packets_for_a_node_at_another_relay_go_down_the_line_in_one_write() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    a, b = join(hub, A, B)
+    line = line_with(hub, C, D)
+    writes = hub.receive(a, to(C, b"1") + to(B, b"2") + to(D, b"3") + to(C, DISCO), 0)
+    assert said(writes) == [
+        (line, [forwarded(A, C, b"1"), forwarded(A, D, b"3"), forwarded(A, C, DISCO)]),
+        (b, [got(A, b"2")]),
+    ]
+    assert (hub.counts.packets_received, hub.counts.packets_sent, hub.counts.packets_forwarded) == (4, 4, 3)
+    assert hub.elsewhere() == 2
+    assert said(hub.disconnect(a)) == [(b, [gone(A)])], "a line is no client: it is told nothing"
+
+
+def test_a_connection_here_wins_over_a_line() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    a, b = join(hub, A, B)
+    line = line_with(hub, B)
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(b, [got(A, b"x")])]
+    assert hub.disconnect(b) == []
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(line, [forwarded(A, B, b"x")])]
+    (b,) = join(hub, B)
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(b, [got(A, b"x")])]
+
+
+def test_of_several_lines_the_newest_carries_and_each_takes_over() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    (a,) = join(hub, A)
+    first, second = line_with(hub, B), line_with(hub, B, number=10)
+    hub.learn(first, B)  # said again, as for a second connection there: nothing changes
+
+    def carrier() -> Connection | None:
+        writes = hub.receive(a, to(B, b"x"), 0)
+        return writes[0][0] if writes else None
+
+    assert carrier() is second
+    assert hub.unlearn(second, B) == []
+    assert carrier() is first
+    hub.learn(second, B)
+    assert carrier() is second
+    assert hub.close_line(second) == hub.close_line(second) == []
+    hub.learn(second, C)  # news that was on the way when the line ended
+    assert carrier() is first
+    assert hub.elsewhere() == 1
+    assert hub.unlearn(first, B) == []
+    assert carrier() is None
+    assert hub.unlearn(first, B) == []
+    assert hub.elsewhere() == 0
+
+
+def test_what_was_forwarded_is_never_forwarded_again() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    mesh, _ = hub.connect(D, 0, flags=derp.PresenceFlag.MESH_PEER)
+    line_with(hub, B)
+    assert hub.receive(mesh, derp.forward_packet(A.raw, B.raw, DISCO), 0) == []
+    assert hub.counts.dropped_unknown == 1
+
+
+def test_forwarded_packets_of_one_read_are_one_write_per_destination() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    a, b = join(hub, A, B)
+    mesh, _ = hub.connect(D, 0, flags=derp.PresenceFlag.MESH_PEER)
+    read = [derp.forward_packet(C.raw, key.raw, packet) for key, packet in ((A, b"1"), (B, b"2"), (A, b"3"))]
+    assert said(hub.receive(mesh, b"".join(read) + to(A, b"own"), 0)) == [
+        (a, [got(D, b"own")]),
+        (a, [got(C, b"1"), got(C, b"3")]),
+        (b, [got(C, b"2")]),
+    ]
+
+
+def test_a_node_at_another_relay_is_gone_for_those_who_heard_from_it() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    a, b = join(hub, A, B)
+    mesh, _ = hub.connect(D, 0, flags=derp.PresenceFlag.MESH_PEER)
+    line = line_with(hub, C)
+    hub.receive(mesh, derp.forward_packet(C.raw, A.raw, b"x"), 0)
+    assert said(hub.unlearn(line, C)) == [(a, [gone(C)])]
+    assert not a.heard
+    hub.learn(line, C)
+    hub.receive(mesh, derp.forward_packet(C.raw, B.raw, b"x"), 0)
+    assert said(hub.close_line(line)) == [(b, [gone(C)])], "with the line all behind it are gone"
+    assert hub.receive(a, to(C, b"x"), 0) == []
+
+
+def test_a_node_that_moves_within_the_region_is_not_gone() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    a, c = join(hub, A, C)
+    watcher, _ = hub.connect(D, 0, flags=derp.PresenceFlag.MESH_PEER)
+    hub.receive(watcher, WATCH, 0)
+    hub.receive(c, to(A, b"x"), 0)
+    line = line_with(hub, C)
+    assert said(hub.disconnect(c)) == [(watcher, [gone(C)])], "watchers ask who is here"
+    hub.receive(watcher, derp.forward_packet(C.raw, A.raw, b"x"), 0)
+    (c,) = join(hub, C)
+    assert hub.unlearn(line, C) == []
+    assert said(hub.disconnect(c)) == [(watcher, [gone(C)]), (a, [gone(C)])]
+
+
+def test_a_line_that_takes_no_more_keeps_the_newest_packets() -> None:
+    hub = make_hub(Limits(line_packets=4), mesh_key=MESH_KEY)
+    (a,) = join(hub, A)
+    line = line_with(hub, B)
+    hub.pause(line)
+    hub.receive(a, b"".join(to(B, bytes([number])) for number in range(9)) + to(B, DISCO), 0)
+    ((_, frames),) = said(hub.resume(line))
+    assert frames == [forwarded(A, B, DISCO), *(forwarded(A, B, bytes([number])) for number in range(5, 9))]
+    assert hub.counts.dropped_data == hub.counts.packets_forwarded == 5
+    hub.pause(line)
+    hub.receive(a, to(B, b"x") * 2, 0)
+    hub.close_line(line)
+    assert hub.counts.dropped_data == 7
+    assert hub.resume(line) == []
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -351,17 +477,27 @@ def test_a_mesh_peer_must_keep_the_rules_too(frame: bytes) -> None:
 # --- Properties
 
 
-@given(st.integers(0, 2**32), st.lists(st.sampled_from("cdspr"), max_size=80))
+@given(st.integers(0, 2**32), st.lists(st.sampled_from("cdsplrx"), max_size=80))
 def test_packets_are_delivered_queued_or_counted_and_all_stays_bounded(seed: int, plays: list[str]) -> None:
     """Any order of connecting, leaving, sending, pausing and resuming: nothing is lost count of, nothing lingers."""
     chance = random.Random(seed)
-    limits = Limits(data_packets=4, disco_packets=2)
+    limits = Limits(data_packets=4, disco_packets=2, line_packets=4)
     hub = make_hub(limits)
     here: list[Connection] = []
+    lines: list[Connection] = []
     sent = 0
     for play in plays:
         if play == "c":
             here += join(hub, chance.choice((A, B, C, D)))
+        elif play == "l":
+            lines.append(line_with(hub, *chance.sample((A, B, C, D), 2)))
+            if chance.random() < 0.5:
+                hub.pause(lines[-1])
+        elif play == "x":
+            if lines and chance.random() < 0.5:
+                hub.close_line(lines.pop(chance.randrange(len(lines))))
+            elif lines:
+                hub.unlearn(chance.choice(lines), chance.choice((A, B, C, D)))
         elif not here:
             continue
         elif play == "d":
@@ -376,18 +512,21 @@ def test_packets_are_delivered_queued_or_counted_and_all_stays_bounded(seed: int
         else:
             hub.resume(chance.choice(here))
         counts = hub.counts
-        queued = sum(len(one.data.frames) + len(one.disco.frames) for one in here)
+        queued = sum(len(one.data.frames) + len(one.disco.frames) for one in here + lines)
         dropped = counts.dropped_unknown + counts.dropped_data + counts.dropped_disco
         assert counts.packets_received == sent == counts.packets_sent + dropped + queued
         assert all(
             len(one.data.frames) <= 4
             and len(one.disco.frames) <= 2
             and one.data.size == sum(map(len, one.data.frames))
-            for one in here
+            for one in here + lines
         )
+        assert hub.elsewhere() == len({key for line in lines for key in line.mesh_keys})
         assert hub.clients() == len({one.raw for one in here})
         assert {one for key in (A, B, C, D) for one in hub.connections_of(key)} == set(here)
     for one in list(here):
         hub.disconnect(one)
-    assert hub.clients() == 0
+    for line in lines:
+        assert hub.close_line(line) == []
+    assert hub.clients() == hub.elsewhere() == 0
     assert all(not one.heard for one in here)

@@ -17,8 +17,8 @@ from doorward.errors import RemoteProtocolError, Unavailable
 from doorward.protocol import derp
 from doorward.protocol.keys import NodePublic
 from doorward.relay import Limits
-from doorward.relay.server import STALL_SECONDS, TLS_READ_BUFFER
-from doorward.relay.session import HANDSHAKE_SECONDS
+from doorward.relay.server import TLS_READ_BUFFER
+from doorward.relay.session import HANDSHAKE_SECONDS, STALL_SECONDS
 from doorward.telemetry import exposition
 
 ALICE, BOB, CAROL, DAVE = (node_key(number) for number in range(1, 5))

@@ -120,6 +120,12 @@ class RunningRelay:
         return await DERPClient.connect(self.host, self.port, key, entropy=os.urandom, **options)
 
 
+def _listening_at(path: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))
+    return bound
+
+
 def listening(host: str = HOST, port: int = 0) -> socket.socket:
     """A bound TCP socket; of port 0 a free one."""
     bound = socket.socket()
@@ -139,13 +145,20 @@ async def running_relay(
     stun: bool = False,
     host: str = HOST,
     port: int = 0,
+    path: Path | None = None,
 ) -> AsyncIterator[RunningRelay]:
-    """Start a relay, on a free port of 127.0.0.1 unless told otherwise, and end it with the block."""
+    """Start a relay, on a free port of 127.0.0.1 unless told otherwise, and end it with the block.
+
+    With ``path`` it listens on that Unix socket instead.
+    """
     clock = clock or SystemClock()
     key = DERPPrivate.from_entropy(os.urandom(32))
     relay = Relay(key, admit, clock, os.urandom, limits, mesh_key=mesh_key)
-    bound = listening(host, port)
-    host, port = bound.getsockname()
+    if path is None:
+        bound = listening(host, port)
+        host, port = bound.getsockname()
+    else:
+        bound = _listening_at(path)
     stun_sockets = bind_stun([host], 0) if stun else []
     stun_port = stun_sockets[0].getsockname()[1] if stun_sockets else 0
     answering = STUNServer(stun_sockets)

@@ -20,7 +20,8 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Self
 
 from cryptography import x509
 
@@ -103,6 +104,7 @@ class DERPClient(asyncio.Protocol):
         "_key",
         "_nonce",
         "_on_packet",
+        "_pin",
         "_pongs",
         "_reader",
         "_reading",
@@ -114,7 +116,12 @@ class DERPClient(asyncio.Protocol):
     )
 
     def __init__(
-        self, key: NodePrivate, nonce: bytes, info: derp.ClientInfo, on_packet: OnPacket | None
+        self,
+        key: NodePrivate,
+        nonce: bytes,
+        info: derp.ClientInfo,
+        on_packet: OnPacket | None,
+        pin: str = "",
     ) -> None:
         self.server_key: DERPPublic | None = None
         self.server_info: derp.ServerInfo | None = None
@@ -122,6 +129,7 @@ class DERPClient(asyncio.Protocol):
         self._nonce = nonce
         self._info = info
         self._on_packet = on_packet
+        self._pin = pin
         self._reader = derp.FrameReader(derp.MAX_SERVER_PAYLOAD)
         self._transport: asyncio.Transport | None = None
         self._heard = 0.0  # when the relay last said something, by the loop's time
@@ -149,7 +157,8 @@ class DERPClient(asyncio.Protocol):
         fast_start: bool | None = None,
         mesh_key: str = "",
         on_packet: OnPacket | None = None,
-    ) -> "DERPClient":
+        unix_socket: Path | None = None,
+    ) -> Self:
         """Connect and shake hands, within CONNECT_SECONDS.
 
         Args:
@@ -164,18 +173,26 @@ class DERPClient(asyncio.Protocol):
                 Python can tell from 3.13 on).
             mesh_key: 64 hex digits, to be a mesh peer.
             on_packet: takes packets instead of ``recv``.
+            unix_socket: connect there; ``host`` is then only what the request names.
 
         Raises Unavailable when the relay cannot be reached, does not answer, is not the pinned one or closes the
         connection, which is how relays refuse a node; RemoteProtocolError when it is no relay.
         """
         info = derp.ClientInfo(version=derp.VERSION, mesh_key=mesh_key, can_ack_pings=True)
-        client = cls(key, entropy(derp.NONCE_SIZE), info, on_packet)
+        client = cls(key, entropy(derp.NONCE_SIZE), info, on_packet, pin)
         loop = asyncio.get_running_loop()
         name = (server_name or host) if context else None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await loop.create_connection(lambda: client, host, port, ssl=context, server_hostname=name)
-                client._start(f"{host}:{port}", pin, fast_start)
+                if unix_socket is not None:
+                    await loop.create_unix_connection(
+                        lambda: client, str(unix_socket), ssl=context, server_hostname=name
+                    )
+                else:
+                    await loop.create_connection(
+                        lambda: client, host, port, ssl=context, server_hostname=name
+                    )
+                client._start(f"{host}:{port}", fast_start)
                 await client._greeted
         except TimeoutError:
             client.close()
@@ -251,11 +268,19 @@ class DERPClient(asyncio.Protocol):
     # --- The transport's side
 
     def connection_made(self, transport: Any) -> None:
-        """The connection is there, TLS included; ``connect`` goes on."""
+        """The connection is there, TLS included; ``connect`` goes on, unless it is not the pinned relay."""
         self._transport = transport
+        if self._pin:
+            # Here and not in ``connect``, which runs later: a false relay could speak first, and would be told our mesh key.
+            try:
+                _check_pin(transport.get_extra_info("ssl_object"), self._pin)
+            except Unavailable as error:
+                self._fail(error)
 
     def data_received(self, data: bytes) -> None:
         """Read the HTTP response, then frames."""
+        if self._failure is not None:
+            return
         self._heard = asyncio.get_running_loop().time()
         try:
             if self._head is not None:
@@ -282,11 +307,11 @@ class DERPClient(asyncio.Protocol):
 
     # --- Inside
 
-    def _start(self, host: str, pin: str, fast_start: bool | None) -> None:
+    def _start(self, host: str, fast_start: bool | None) -> None:
+        if self._failure is not None:
+            return
         assert self._transport is not None
         tls = self._transport.get_extra_info("ssl_object")
-        if pin:
-            _check_pin(tls, pin)
         if fast_start is None:
             fast_start = tls is not None and _meta_key(tls) is not None
         if fast_start:

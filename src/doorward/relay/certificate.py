@@ -8,15 +8,20 @@ the box in the DERP handshake.
 import hashlib
 import ssl
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from doorward.protocol import derp
 from doorward.protocol.keys import DERPPublic
 
 META_VALIDITY: Final = timedelta(days=30)
+LEAF_VALIDITY: Final = timedelta(days=3650)
 
 _INTEGER, _BITS, _OCTETS, _TEXT, _TIME = 0x02, 0x03, 0x04, 0x0C, 0x17
 _SEQUENCE, _SET, _VERSION, _EXTENSIONS = 0x30, 0x31, 0xA0, 0xA3
@@ -64,6 +69,37 @@ def meta_certificate(public: DERPPublic, now: datetime) -> bytes:
         _der(_EXTENSIONS, _der(_SEQUENCE, no_authority)),
     )
     return _der(_SEQUENCE, body, _ED25519, _der(_BITS, b"\x00", signer.sign(body)))
+
+
+def self_signed_leaf(host: str, now: datetime) -> str:
+    """A key and a certificate (PEM) for a name or an IP address, for a relay whose clients pin it: valid for ten years.
+
+    A pin is the whole trust in it, as with the key of an SSH server, so an early end would protect nobody. Clients check
+    its dates and its name all the same.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    try:
+        name: x509.GeneralName = x509.IPAddress(ip_address(host))
+    except ValueError:
+        name = x509.DNSName(host)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))  # clocks of small machines are wrong by hours
+        .not_valid_after(now + LEAF_VALIDITY)
+        .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (secret + certificate.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 def relay_leaf_pin(leaf: bytes) -> str:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from doorward.protocol import derp
-from doorward.protocol.keys import NodePublic
+from doorward.protocol.keys import KEY_SIZE, NodePublic
 
 Address = IPv4Address | IPv6Address
 
@@ -28,6 +28,9 @@ class Limits:
     disco_bytes: int = 16 * 1024
     # Frames of the relay itself: PeerGone above all. A reader this far behind is closed, since these are not dropped.
     control_bytes: int = 64 * 1024
+    # A line to another relay of the region carries many clients: more of them may be behind at once.
+    line_packets: int = 2048
+    line_bytes: int = 2 * 1024 * 1024
     # A watcher is told of every connection at once: 56 bytes each.
     watcher_bytes: int = 4 * 1024 * 1024
     keep_alive: float = 60.0  # seconds; clients give a relay up after 120 without a frame
@@ -53,7 +56,8 @@ class Counts:
 
     packets_received: int = 0  # from senders, delivered or not
     bytes_received: int = 0  # everything read, frames and all
-    packets_sent: int = 0  # handed to a connection's write buffer
+    packets_sent: int = 0  # handed to a connection's write buffer, a client's or a line's
+    packets_forwarded: int = 0  # of these, handed to a line: the client is at another relay of the region
     bytes_sent: int = 0
     dropped_unknown: int = 0  # nobody with that key is here
     dropped_data: int = 0  # pushed out of a full queue, or still queued when the connection ended
@@ -126,16 +130,24 @@ class Queue:
 
 @dataclass(slots=True, eq=False)
 class Presence:
-    """A key and all its connections, the active one last. It lives from the first connection to the last."""
+    """A key, all its connections here (the active one last), and the lines behind which it is (the newest last).
+
+    It lives as long as there is one of either.
+    """
 
     key: bytes
     connections: "list[Connection]" = field(default_factory=list)
+    lines: "list[Connection]" = field(default_factory=list)
     # Those who received a packet from this key, and must hear when it is gone.
     reached: "set[Connection]" = field(default_factory=set)
 
 
 class Connection:
-    """One client's connection, as the hub sees it. The shell reads ``owner``, ``key`` and the queue sizes."""
+    """One client's connection, as the hub sees it. The shell reads ``owner``, ``key`` and the queue sizes.
+
+    With ``line`` it is our own connection to another relay of the region: packets leave on it as ForwardPacket, and its
+    ``presence`` is of nobody.
+    """
 
     __slots__ = (
         "address",
@@ -148,12 +160,15 @@ class Connection:
         "heard",
         "home",
         "key",
+        "line",
         "mesh",
+        "mesh_keys",
         "not_here",
         "owner",
         "paused",
         "pong_waits",
         "port",
+        "prefix",
         "presence",
         "raw",
         "reader",
@@ -172,6 +187,7 @@ class Connection:
         port: int,
         flags: derp.PresenceFlag,
         now: float,
+        line: bool = False,
     ) -> None:
         self.key = key
         self.raw = key.raw
@@ -187,7 +203,15 @@ class Connection:
         self.paused = False
         self.pong_waits = False
         self.watches = False
-        self.data = Queue(limits.data_packets, limits.data_bytes)
+        self.line = line
+        # Bytes of a queued frame before the packet: the header and the keys.
+        self.prefix = derp.HEADER_SIZE + (2 * KEY_SIZE if line else KEY_SIZE)
+        self.mesh_keys: dict[bytes, Presence] = {}  # who is behind this line
+        self.data = (
+            Queue(limits.line_packets, limits.line_bytes)
+            if line
+            else Queue(limits.data_packets, limits.data_bytes)
+        )
         self.disco = Queue(limits.disco_packets, limits.disco_bytes)
         self.control: list[bytes] = []
         self.control_size = 0

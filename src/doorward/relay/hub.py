@@ -12,8 +12,10 @@ holds at most its two queues, the write buffer's mark and one read of a sender.
 **Same key twice** is normal: a node that roams leaves a dead connection behind. All stay open; packets go to the one
 that connected or sent something last (its *active* one).
 
-**Mesh.** A connection that knows the mesh key may watch who is here, forward packets for clients of its own, and close
-a peer's connections. Packets are not handed *to* mesh peers: a region of one relay needs none.
+**Mesh.** The relays of a region pass packets to each other. A connection that knows the mesh key may watch who is here,
+forward packets of its own clients, and close a peer's connections. Towards each other relay we have a *line*, our own
+connection there, and know from its news who is behind it. A packet goes to a connection here, else to the line behind
+which its destination is, and never from one relay to a third: what came in forwarded is delivered here or dropped.
 """
 
 import hmac
@@ -27,9 +29,6 @@ from doorward.protocol import derp
 from doorward.protocol.disco import looks_like_disco
 from doorward.protocol.keys import KEY_SIZE, NodePublic
 from doorward.relay.connection import Address, Connection, Counts, Limits, Presence
-
-_RECV_PREFIX: Final = derp.HEADER_SIZE + KEY_SIZE
-
 
 Writes = list[tuple[Connection, bytes]]
 
@@ -50,6 +49,7 @@ class Hub:
         self._entropy = entropy
         self._mesh_key = mesh_key
         self._active: dict[bytes, Connection] = {}
+        self._elsewhere: dict[bytes, Presence] = {}  # keys behind lines, whether or not they are here too
         self._watchers: set[Connection] = set()
         self._keep_alives: list[tuple[float, int, Connection]] = []
         self._order = count()
@@ -71,8 +71,7 @@ class Hub:
         flags: derp.PresenceFlag = derp.PresenceFlag.REGULAR,
     ) -> tuple[Connection, Writes]:
         """Take in a client whose key is proven and admitted; it becomes its key's active connection."""
-        present = self._active.get(key.raw)
-        presence = present.presence if present else Presence(key.raw)
+        presence = self._presence(key.raw) or Presence(key.raw)
         connection = Connection(
             key, presence, self.limits, owner=owner, address=address, port=port, flags=flags, now=now
         )
@@ -95,12 +94,7 @@ class Hub:
         connection.closed = True
         self.doomed.discard(connection)
         self._watchers.discard(connection)
-        self.counts.dropped_data += len(connection.data.frames)
-        self.counts.dropped_disco += len(connection.disco.frames)
-        connection.data.clear()
-        connection.disco.clear()
-        connection.control.clear()
-        connection.control_size = 0
+        self._drop_queues(connection)
         for source in connection.heard:
             source.reached.discard(connection)
         connection.heard.clear()
@@ -111,11 +105,91 @@ class Hub:
             return writes
         del self._active[presence.key]
         gone = derp.peer_gone(presence.key, derp.GONE_DISCONNECTED)
-        for listener in presence.reached | self._watchers:
-            listener.heard.discard(presence)
-            self._control(listener, gone, writes)
-        presence.reached.clear()
+        for watcher in self._watchers:  # they ask who is *here*
+            self._control(watcher, gone, writes)
+        if not presence.lines:
+            self._tell_gone(presence, writes)
         return writes
+
+    def _drop_queues(self, connection: Connection) -> None:
+        self.counts.dropped_data += len(connection.data.frames)
+        self.counts.dropped_disco += len(connection.disco.frames)
+        connection.data.clear()
+        connection.disco.clear()
+        connection.control.clear()
+        connection.control_size = 0
+
+    def _presence(self, key: bytes) -> Presence | None:
+        """What is known of a key, here or behind a line."""
+        active = self._active.get(key)
+        return active.presence if active is not None else self._elsewhere.get(key)
+
+    def _tell_gone(self, presence: Presence, writes: Writes) -> None:
+        """A key is nowhere in the region any more: tell those who heard from it. Watchers know already."""
+        gone = derp.peer_gone(presence.key, derp.GONE_DISCONNECTED)
+        for listener in presence.reached:
+            listener.heard.discard(presence)
+            if not listener.watches:
+                self._control(listener, gone, writes)
+        presence.reached.clear()
+
+    # --- Lines to the other relays of the region
+
+    def open_line(self, key: NodePublic, now: float, *, owner: Any = None) -> Connection:
+        """Take in our own connection to another relay, proven there by ``key``. It is told of no one: it carries packets."""
+        flags = derp.PresenceFlag.MESH_PEER
+        return Connection(
+            key,
+            Presence(key.raw),
+            self.limits,
+            owner=owner,
+            address=None,
+            port=0,
+            flags=flags,
+            now=now,
+            line=True,
+        )
+
+    def learn(self, line: Connection, key: NodePublic) -> None:
+        """The relay behind the line says that a node is there."""
+        if line.closed or key.raw in line.mesh_keys:
+            return
+        presence = self._presence(key.raw) or Presence(key.raw)
+        presence.lines.append(line)
+        self._elsewhere[key.raw] = line.mesh_keys[key.raw] = presence
+
+    def unlearn(self, line: Connection, key: NodePublic) -> Writes:
+        """The relay behind the line says that a node has left it. Those here who heard from it are told, if it was its last place."""
+        writes: Writes = []
+        presence = line.mesh_keys.pop(key.raw, None)
+        if presence is not None:
+            self._leave(line, presence, writes)
+        return writes
+
+    def close_line(self, line: Connection) -> Writes:
+        """The line has ended, and with it all that was known through it."""
+        writes: Writes = []
+        if line.closed:
+            return writes
+        line.closed = True
+        self.doomed.discard(line)
+        self._drop_queues(line)
+        for presence in line.mesh_keys.values():
+            self._leave(line, presence, writes)
+        line.mesh_keys.clear()
+        return writes
+
+    def elsewhere(self) -> int:
+        """How many keys are behind lines."""
+        return len(self._elsewhere)
+
+    def _leave(self, line: Connection, presence: Presence, writes: Writes) -> None:
+        presence.lines.remove(line)
+        if presence.lines:
+            return
+        del self._elsewhere[presence.key]
+        if not presence.connections:
+            self._tell_gone(presence, writes)
 
     def connections_of(self, key: NodePublic) -> tuple[Connection, ...]:
         """All connections of a key, the active one last."""
@@ -141,10 +215,14 @@ class Hub:
             self._make_active(connection)
         active, source, send = self._active, connection.raw, derp.SEND_PACKET
         groups: dict[Connection, list[bytes]] = {}
+        forwarded: dict[Connection, list[bytes]] = {}
         writes: Writes = []
         length, prefix = -1, b""
         for kind, start, end in spans:
             if kind != send:
+                if kind == derp.FORWARD_PACKET and connection.mesh:
+                    self._forwarded(buffer[start:end], forwarded)
+                    continue
                 self._other(connection, kind, buffer[start:end], writes)
                 continue
             body = start + KEY_SIZE
@@ -152,7 +230,7 @@ class Hub:
                 raise RemoteProtocolError(f"a SendPacket of {end - start} bytes")
             target = active.get(buffer[start:body])
             if target is None:
-                self._unknown(connection, buffer[start:end], now, writes)
+                self._not_here(connection, buffer[start:end], now, groups, writes)
                 continue
             if end - start != length:  # packets of one read are mostly of one length
                 length = end - start
@@ -164,30 +242,55 @@ class Hub:
                 pieces.append(prefix + buffer[body:end])
         if groups:
             self._deliver(connection.presence, groups, writes)
+        for target, pieces in forwarded.items():
+            self._hand(target, pieces, writes)
         return writes
 
     def _deliver(self, source: Presence, groups: dict[Connection, list[bytes]], writes: Writes) -> None:
         """Hand each destination its packets, all from ``source``: as one write, or into its queues."""
-        counts = self.counts
         for target, pieces in groups.items():
-            if target not in source.reached:
+            if target not in source.reached and not target.line:
                 source.reached.add(target)
                 target.heard.add(source)
-            counts.packets_received += len(pieces)
-            if target.paused:
-                self._queue(target, pieces)
-                continue
-            joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            counts.packets_sent += len(pieces)
-            counts.bytes_sent += len(joined)
-            writes.append((target, joined))
+            self._hand(target, pieces, writes)
+
+    def _hand(self, target: Connection, pieces: list[bytes], writes: Writes) -> None:
+        counts = self.counts
+        counts.packets_received += len(pieces)
+        if target.paused:
+            self._queue(target, pieces)
+            return
+        joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        counts.packets_sent += len(pieces)
+        counts.bytes_sent += len(joined)
+        if target.line:
+            counts.packets_forwarded += len(pieces)
+        writes.append((target, joined))
 
     def _queue(self, target: Connection, pieces: list[bytes]) -> None:
         for piece in pieces:
-            if looks_like_disco(piece[_RECV_PREFIX:]):
+            if looks_like_disco(piece[target.prefix :]):
                 self.counts.dropped_disco += target.disco.push(piece)
             else:
                 self.counts.dropped_data += target.data.push(piece)
+
+    def _not_here(
+        self,
+        connection: Connection,
+        payload: bytes,
+        now: float,
+        groups: dict[Connection, list[bytes]],
+        writes: Writes,
+    ) -> None:
+        """The destination is not here: behind a line, or nowhere."""
+        presence = self._elsewhere.get(payload[:KEY_SIZE])
+        if presence is None:
+            self._unknown(connection, payload, now, writes)
+            return
+        # Behind several, any one would do. A node that moved is still said to be where it came from; the newest is right.
+        line = presence.lines[-1]
+        header = derp.HEADER.pack(derp.FORWARD_PACKET, KEY_SIZE + len(payload))
+        groups.setdefault(line, []).append(header + connection.raw + payload)
 
     def _unknown(self, connection: Connection, payload: bytes, now: float, writes: Writes) -> None:
         """Nobody is there. Only disco, which asks for an answer, gets one, and not too often."""
@@ -195,6 +298,24 @@ class Hub:
         self.counts.dropped_unknown += 1
         if looks_like_disco(payload[KEY_SIZE:]) and connection.not_here.take(now):
             self._control(connection, derp.peer_gone(payload[:KEY_SIZE], derp.GONE_NOT_HERE), writes)
+
+    def _forwarded(self, payload: bytes, groups: dict[Connection, list[bytes]]) -> None:
+        """A packet that another relay of the region took in. It is delivered here or dropped, and never goes on."""
+        if len(payload) < 2 * KEY_SIZE:
+            raise RemoteProtocolError(f"a ForwardPacket of {len(payload)} bytes, less than two keys")
+        source, packet = payload[:KEY_SIZE], payload[2 * KEY_SIZE :]
+        target = self._active.get(payload[KEY_SIZE : 2 * KEY_SIZE])
+        if target is None:  # it left just now, and the news of it is on the way to the other relay
+            self.counts.packets_received += 1
+            self.counts.dropped_unknown += 1
+            return
+        presence = self._presence(source)
+        # Of a source that nobody told us of, nobody will tell us the end either: it leaves no trace.
+        if presence is not None and target not in presence.reached:
+            presence.reached.add(target)
+            target.heard.add(presence)
+        frame = derp.HEADER.pack(derp.RECV_PACKET, KEY_SIZE + len(packet)) + source + packet
+        groups.setdefault(target, []).append(frame)
 
     def _make_active(self, connection: Connection) -> None:
         connections = connection.presence.connections
@@ -215,8 +336,7 @@ class Hub:
             case derp.NOTE_PREFERRED:
                 connection.home = derp.read_note_preferred(payload)
             case derp.FORWARD_PACKET:
-                self._must_be_mesh(connection, "ForwardPacket")
-                self._forward(payload, writes)
+                self._must_be_mesh(connection, "ForwardPacket")  # those of mesh peers do not come here
             case derp.WATCH_CONNS:
                 self._must_be_mesh(connection, "WatchConns")
                 self._watch(connection, writes)
@@ -231,24 +351,6 @@ class Hub:
     def _must_be_mesh(self, connection: Connection, what: str) -> None:
         if not connection.mesh:
             raise RemoteProtocolError(f"{what} from a client that is no mesh peer")
-
-    def _forward(self, payload: bytes, writes: Writes) -> None:
-        """Deliver a packet that another relay of the region took in. It is never forwarded again."""
-        if len(payload) < 2 * KEY_SIZE:
-            raise RemoteProtocolError(f"a ForwardPacket of {len(payload)} bytes, less than two keys")
-        source, destination, packet = payload[:32], payload[32:64], payload[64:]
-        target = self._active.get(destination)
-        if target is None:
-            self.counts.packets_received += 1
-            self.counts.dropped_unknown += 1
-            return
-        local = self._active.get(source)
-        # A source that is not here has nobody who could tell of its end; the mesh peer does, to its own watchers.
-        presence = local.presence if local else Presence(source)
-        frame = derp.HEADER.pack(derp.RECV_PACKET, KEY_SIZE + len(packet)) + source + packet
-        self._deliver(presence, {target: [frame]}, writes)
-        if local is None:
-            target.heard.discard(presence)
 
     def _watch(self, connection: Connection, writes: Writes) -> None:
         if connection.watches:
@@ -286,6 +388,8 @@ class Hub:
         joined = b"".join((*connection.control, *connection.disco.frames, *connection.data.frames))
         self.counts.packets_sent += packets
         self.counts.bytes_sent += size
+        if connection.line:
+            self.counts.packets_forwarded += packets
         connection.control.clear()
         connection.control_size = 0
         connection.disco.clear()

@@ -84,13 +84,13 @@ def _verify(admit: Admit) -> Route:
     return Route("/verify", verify, methods=["POST"])
 
 
-def relay_routes(admit: Admit) -> list[BaseRoute]:
-    """The plain routes. ``admit`` answers for ``/verify``, too, so that other relays admit whom we do."""
-    return [
+def relay_routes(admit: Admit | None) -> list[BaseRoute]:
+    """The plain routes. ``admit`` answers for ``/verify``, too, so that other relays admit whom we do; None: no such route."""
+    routes: list[BaseRoute] = [
         Route("/derp", _upgrade_needed, methods=["GET"]),
         Route("/derp/probe", _probe, methods=["GET"]),
         Route("/derp/latency-check", _probe, methods=["GET"]),
         Route("/generate_204", _generate_204, methods=["GET"]),
         Route("/robots.txt", _robots, methods=["GET"]),
-        _verify(admit),
     ]
+    return routes if admit is None else [*routes, _verify(admit)]

@@ -14,14 +14,11 @@ from doorward.protocol.keys import DERPPrivate, NodePublic
 from doorward.relay.connection import Limits
 from doorward.relay.hub import Hub, Writes
 from doorward.relay.routes import relay_routes
-from doorward.relay.session import Admit, Session, Stage
+from doorward.relay.session import Admit, End, Session, Stage
 from doorward.relay.websocket import websocket_route
 from doorward.telemetry import counter, gauge, log
 from doorward.transport.listener import Refusal, UpgradeRequest
 
-# How long a reader may take nothing at all before its connection is ended. Its memory is bounded, so there is no hurry;
-# a phone that changes networks is often back within some seconds.
-STALL_SECONDS: Final = 15.0
 TICK_SECONDS: Final = 1.0
 
 # asyncio gives every TLS connection a read buffer of 256 KiB for life. A TLS record has 16 KiB at most; two of them keep
@@ -30,6 +27,7 @@ TLS_READ_BUFFER: Final = 32 * 1024
 
 _EVENTS = counter("relay_events_total", "What the relay counted: packets, bytes, drops by reason.", "what")
 _CLIENTS = gauge("relay_clients", "Node keys connected to the relay.")
+_ELSEWHERE = gauge("relay_clients_elsewhere", "Node keys known to be at other relays of the region.")
 _log = log("relay")
 
 
@@ -67,8 +65,8 @@ class Relay:
         self.now = clock.monotonic
         self._sessions: set[Session] = set()
         self._greeting: set[Session] = set()
-        # A stalled session, the bytes unsent when it last moved, and when that was.
-        self._stalled: dict[Session, tuple[int, float]] = {}
+        # A stalled connection, the bytes unsent when it last moved, and when that was.
+        self._stalled: dict[End, tuple[int, float]] = {}
         self._told = dict(self.hub.counts.items())
         self._group: asyncio.TaskGroup | None = None
         lower_tls_read_buffers()
@@ -95,9 +93,9 @@ class Relay:
             not_ideal=derp.is_not_ideal(headers),
         )
 
-    def routes(self) -> list[BaseRoute]:
-        """Everything over ordinary HTTP: probes, ``/verify`` for other relays, and the WebSocket."""
-        return [websocket_route(self), *relay_routes(self.admit)]
+    def routes(self, *, verify: bool = True) -> list[BaseRoute]:
+        """Everything over ordinary HTTP: probes, the WebSocket, and ``/verify`` for other relays if wanted."""
+        return [websocket_route(self), *relay_routes(self.admit if verify else None)]
 
     def running(self) -> bool:
         """Whether ``run`` runs."""
@@ -124,12 +122,12 @@ class Relay:
         self._greeting = {session for session in self._greeting if session.stage is not Stage.OPEN}
         for session in [session for session in self._greeting if now >= session.deadline]:
             session.end("the handshake took too long")
-        for session, (unsent, since) in list(self._stalled.items()):
-            left = session.unsent()
+        for end, (unsent, since) in list(self._stalled.items()):
+            left = end.unsent()
             if left < unsent:
-                self._stalled[session] = (left, now)
-            elif now - since >= STALL_SECONDS:
-                session.end("it reads nothing")
+                self._stalled[end] = (left, now)
+            elif now - since >= end.patience:
+                end.end("it reads nothing")
         self._publish()
 
     def disconnect(self, node: NodePublic) -> int:
@@ -161,12 +159,12 @@ class Relay:
         self._sessions.add(session)
         self._greeting.add(session)
 
-    def stalled(self, session: Session, is_stalled: bool) -> None:
+    def stalled(self, end: End, is_stalled: bool) -> None:
         """Its write buffer is, or is no longer, above the mark."""
         if is_stalled:
-            self._stalled[session] = (session.unsent(), self.now())
+            self._stalled[end] = (end.unsent(), self.now())
         else:
-            self._stalled.pop(session, None)
+            self._stalled.pop(end, None)
 
     def ended(self, session: Session) -> None:
         """It is gone."""
@@ -187,3 +185,4 @@ class Relay:
                 _EVENTS.labels(name).inc(value - self._told[name])
                 self._told[name] = value
         _CLIENTS.set(self.hub.clients())
+        _ELSEWHERE.set(self.hub.elsewhere())

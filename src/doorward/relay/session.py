@@ -29,8 +29,11 @@ TLS_WRITE_LOW: Final = 8 * 1024
 NOT_SENT_BYTES: Final = 64 * 1024
 # Without one, the send buffer itself must be small: enough for 50 Mbit/s over 40 ms.
 SEND_BUFFER_BYTES: Final = 256 * 1024
-# After so many milliseconds without an acknowledgement the kernel ends the connection (derper: 15 s too).
-USER_TIMEOUT_MS: Final = 15_000
+# How long a reader may take nothing at all before its connection is ended. Its memory is bounded, so there is no hurry;
+# a phone that changes networks is often back within some seconds. Another relay gets longer (section 5): with it, all of
+# its clients would be gone.
+STALL_SECONDS: Final = 15.0
+MESH_STALL_SECONDS: Final = 30.0
 # Bytes behind a ClientInfo that a client may send while admission is decided.
 MAX_HELD: Final = 128 * 1024
 
@@ -65,6 +68,21 @@ class Wire(Protocol):
         """As asyncio's: ``socket`` and ``ssl_object``."""
 
 
+class End(Protocol):
+    """Our end of a connection that bytes are written to: a client's session, or a line to another relay."""
+
+    patience: float  # seconds for which it may take nothing
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep until it can be sent."""
+
+    def unsent(self) -> int:
+        """Bytes that are kept."""
+
+    def end(self, why: str) -> None:
+        """Close now; ``why`` is for the log."""
+
+
 class House(Protocol):
     """What a session needs of the relay that it belongs to."""
 
@@ -82,7 +100,7 @@ class House(Protocol):
     def opened(self, session: "Session") -> None:
         """A connection is there; watch its handshake."""
 
-    def stalled(self, session: "Session", is_stalled: bool) -> None:
+    def stalled(self, end: "End", is_stalled: bool) -> None:
         """Its write buffer is, or is no longer, above the mark."""
 
     def ended(self, session: "Session") -> None:
@@ -117,6 +135,7 @@ class Session(asyncio.Protocol):
     ) -> None:
         self.stage = Stage.GREETING
         self.connection: Connection | None = None
+        self.patience = STALL_SECONDS
         self.deadline = house.now() + HANDSHAKE_SECONDS
         self._house = house
         self._source = source
@@ -133,7 +152,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Greet: the HTTP response if there is one, and the server's key, in one write."""
         self._wire = transport
-        _tune(transport)
+        tune(transport)
         self._house.opened(self)
         transport.write(self._greeting + derp.server_key(self._house.key.public()))
 
@@ -236,6 +255,9 @@ class Session(asyncio.Protocol):
             key, house.now(), owner=self, address=_address(self._source), port=self._port, flags=flags
         )
         self.stage = Stage.OPEN
+        if mesh:
+            self.patience = MESH_STALL_SECONDS
+            _set_user_timeout(self._wire, MESH_STALL_SECONDS)
         if self._write_paused:
             house.hub.pause(self.connection)
         house.apply(writes)
@@ -295,8 +317,8 @@ def _address(text: str) -> Address | None:
         return None  # a Unix socket's peer has none
 
 
-def _tune(transport: Any) -> None:
-    """Small buffers and quick notice of a dead peer. A stand-in without a socket looks after itself."""
+def tune(transport: Any, patience: float = STALL_SECONDS) -> None:
+    """Small buffers, and notice of a dead peer after ``patience`` seconds. A stand-in without a socket looks after itself."""
     found = transport.get_extra_info("socket")
     if found is None:
         return
@@ -313,6 +335,12 @@ def _tune(transport: Any) -> None:
         found.setsockopt(socket.IPPROTO_TCP, not_sent, NOT_SENT_BYTES)
     else:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if user_timeout is not None:
-        found.setsockopt(socket.IPPROTO_TCP, user_timeout, USER_TIMEOUT_MS)
+    _set_user_timeout(transport, patience)
+
+
+def _set_user_timeout(transport: Any, seconds: float) -> None:
+    """Let the kernel end the connection when nothing was acknowledged for so long (derper: 15 s too)."""
+    found = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and found is not None and found.family in {socket.AF_INET, socket.AF_INET6}:
+        found.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
