@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.policy import make_node, make_user
 
-from doorward.model import Node, Observed
+from doorward.model import Node, Observed, Role
 from doorward.policy import parse_policy
 from doorward.protocol.keys import DiscoPublic, NodePublic
 from doorward.protocol.netmapstate import NetmapState
@@ -119,6 +119,13 @@ CHANGE = st.one_of(
     st.tuples(st.just("keys"), NODE, st.sampled_from([None, ["ssh-ed25519 AAAA"]])),
     st.tuples(st.just("policy"), st.sampled_from(POLICIES)),
     st.tuples(
+        st.just("user"),
+        st.sampled_from([1, 2]),
+        st.sampled_from(["", "x"]),
+        st.sampled_from(Role),
+        st.booleans(),
+    ),
+    st.tuples(
         st.just("dns"), st.sampled_from([DNS(), DNS(magic_dns=False), DNS(nameservers=("192.0.2.53",))])
     ),
 )
@@ -131,6 +138,13 @@ def apply(snapshot: Snapshot, change: tuple[Any, ...], step: int) -> tuple[Snaps
         return snapshot.with_policy(parse_policy(rest[0]), rest[0]), None
     if kind == "dns":
         return snapshot.with_settings(msgspec.structs.replace(snapshot.settings, dns=rest[0])), None
+    if kind == "user":
+        name, role, suspended = rest[1:]
+        users = dict(snapshot.users)
+        users[rest[0]] = msgspec.structs.replace(
+            users[rest[0]], display_name=name, role=role, suspended=suspended
+        )
+        return snapshot.with_users(users[number] for number in sorted(users)), None
     node_id = rest[0]
     known = snapshot.nodes.get(node_id)
     if kind == "add":

@@ -108,6 +108,9 @@ def same_answers(one: Snapshot, other: Snapshot) -> None:
             assert one.policy.routes_for(node.id, peer) == other.policy.routes_for(node.id, peer)
     for index in ("_by_key", "_by_name", "_by_stable_id", "_by_address", "_by_machine", "_routers"):
         assert dict(getattr(one, index)) == dict(getattr(other, index)), index
+    assert (
+        one.carriers == other.carriers == {node.id for node in other.nodes.values() if node.approved_routes}
+    )
     # Which of several routers it is depends on the past; that there is one, and a living one if any lives, does not.
     assert set(one.primary) == set(other.primary)
     for prefix, chosen in one.primary.items():

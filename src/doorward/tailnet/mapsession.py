@@ -129,18 +129,25 @@ class MapSession:
             and before.system == snapshot.system
         ):
             return fields  # nothing of what follows depends on anything else
-        node = netmap.self_node(snapshot, viewer)
-        if node != netmap.self_node(before, previous):
-            fields["Node"] = node
+        if (
+            viewer is not previous
+            or before.settings is not snapshot.settings
+            or before.users is not snapshot.users
+            or before.primary is not snapshot.primary
+            or before.policy.node_attributes(viewer.id) != snapshot.policy.node_attributes(viewer.id)
+        ):
+            node = netmap.self_node(snapshot, viewer)
+            if node != netmap.self_node(before, previous):
+                fields["Node"] = node
+            told, due = netmap.messages(before, previous), netmap.messages(snapshot, viewer)
+            if told != due:
+                fields |= self._told(dict.fromkeys(told, None), due)
         rules = netmap.filter_rules(snapshot, viewer)
         if rules != netmap.filter_rules(before, previous):
             fields["PacketFilters"] = {"base": rules}
         ssh = netmap.ssh_policy(snapshot, viewer)
         if ssh != netmap.ssh_policy(before, previous):
             fields["SSHPolicy"] = ssh
-        told, due = netmap.messages(before, previous), netmap.messages(snapshot, viewer)
-        if told != due:
-            fields |= self._told(dict.fromkeys(told, None), due)
         if before.system != snapshot.system:
             fields["DNSConfig"] = netmap.dns_config(snapshot)
         return fields
@@ -164,17 +171,18 @@ class MapSession:
         viewer: Node,
         changed: Iterable[int] | None,
     ) -> dict[str, Any]:
+        users_changed = changed is None and before.users is not snapshot.users
         if changed is None:
-            changed = netmap.peer_ids(before, previous) | netmap.peer_ids(snapshot, viewer)
+            changed = _may_differ(before, previous, snapshot, viewer)
         whole: list[Node] = []
         removed: list[int] = []
         patches: list[PeerChange] = []
         unseen: dict[int, bool] = {}
         owners: list[Node] = [viewer]
         for node_id in sorted(changed):
-            old, new = before.nodes.get(node_id), snapshot.nodes.get(node_id)
-            was = old if old is not None and netmap.sees(before, previous, old) else None
-            if new is None or not netmap.sees(snapshot, viewer, new):
+            was = _seen(before, previous, node_id)
+            new = _seen(snapshot, viewer, node_id)
+            if new is None:
                 if was is not None:
                     removed.append(node_id)
                 continue
@@ -184,38 +192,62 @@ class MapSession:
                 continue
             if was.observed.last_seen and new.observed.online:
                 unseen[node_id] = False  # neither a patch nor a whole node takes LastSeen away
-            patch = _patch(before, previous, was, snapshot, viewer, new)
+            patch = self._patch(before, previous, was, snapshot, viewer, new)
             if patch is None:
                 whole.append(new)
             elif patch is not _SAME:
                 patches.append(patch)
-        fields: dict[str, Any] = {}
-        if whole:
-            fields["PeersChanged"] = [self._encoded(snapshot, viewer, node) for node in whole]
-        if removed:
-            fields["PeersRemoved"] = removed
-        if patches:
-            fields["PeersChangedPatch"] = patches
-        if unseen:
-            fields["PeerSeenChange"] = unseen
-        if profiles := self._new_profiles(snapshot, owners):
-            fields["UserProfiles"] = profiles
-        return fields
+        if users_changed:
+            owners += (snapshot.nodes[peer_id] for peer_id in netmap.peer_ids(snapshot, viewer))
+        found: dict[str, Any] = {
+            "PeersChanged": [self._encoded(snapshot, viewer, node) for node in whole],
+            "PeersRemoved": removed,
+            "PeersChangedPatch": patches,
+            "PeerSeenChange": unseen,
+            "UserProfiles": self._new_profiles(snapshot, owners),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def _patch(
+        self, before: Snapshot, previous: Node, was: Node, snapshot: Snapshot, viewer: Node, peer: Node
+    ) -> PeerChange | None:
+        """The patch that turns one form of a peer into the other; ``_SAME`` if they are equal, None if none can."""
+        routes = (
+            netmap.routes_through(before, previous, was),
+            netmap.routes_through(snapshot, viewer, peer),
+        )
+        domains = (before.settings.domain, snapshot.settings.domain)
+        if was is peer and routes[0] == routes[1] and domains[0] == domains[1]:
+            return _SAME
+        known = self._cache.transition(was, peer, domains)
+        if routes not in known:
+            known[routes] = _difference(
+                netmap.peer(before, was, routes[0]), netmap.peer(snapshot, peer, routes[1])
+            )
+        found: PeerChange | None = known[routes]
+        return found
 
 
 _SAME = PeerChange(NodeID=0)
 
 
-def _patch(
-    before: Snapshot, previous: Node, was: Node, snapshot: Snapshot, viewer: Node, peer: Node
-) -> PeerChange | None:
-    """The patch that turns one form of a peer into the other; ``_SAME`` if they are equal, None if none can."""
-    old_routes = netmap.routes_through(before, previous, was)
-    routes = netmap.routes_through(snapshot, viewer, peer)
-    if was is peer and old_routes == routes and before.settings.domain == snapshot.settings.domain:
-        return _SAME
-    old = netmap.peer(before, was, old_routes)
-    new = netmap.peer(snapshot, peer, routes)
+def _may_differ(before: Snapshot, previous: Node, snapshot: Snapshot, viewer: Node) -> frozenset[int]:
+    """The peers that a change of policy, users or settings may have altered for this viewer."""
+    old, new = netmap.peer_ids(before, previous), netmap.peer_ids(snapshot, viewer)
+    if before.nodes is not snapshot.nodes or before.settings.domain != snapshot.settings.domain:
+        return old | new
+    # The nodes are as they were. Who stays visible can differ in nothing but the routes through it.
+    return (old ^ new) | (snapshot.carriers & new)
+
+
+def _seen(snapshot: Snapshot, viewer: Node, node_id: int) -> Node | None:
+    """The node, if the viewer sees it."""
+    node = snapshot.nodes.get(node_id)
+    return node if node is not None and netmap.sees(snapshot, viewer, node) else None
+
+
+def _difference(old: WireNode, new: WireNode) -> PeerChange | None:
+    """The patch between two forms of a node, as ``MapSession`` sends it."""
     if old == new:
         return _SAME
     if _rest(old) != _rest(new):
@@ -230,7 +262,7 @@ def _patch(
                 continue
             return None  # a patch cannot take a value away
         changes[patched] = value
-    return PeerChange(NodeID=peer.id, **changes)
+    return PeerChange(NodeID=new.ID, **changes)
 
 
 def _rest(node: WireNode) -> WireNode:

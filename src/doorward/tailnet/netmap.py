@@ -264,6 +264,9 @@ def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
     return found
 
 
+RoutePair = tuple[tuple[Prefix, ...], tuple[Prefix, ...]]  # the routes through a node, before and now
+
+
 class PeerCache:
     """Each peer's JSON, made once for all viewers that see the same of it.
 
@@ -273,6 +276,7 @@ class PeerCache:
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[Node, str, dict[tuple[Prefix, ...], msgspec.Raw]]] = {}
+        self._changes: dict[int, tuple[Node, Node, tuple[str, str], dict[RoutePair, Any]]] = {}
 
     def get(self, snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> msgspec.Raw:
         """The encoded peer."""
@@ -285,6 +289,17 @@ class PeerCache:
             variants[routes] = msgspec.Raw(encode(peer(snapshot, node, routes)))
         return variants[routes]
 
+    def transition(self, was: Node, now: Node, domains: tuple[str, str]) -> dict[RoutePair, Any]:
+        """What was worked out about one node's change from one form to another, by the routes through it.
+
+        The last change of each node alone is kept: it is the one that all its viewers ask about at the same time.
+        """
+        entry = self._changes.get(now.id)
+        if entry is None or entry[0] is not was or entry[1] is not now or entry[2] != domains:
+            entry = self._changes[now.id] = (was, now, domains, {})
+        return entry[3]
+
     def forget(self, node_id: int) -> None:
         """Drop a node that is gone."""
         self._made.pop(node_id, None)
+        self._changes.pop(node_id, None)

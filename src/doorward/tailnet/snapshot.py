@@ -56,6 +56,7 @@ class Snapshot:
         "_by_stable_id",
         "_routers",
         "_user_by_name",
+        "carriers",
         "document",
         "nodes",
         "policy",
@@ -72,6 +73,7 @@ class Snapshot:
     policy: Policy
     document: Document
     policy_text: str
+    carriers: frozenset[int]  # the nodes that may have routes going through them
     primary: Map[Prefix, int]  # which router a subnet goes through now
     system: int | None  # doorward's own node
     _by_key: Map[NodePublic, int]
@@ -100,6 +102,7 @@ class Snapshot:
         made.nodes = made._by_key = made._by_name = made._by_stable_id = Map()  # type: ignore[assignment]
         made._by_address = made._by_machine = made._routers = made.primary = Map()  # type: ignore[assignment]
         made.system = None
+        made.carriers = frozenset()
         every = sorted(nodes, key=lambda node: node.id)
         made.document, made.policy_text = document, policy_text
         made.policy = Policy.compile(document, people, every)
@@ -152,6 +155,7 @@ class Snapshot:
             old = self.nodes[node_id]
             self._drop(old)
             prefixes |= serving(old)
+            self.carriers -= {node_id}
             self.nodes = self.nodes.delete(node_id)
             if self.system == node_id:
                 self.system = None
@@ -165,6 +169,8 @@ class Snapshot:
                 if before is not None:
                     self._drop(before)
             prefixes |= serving(node)
+            if bool(node.approved_routes) != (node.id in self.carriers):
+                self.carriers ^= {node.id}
         # All are taken out before any is put in: one may take the name that another gives up.
         for node in moved:
             self._add(node)
