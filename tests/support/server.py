@@ -76,6 +76,7 @@ class Server:
                 self._environ[f"DOORWARD_TLS_URL_{name.upper()}"] = str(file)
         self.door_port = ports["PORTS_DOOR"]
         self.relay_port = ports["PORTS_RELAY"]
+        self.stun_port = ports["PORTS_STUN"]
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
