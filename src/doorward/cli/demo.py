@@ -26,7 +26,7 @@ from doorward.engine.base import Peer
 from doorward.engine.processes import stop, tied_to_us
 from doorward.engine.programs import ClientPaths, find_client
 from doorward.engine.tailscaled import PrivateDaemon
-from doorward.errors import DoorwardError, Unavailable
+from doorward.errors import Unavailable
 
 STOP_PATIENCE = 6.0  # seconds; doorward promises five
 PATIENCE = 40.0  # seconds for everything to come up; a second start takes about two
@@ -104,9 +104,10 @@ class _Demo:
                         self._console.print("\nstopping ...")
                     for task in running:
                         task.cancel()
-        except* DoorwardError as several:
-            first: BaseException = several
-            while isinstance(first, BaseExceptionGroup):
+        except ExceptionGroup as several:
+            # From whatever depth: the first says it all, and what it broke off says nothing more.
+            first: Exception = several
+            while isinstance(first, ExceptionGroup):
                 first = first.exceptions[0]
             raise first from None
 

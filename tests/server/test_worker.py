@@ -1,0 +1,375 @@
+"""The whole server in one process, on real sockets, without a node of its own."""
+
+import asyncio
+import hashlib
+import os
+import socket
+import sqlite3
+import ssl
+import stat
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.support.clock import FakeClock
+from tests.support.waiting import until
+from tests.support.workers import Working, data_folder, relay_of, settings_in, working, write_certificate
+
+from doorward import config
+from doorward.clock import SystemClock
+from doorward.config.settings import Certificate, Policy, Relay, Tls
+from doorward.engine.derp import pinned_context
+from doorward.errors import BadInput, DoorwardError, Unavailable
+from doorward.protocol.keys import NodePrivate
+from doorward.server import worker as module
+from doorward.server.child import Child
+from doorward.server.sockets import bind
+from doorward.tailnet import registry
+
+CLOSED = '{"grants": []}'
+OPEN = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with data_folder() as name:
+        yield name
+
+
+async def _fetch(running: Working, path: str, **headers: str) -> httpx2.Response:
+    async with running.public() as client:
+        return await client.get(path, headers=headers)
+
+
+async def test_the_control_address_answers_what_clients_ask_first(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        key = (await _fetch(running, "/key?v=140")).json()
+        assert key["publicKey"].startswith("mkey:")
+        answer = await _fetch(running, "/generate_204", **{"X-Tailscale-Challenge": "abc"})
+        assert (answer.status_code, answer.headers["x-tailscale-response"]) == (204, "response abc")
+        assert (await _fetch(running, "/derp/probe")).status_code == 200
+        ca = await _fetch(running, "/ca.pem")
+        assert ca.text == (folder / "tls" / "authority.pem").read_text()
+        assert ca.text.startswith("-----BEGIN CERTIFICATE-----")
+        unknown = await _fetch(running, "/join/nosuchlink", Accept="text/html")
+        assert unknown.status_code == 404
+        assert unknown.headers["content-type"].startswith("text/html")
+        assert "nosuchlink" not in unknown.text
+        assert "default-src 'none'" in unknown.headers["content-security-policy"]
+
+
+async def test_the_api_is_the_administrator_s_where_the_data_directory_is_and_nobody_s_elsewhere(
+    folder: Path,
+) -> None:
+    async with working(settings_in(folder)) as running:
+        assert stat.S_IMODE((folder / "doorward.sock").stat().st_mode) == 0o600
+        status = await running.ask("GET", "/status")
+        assert status["url"] == running.settings.url
+        assert {part["name"]: part["state"] for part in status["parts"]} == {
+            "control": "running",
+            "relay": "running",
+            "database": "running",
+            "own node": "off",
+        }
+        for headers in (
+            {},
+            {"X-Doorward-User": "alice"},
+            {"Remote-User": "root"},
+            {"X-Forwarded-For": "127.0.0.1"},
+        ):
+            assert (await _fetch(running, "/api/v1/status", **headers)).status_code == 401
+        token = (await running.ask("POST", "/tokens", role="auditor", description="test"))["secret"]
+        answer = await _fetch(running, "/api/v1/status", Authorization=f"Bearer {token}")
+        assert answer.status_code == 200
+
+
+async def test_numbers_are_for_the_administrator_alone(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        async with running.admin() as client:
+            answer = await client.get("/metrics")
+        assert "doorward_listener_refused_total" in answer.text
+        assert (await _fetch(running, "/metrics")).status_code == 403
+
+
+async def test_no_header_says_who_is_asking(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        claims = {"Tailscale-User-Login": "alice", "X-Webauth-User": "alice", "Remote_User": "alice"}
+        answer = await _fetch(running, "/whoami", **claims)
+        assert answer.status_code == 403
+        assert "alice" not in answer.text
+
+
+async def test_the_door_closes_on_whoever_does_not_come_through_the_tailnet(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        host = f"door.{running.settings.domain}"
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", running.settings.ports.door, ssl=running.trust(), server_hostname=host
+        )
+        writer.write(b"GET /whoami HTTP/1.1\r\nHost: door\r\n\r\n")
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        writer.transport.abort()
+
+
+async def test_the_relay_presents_the_certificate_that_nodes_are_told_of(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop") as laptop, running.node("server") as server:
+            relay = relay_of(laptop)
+            assert (relay.HostName, relay.IPv4, relay.IPv6) == ("127.0.0.1", "127.0.0.1", "none")
+            assert (relay.DERPPort, relay.STUNPort) == (
+                running.settings.ports.relay,
+                running.settings.ports.stun,
+            )
+            context = ssl.create_default_context(cafile=str(folder / "tls" / "authority.pem"))
+            presented = await asyncio.to_thread(_leaf, relay.DERPPort, context)
+            assert relay.CertName == "sha256-raw:" + hashlib.sha256(presented).hexdigest()
+            one, other = await running.relayed(laptop), await running.relayed(server)
+            one.send(server.node.public(), b"hello")
+            assert getattr(await other.recv(), "data", None) == b"hello"
+            one.close()
+            other.close()
+
+
+def _leaf(port: int, context: ssl.SSLContext) -> bytes:
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+    ):
+        found = tls.getpeercert(binary_form=True)
+    assert found is not None
+    return found
+
+
+async def test_a_stranger_s_key_gets_nowhere_on_the_relay(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop") as laptop:
+            laptop.node, good = NodePrivate.from_entropy(os.urandom(32)), laptop.node
+            with pytest.raises(DoorwardError):
+                await running.relayed(laptop)
+            laptop.node = good
+            (await running.relayed(laptop)).close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "expired", "logged out"])
+async def test_who_is_no_longer_in_is_thrown_out_of_the_relay(folder: Path, how: str) -> None:
+    async with working(settings_in(folder)) as running:
+        await running.ask("POST", "/users", name="alice")
+        await running.ask("POST", "/users", name="bob")
+        async with running.node("laptop") as laptop, running.node("other", "bob") as other:
+            connection, stays = await running.relayed(laptop), await running.relayed(other)
+            if how == "deleted":
+                await running.ask("DELETE", "/nodes/laptop")
+            elif how == "expired":
+                await running.ask("POST", "/nodes/laptop/expire")
+            else:
+                await laptop.logout()
+            with pytest.raises(DoorwardError):
+                async with asyncio.timeout(5):
+                    await connection.recv()
+            with pytest.raises(DoorwardError):
+                await running.relayed(laptop)
+            await stays.ping(b"12345678")
+            stays.close()
+
+
+async def test_whose_key_ends_by_itself_is_thrown_out_of_the_relay_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "DEADLINES", 0.05)
+    clock = FakeClock(SystemClock().now())
+    async with working(settings_in(folder), clock) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop") as laptop:
+            clock.advance(timedelta(days=1))
+            async with running.node("other") as other:
+                connection, stays = await running.relayed(laptop), await running.relayed(other)
+                clock.advance(timedelta(days=179, hours=1))  # a key lasts 180
+                with pytest.raises(DoorwardError):
+                    async with asyncio.timeout(5):
+                        await connection.recv()
+                await stays.ping(b"12345678")
+                stays.close()
+
+
+async def test_a_renewed_certificate_is_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REFRESH", 0.05)
+    clock = FakeClock(SystemClock().now())
+    async with working(settings_in(folder), clock) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop") as laptop:
+            before = relay_of(laptop).CertName
+            clock.advance(timedelta(days=61))  # of 90; a third is left at 60
+            await laptop.until(lambda _: relay_of(laptop).CertName != before)
+            # And the relay presents the new one, to which the pin leads.
+            presented = await asyncio.to_thread(_leaf, relay_of(laptop).DERPPort, pinned_context())
+            assert relay_of(laptop).CertName.endswith(hashlib.sha256(presented).hexdigest())
+
+
+async def test_a_certificate_that_cannot_be_renewed_keeps_no_other_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REFRESH", 0.05)
+    cert, key, _ = write_certificate(folder, "door.tailnet.internal")
+    clock = FakeClock(SystemClock().now())
+    settings = settings_in(folder, tls=Tls(door=Certificate(cert=cert, key=key)))
+    async with working(settings, clock) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop") as laptop:
+            before = relay_of(laptop).CertName
+            cert.write_text("half a fi")
+            clock.advance(timedelta(days=61))
+            await laptop.until(lambda _: relay_of(laptop).CertName != before)
+
+
+async def test_reloading_reads_the_policy_file_and_a_bad_one_changes_nothing(folder: Path) -> None:
+    policy = folder / "policy.hujson"
+    policy.write_text(CLOSED)
+    async with working(settings_in(folder, policy=Policy(file=policy))) as running:
+        await running.ask("POST", "/users", name="alice")
+        await running.ask("POST", "/users", name="bob")
+        async with running.node("laptop") as laptop, running.node("server", "bob"):
+            assert laptop.netmap.peers == ()
+            policy.write_text("{")
+            running.reload.set()
+            await until(lambda: not running.reload.is_set())
+            policy.write_text(OPEN)
+            running.reload.set()
+            assert (await laptop.until(lambda netmap: netmap.peers)).peers[0].Name.startswith("server.")
+
+
+async def test_reloading_reads_other_relays_again_and_a_bad_map_changes_nothing(folder: Path) -> None:
+    relays = folder / "relays.json"
+    relays.write_text('{"Regions": {}}')
+    async with working(settings_in(folder, relay=Relay(maps=(str(relays),)))) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop") as laptop:
+            relays.write_text('{"Regions": {"900": {"RegionID": 900, "RegionCode": "x", "RegionName": "x"}}}')
+            running.reload.set()
+            await until(lambda: not running.reload.is_set())
+            relays.write_text('{"Regions": {"901": {"RegionID": 901, "RegionCode": "x", "RegionName": "x"}}}')
+            running.reload.set()
+            netmap = await laptop.until(lambda netmap: netmap.derp_map and len(netmap.derp_map.Regions) == 2)
+            assert netmap.derp_map is not None
+            assert netmap.derp_map.Regions[900].RegionName == "doorward"
+
+
+async def test_without_any_relay_it_does_not_start(folder: Path) -> None:
+    with pytest.raises(BadInput, match="there is no relay"):
+        async with working(settings_in(folder, relay=Relay(enabled=False))):
+            pass
+
+
+async def test_keys_are_made_once_and_are_nobody_else_s(folder: Path) -> None:
+    settings = settings_in(folder)
+    async with working(settings) as running:
+        first = (await _fetch(running, "/key?v=140")).json()
+        ports = running.settings.ports
+    kept = {name: (folder / name).read_text() for name in ("noise.key", "relay.key")}
+    assert len(set(kept.values())) == 2
+    for name in (*kept, "tls/authority.key", "tls/relay.pem", "doorward.db"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
+    async with working(settings) as running:
+        assert (await _fetch(running, "/key?v=140")).json() == first
+        assert running.settings.ports == ports
+    assert {name: (folder / name).read_text() for name in kept} == kept
+
+
+async def test_it_stops_soon_whoever_is_connected(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop") as laptop:
+            connection = await running.relayed(laptop)
+            idle = socket.create_connection(("127.0.0.1", running.settings.ports.relay))
+            began = time.monotonic()
+            running.stop.set()
+            await until(lambda: not _listens(running.settings.ports.relay), 3)
+            with pytest.raises(DoorwardError):
+                async with asyncio.timeout(3):
+                    await connection.recv()
+            idle.close()
+    assert time.monotonic() - began < 3.5
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_a_newer_database_is_refused_in_words(folder: Path) -> None:
+    async with working(settings_in(folder)):
+        pass
+    with sqlite3.connect(folder / "doorward.db") as database:
+        database.execute("UPDATE schema_version SET version_num = '9999'")
+        database.execute("UPDATE settings SET value = '9999' WHERE key LIKE '%oldest%'")
+    database.close()
+    with pytest.raises(Unavailable) as refused:
+        async with working(settings_in(folder)):
+            pass
+    assert "the database was written by doorward" in refused.value.message
+    assert "Install doorward" in refused.value.cure
+
+
+async def test_a_bad_policy_file_is_said_with_its_place(folder: Path) -> None:
+    policy = folder / "policy.hujson"
+    policy.write_text('{"grants": 5}')
+    with pytest.raises(BadInput) as refused:
+        async with working(settings_in(folder, policy=Policy(file=policy))):
+            pass
+    assert str(policy) in refused.value.place
+
+
+async def test_where_control_has_a_certificate_the_relay_shares_its_listener(folder: Path) -> None:
+    cert, key, authority = write_certificate(folder, "control.example.com")
+    settings = settings_in(
+        folder, url="https://control.example.com:8443", tls=Tls(url=Certificate(cert=cert, key=key))
+    )
+    async with working(settings) as running:
+        assert running.worker._own_region() is not None
+        port = int(running.settings.listen.rpartition(":")[2])
+        context = ssl.create_default_context(cafile=str(authority))
+        # By one name the control certificate, by the other the door's.
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname="control.example.com"
+        )
+        writer.write(b"GET /derp/probe HTTP/1.1\r\nHost: control.example.com\r\nConnection: close\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=running.trust(), server_hostname=f"door.{running.settings.domain}"
+        )
+        writer.close()
+        region = running.worker._own_region()
+        assert region is not None
+        assert (region.Nodes[0].CertName, region.Nodes[0].DERPPort, region.Nodes[0].IPv4) == ("", 8443, "")
+
+
+async def test_the_doctor_names_what_is_wrong(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        await running.ask("POST", "/users", name="alice")
+        found = {finding["subject"]: finding for finding in await running.ask("GET", "/doctor")}
+        assert (found["audit"]["level"], found["certificates"]["level"]) == ("ok", "ok")
+        assert found["own node"]["level"] == "warning"
+        assert "tailscaled" in found["own node"]["cure"]
+        async with running.node("laptop"):
+            assert "clients" not in {finding["subject"] for finding in await running.ask("GET", "/doctor")}
+
+
+async def test_the_supervisor_s_coroutine_takes_its_settings_from_the_payload(folder: Path) -> None:
+    bound = bind(settings_in(folder), {})
+    ready = asyncio.Event()
+    child = Child(config.encode(bound.settings), bound.sockets, ready.set)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(module.work(child))
+            async with asyncio.timeout(5):
+                await ready.wait()
+            async with httpx2.AsyncClient(base_url=bound.settings.url, trust_env=False) as client:
+                assert (await client.get("/generate_204")).status_code == 204
+            child.stop.set()
+    finally:
+        bound.close()
