@@ -7,7 +7,9 @@ from doorward.api.context import ApiContext, Call
 
 
 async def test_a_call_sees_the_newest_snapshot(world: World) -> None:
-    context = ApiContext(registry=world.registry, clock=world.clock, status=world.status, doctor=world.doctor)
+    context = ApiContext(
+        registry=world.registry, clock=world.clock, status=world.status, doctor=world.doctor, ping=world.ping
+    )
     call = Call(context, ADMINISTRATOR)
     before = call.snapshot
     await call.registry.create_user(call.actor, "ann")

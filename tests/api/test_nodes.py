@@ -190,3 +190,22 @@ async def test_doorward_s_own_node_is_out_of_the_way(admin: httpx2.AsyncClient, 
         await admin.post("/nodes/doorward/routes", json={"approve": ["0.0.0.0/0"]}),
     ):
         assert answer.status_code == 409
+
+
+async def test_a_node_is_asked_whether_it_is_there(admin: httpx2.AsyncClient, world: World) -> None:
+    await people(admin, "ann")
+    laptop = await world.join(1, "laptop", "ann")
+    await world.join(2, "server", "ann")
+    assert (await admin.post("/nodes/laptop/ping", json={})).status_code == 503
+    await world.report(laptop, "192.0.2.7:41641")
+    answer = (await admin.post("/nodes/laptop/ping", json={"source": "server"})).json()
+    assert answer == {
+        "node": "laptop",
+        "source": "server",
+        "seconds": 0.0042,
+        "endpoint": "192.0.2.7:41641",
+        "relay": "",
+    }
+    assert (await admin.post("/nodes/laptop/ping", json={})).json()["source"] == ""
+    assert (await admin.post("/nodes/laptop/ping", json={"source": "laptop"})).status_code == 400
+    assert (await admin.post("/nodes/laptop/ping", json={"source": "nobody"})).status_code == 404

@@ -29,6 +29,7 @@ serve demo ca status doctor completion
 users create, users list, users show, users role, users delete
 keys create, keys list, keys revoke
 nodes list, nodes show, nodes approve, nodes rename, nodes expire, nodes delete, nodes tags, nodes routes, nodes waiting
+nodes ping, dns get, dns set
 policy get, policy set, policy check, policy compile, policy diff, policy reach, policy who-can, policy history
 policy rollback
 tokens create, tokens list, tokens revoke

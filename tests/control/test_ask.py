@@ -153,3 +153,52 @@ async def test_who_asks_may_go_away(served: Served, link: Link, stream: Stream) 
         task.cancel()
     await until(task.done)
     assert (await link.ask(path, b""))[0] == 404
+
+
+async def test_whether_a_node_is_there_and_reaches_another(served: Served) -> None:
+    async with served.client(1) as client, asyncio.TaskGroup() as group:
+        _, auth = await served.world.registry.create_auth_key("test", user="ann")
+        await client.join(auth_key=auth)
+        following = group.create_task(client.follow())
+        await client.until(lambda netmap: netmap.node)
+        there = await served.control.questions.reach(asked(served), None)
+        assert (there.node, there.source, there.endpoint, there.relay) == (asked(served).name, "", "", "")
+        assert 0 < there.seconds < 5
+        following.cancel()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b'{"LatencySeconds":0.5,"Endpoint":"192.0.2.7:1"}', (0.5, "192.0.2.7:1", "")),
+        (b'{"LatencySeconds":0.25,"DERPRegionCode":"home"}', (0.25, "", "home")),
+        (b'{"Err":"no matching peer"}', "host1 does not reach host1: no matching peer"),
+    ],
+)
+async def test_the_path_between_two_nodes_is_told(
+    served: Served, link: Link, stream: Stream, answer: bytes, expected: tuple[float, str, str] | str
+) -> None:
+    async def asking() -> object:
+        try:
+            found = await served.control.questions.reach(asked(served), asked(served))
+        except Unavailable as error:
+            return error.message
+        return (found.seconds, found.endpoint, found.relay)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(asking())
+        await link.ask(path_of(await stream.next(), served), answer)
+    assert task.result() == expected
+
+
+async def test_an_echo_of_something_else_is_no_answer(served: Served, link: Link, stream: Stream) -> None:
+    async def asking() -> object:
+        try:
+            return await served.control.questions.reach(asked(served), None)
+        except Unavailable as error:
+            return error.message
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(asking())
+        await link.ask(path_of(await stream.next(), served), c2n.encode_response(200, b"something"))
+    assert task.result() == "host1 answered something else than it was asked"

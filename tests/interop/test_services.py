@@ -122,3 +122,23 @@ async def test_a_node_comes_back_after_its_daemon_was_started_again(server: Serv
         assert time.monotonic() - began < 5
         assert (after["ID"], after["TailscaleIPs"]) == (before["ID"], before["TailscaleIPs"])
         assert "pong from server" in await laptop.ping("server")
+
+
+async def test_doorward_asks_its_nodes_whether_they_are_there(server: Server) -> None:
+    async with machines(server, "laptop", "server") as (laptop, _):
+        assert "laptop answered in " in (await server.run("nodes", "ping", "laptop")).stdout
+        found = await server.json("nodes", "ping", "server", "--from", "laptop")
+        assert (found["node"], found["source"]) == ("server", "laptop")
+        assert 0 < found["seconds"] < 5
+        assert found["endpoint"] or found["relay"] == "home"
+        assert (
+            "laptop reaches server "
+            in (await server.run("nodes", "ping", "server", "--from", "laptop")).stdout
+        )
+        await laptop.cli("down")
+
+        async def is_gone() -> bool:
+            done = await server.run("nodes", "ping", "laptop", check=False)
+            return done.returncode == 1 and "laptop is not connected" in done.stderr
+
+        await eventually(is_gone)

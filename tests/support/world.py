@@ -19,6 +19,7 @@ from doorward import __version__
 from doorward.api import app as api
 from doorward.api import types
 from doorward.api.context import ApiContext
+from doorward.errors import Unavailable
 from doorward.model import Node
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
@@ -53,7 +54,13 @@ class World:
         self.folder = folder
         self.app: ASGIApp = Starlette(
             routes=api.create(
-                ApiContext(registry=registry, clock=clock, status=self.status, doctor=self.doctor)
+                ApiContext(
+                    registry=registry,
+                    clock=clock,
+                    status=self.status,
+                    doctor=self.doctor,
+                    ping=self.ping,
+                )
             )
         )
         self.address = ""  # of the HTTP server, where there is one
@@ -82,6 +89,21 @@ class World:
 
     async def doctor(self) -> list[types.Finding]:
         return self.findings
+
+    async def ping(self, node: Node, source: Node | None) -> types.Pong:
+        """Nodes that are online answer: directly where the one that is asked said where it is, else by the relay."""
+        if not node.observed.online:
+            raise Unavailable(f"{node.name} is not connected")
+        if source is None:
+            return types.Pong(node=node.name, source="", seconds=0.0123, endpoint="", relay="")
+        endpoint = node.observed.endpoints[0] if node.observed.endpoints else ""
+        return types.Pong(
+            node=node.name,
+            source=source.name,
+            seconds=0.0042,
+            endpoint=endpoint,
+            relay="" if endpoint else "home",
+        )
 
     def find(self, level: Any, subject: str, message: str, cure: str) -> None:
         """From now on the doctor finds this, too."""

@@ -27,6 +27,7 @@ class Permission(StrEnum):
     NODES = "nodes"
     POLICY = "policy"
     TOKENS = "tokens"
+    DNS = "dns"
 
 
 _EVERYTHING = frozenset(Permission)
@@ -34,7 +35,7 @@ ALLOWED: dict[Role, frozenset[Permission]] = {
     Role.OWNER: _EVERYTHING,
     Role.ADMIN: _EVERYTHING,
     Role.NETWORK_ADMIN: frozenset(
-        {Permission.READ, Permission.KEYS, Permission.NODES, Permission.POLICY},
+        {Permission.READ, Permission.KEYS, Permission.NODES, Permission.POLICY, Permission.DNS},
     ),
     Role.IT_ADMIN: frozenset({Permission.READ, Permission.KEYS, Permission.NODES, Permission.USERS}),
     Role.BILLING_ADMIN: frozenset({Permission.READ}),

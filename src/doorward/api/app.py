@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doorward.api import audit, keys, nodes, policy, status, tokens, users
+from doorward.api import audit, dns, keys, nodes, policy, status, tokens, users
 from doorward.api.access import ADMIN_LISTENER, ADMINISTRATOR, Permission, Principal
 from doorward.api.context import ApiContext, Call
 from doorward.api.openapi import describe
@@ -36,6 +36,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *keys.OPERATIONS,
     *nodes.OPERATIONS,
     *policy.OPERATIONS,
+    *dns.OPERATIONS,
     *tokens.OPERATIONS,
     *audit.OPERATIONS,
     get_openapi,

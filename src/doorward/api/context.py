@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from doorward.api.access import Principal
-from doorward.api.types import Finding, Status
+from doorward.api.types import Finding, Pong, Status
 from doorward.clock import Clock
+from doorward.model import Node
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
 
@@ -19,12 +20,14 @@ class ApiContext:
         clock: for what is "expired" in an answer, and for rate limits.
         status: the server at a glance.
         doctor: what works and what does not, each with its cure.
+        ping: asks a node whether it is there, or has another node (the second argument) ping it.
     """
 
     registry: Registry
     clock: Clock
     status: Callable[[], Awaitable[Status]]
     doctor: Callable[[], Awaitable[list[Finding]]]
+    ping: Callable[[Node, Node | None], Awaitable[Pong]]
 
 
 @dataclass(frozen=True)

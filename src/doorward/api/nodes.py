@@ -9,7 +9,7 @@ from doorward.api.access import Permission
 from doorward.api.context import Call
 from doorward.api.users import find_user
 from doorward.asgi import operation
-from doorward.errors import BadInput, Conflict, NotFound
+from doorward.errors import BadInput, Conflict, NotFound, Unavailable
 from doorward.model import Node, Prefix, Registration
 from doorward.tailnet.snapshot import Snapshot, advertised
 
@@ -149,6 +149,16 @@ async def change_routes(call: Call, node: str, body: types.RouteChange) -> types
     return _changed(call, changed)
 
 
+@operation("POST", "/nodes/{node}/ping", needs=Permission.NODES, raises=[BadInput, NotFound, Unavailable])
+async def ping_node(call: Call, node: str, body: types.Ping) -> types.Pong:
+    """Ask a node whether it is there, or have another node ping it. Takes up to 15 seconds."""
+    target = call.snapshot.find_node(node)
+    source = None if body.source is None else call.snapshot.find_node(body.source)
+    if source is not None and source.id == target.id:
+        raise BadInput(f"{target.name} cannot ping itself", cure="Name two nodes, or one.")
+    return await call.context.ping(target, source)
+
+
 def _waiting(registration: Registration) -> types.Registration:
     return types.Registration(
         id=registration.id,
@@ -189,6 +199,7 @@ OPERATIONS = (
     delete_node,
     expire_node,
     change_routes,
+    ping_node,
     list_registrations,
     approve_registration,
 )

@@ -165,6 +165,22 @@ class RouteChange(Request, frozen=True, kw_only=True):
     reject: tuple[str, ...] = ()
 
 
+class Ping(Request, frozen=True, kw_only=True):
+    """What is to be tried."""
+
+    source: str | None = None  # the node that is to ping the other; left out: doorward asks the node itself
+
+
+class Pong(Answer, frozen=True, kw_only=True):
+    """A node answered."""
+
+    node: str  # its name
+    source: str  # the name of the node that pinged it; empty: doorward asked
+    seconds: float  # there and back
+    endpoint: str  # the address of the direct path between the two; empty where there is none, or none was asked for
+    relay: str  # the code of the relay's region that carried it; empty as above
+
+
 class Registration(Answer, frozen=True, kw_only=True):
     """A node that waits for somebody to approve it."""
 
@@ -291,6 +307,26 @@ class Reach(Answer, frozen=True, kw_only=True):
 
     allowed: bool
     ways: tuple[Way, ...]
+
+
+# DNS --------------------------------------------------------------------------------------------------------------
+
+
+class DNSRecord(Request, frozen=True, kw_only=True):
+    """A name of one's own, and the address it stands for; its type follows from the address."""
+
+    name: str
+    address: str
+
+
+class DNS(Request, frozen=True, kw_only=True):
+    """What nodes are told about DNS. Answered as it is sent."""
+
+    magic_dns: bool = True  # nodes find each other by name
+    search: tuple[str, ...] = ()  # domains that are tried after the tailnet's own
+    nameservers: tuple[str, ...] = ()  # for all other names; empty: as each device has it
+    split: dict[str, tuple[str, ...]] = {}  # a domain, and the nameservers for the names below it
+    records: tuple[DNSRecord, ...] = ()
 
 
 # API tokens -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from doorward.cli.times import exact, relative
 
 app = App(
     name="nodes",
-    help="""Nodes: list, show, approve, rename, tag, route, expire, delete.
+    help="""Nodes: list, show, approve, rename, tag, route, ping, expire, delete.
 
     NODE is a node's name, its full DNS name, one of its addresses, its stable id or its number.
     """,
@@ -313,3 +313,37 @@ def route_node(
         ),
         empty=f"{found.name} has no routes.",
     )
+
+
+@app.command(name="ping")
+def ping_node(
+    node: str,
+    /,
+    *,
+    source: Annotated[str | None, Parameter(name="--from")] = None,
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """Ask a node whether it is there, or have another node ping it through the tailnet.
+
+    Example: `doorward nodes ping server --from laptop`
+
+    Exit codes: 0 it answered, 1 it did not.
+
+    Args:
+        node: Name, address or id.
+        source: The node that is to ping it. Without one, doorward asks the node itself.
+        json: Print an object: node, source, seconds, endpoint, relay.
+        target: Which server.
+    """
+    body = types.Ping(source=source)
+    found = (target or Target()).call("POST", api_path("nodes", node, "ping"), types.Pong, body=body)
+    if json:
+        output.as_json(found)
+        return
+    took = f"in {found.seconds * 1000:.0f} ms"
+    if not found.source:
+        output.line(f"{found.node} answered {took}.")
+        return
+    path = f"directly at {found.endpoint}" if found.endpoint else f"through the relay {found.relay}"
+    output.line(f"{found.source} reaches {found.node} {path}, {took}.")

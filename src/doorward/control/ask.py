@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from doorward.api.types import Pong
 from doorward.errors import NotFound, NotPermitted, Unavailable
 from doorward.model import Node
 from doorward.protocol.keys import MachinePublic
@@ -52,6 +53,30 @@ class Questions:
             return C2NAnswer(int(top.split(b" ", 2)[1]), rest)
         except (IndexError, ValueError):
             raise Unavailable("the node's answer is no HTTP response") from None
+
+    async def reach(self, node: Node, source: Node | None) -> Pong:
+        """Find out whether a node is there, by its own word; or whether ``source`` reaches it, and on which path.
+
+        Raises Unavailable, with the reason, where no answer comes.
+        """
+        if source is None:
+            began = asyncio.get_running_loop().time()
+            said = secrets.base32(self._entropy(16)).encode()
+            answer = await self.c2n(node, "POST", "/echo", said)
+            if answer.body != said:
+                raise Unavailable(f"{node.name} answered something else than it was asked")
+            seconds = asyncio.get_running_loop().time() - began
+            return Pong(node=node.name, source="", seconds=seconds, endpoint="", relay="")
+        found = await self.ping(source, str(node.ipv4))
+        if found.Err:
+            raise Unavailable(f"{source.name} does not reach {node.name}: {found.Err}")
+        return Pong(
+            node=node.name,
+            source=source.name,
+            seconds=found.LatencySeconds,
+            endpoint=found.Endpoint,
+            relay=found.DERPRegionCode,
+        )
 
     async def _ask(self, node: Node, **fields: object) -> bytes:
         code = secrets.base32(self._entropy(16))

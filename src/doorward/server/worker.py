@@ -246,6 +246,7 @@ class Worker:
             clock=self._clock,
             status=lambda: self._status(registry, own_node),
             doctor=lambda: self._doctor(registry, own_node),
+            ping=control.questions.reach,
         )
         routes: list[BaseRoute] = [
             *control.routes,

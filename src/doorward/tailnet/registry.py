@@ -32,6 +32,7 @@ from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import names, secrets, units
 from doorward.tailnet.admission import Admission
 from doorward.tailnet.deadlines import Due
+from doorward.tailnet.dns import checked
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
@@ -350,8 +351,9 @@ class Registry:
         return await self.set_policy(actor, version.text, filename=f"version {version_id}")
 
     async def set_dns(self, actor: str, dns: DNS) -> DNS:
-        """Replace what nodes are told about DNS."""
-        return await self.writer.apply(units.set_dns, actor, dns, self.writer.now())
+        """Replace what nodes are told about DNS. Raises BadInput for what clients could not use."""
+        good = checked(dns, self.snapshot.settings)
+        return await self.writer.apply(units.set_dns, actor, good, self.writer.now())
 
     async def set_derp_map(self, derp_map: DERPMap) -> None:
         """Tell everybody of other relays. Not stored: it follows from the settings and the relay's certificate."""
