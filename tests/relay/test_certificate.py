@@ -5,13 +5,15 @@ import ssl
 import warnings
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.support.relay import make_leaf, server_context
 
 from doorward.engine.derp import read_meta_certificate
 from doorward.protocol.keys import DERPPrivate
-from doorward.relay.certificate import meta_certificate, relay_chain, relay_leaf_pin
+from doorward.relay.certificate import meta_certificate, relay_chain, relay_leaf_pin, self_signed_leaf
 
 KEY = DERPPrivate.from_entropy(bytes(range(32)))
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -59,3 +61,18 @@ def test_the_chain_is_leaf_then_meta_and_openssl_takes_it() -> None:
     assert relay_leaf_pin(first) == make_leaf().pin
     assert read_meta_certificate(second) == KEY.public()
     server_context(KEY)
+
+
+@pytest.mark.parametrize("host", ["relay.example.com", "192.0.2.7", "2001:db8::7", "a" * 60 + ".example.com"])
+def test_a_leaf_is_for_its_host_and_signs_nothing_else(host: str) -> None:
+    text = self_signed_leaf(host, NOW)
+    key = serialization.load_pem_private_key(text.encode(), None)
+    leaf = x509.load_pem_x509_certificate(text[text.index("-----BEGIN CERTIFICATE") :].encode())
+    assert leaf.public_key() == key.public_key()
+    leaf.verify_directly_issued_by(leaf)
+    (name,) = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert str(name.value) == host
+    assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert leaf.not_valid_before_utc == NOW - timedelta(days=1)
+    assert leaf.not_valid_after_utc == NOW + timedelta(days=3650)
+    assert self_signed_leaf(host, NOW) != text

@@ -10,7 +10,7 @@ import pytest
 from tests.support.programs import require_root
 
 from doorward.config import Ports, Settings, load, load_ports
-from doorward.server.sockets import Bound, SocketError, activated, bind
+from doorward.server.sockets import Bound, SocketError, activated, bind, bind_shared
 
 
 def _settings(folder: Path, **flags: object) -> Settings:
@@ -166,6 +166,20 @@ def test_a_low_port_needs_rights(tmp_path: Path) -> None:
     )
     assert "may not listen on 127.0.0.1 port 81" in answer.stdout, answer.stderr
     assert "CAP_NET_BIND_SERVICE" in answer.stdout
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_several_sockets_share_an_address_and_one_shares_with_no_one(kind: socket.SocketKind) -> None:
+    made = bind_shared("127.0.0.1", 0, kind, 3)
+    (port,) = {one.getsockname()[1] for one in made}
+    with pytest.raises(SocketError, match=f"listens on 127.0.0.1 port {port}"):
+        bind_shared("127.0.0.1", port, kind, 1)
+    for one in made:
+        one.close()
+    made = bind_shared("127.0.0.1", port, kind, 1)
+    with pytest.raises(SocketError, match="something else"):
+        bind_shared("127.0.0.1", port, kind, 2)
+    made[0].close()
 
 
 BROUGHT = """

@@ -26,9 +26,14 @@ _EPILOGUE = "Exit codes: 0 done, 1 refused or failed, 2 the command line is wron
 # What each does is said here once more, so that `doorward --help` need not load them all.
 _COMMANDS = (
     ("serve", "doorward.cli.serve:serve", "Run the server."),
+    ("relay", "doorward.cli.relay:relay", "Run a relay of its own."),
     ("users", "doorward.cli.users:app", "People: create, list, change, delete."),
     ("keys", "doorward.cli.keys:app", "Auth keys, which let nodes join without a person."),
-    ("nodes", "doorward.cli.nodes:app", "Nodes: list, show, approve, rename, tag, route, ping, expire, delete."),
+    (
+        "nodes",
+        "doorward.cli.nodes:app",
+        "Nodes: list, show, approve, rename, tag, route, ping, expire, delete.",
+    ),
     ("policy", "doorward.cli.policy:app", "Who may reach what: read, check, set, ask."),
     ("dns", "doorward.cli.dns:app", "Names: search domains, nameservers, split DNS, records of your own."),
     ("tokens", "doorward.cli.tokens:app", "Tokens for the JSON API."),

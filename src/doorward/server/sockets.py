@@ -133,7 +133,7 @@ def _bind_tcp_and_udp(
     path = socket_path(settings.data_dir, ADMIN_SOCKET, environ)
     # The lock says that no other doorward lives here, so a file in the way is one that a killed one left.
     path.unlink(missing_ok=True)
-    sockets[ADMIN] = [_unix(path)]
+    sockets[ADMIN] = [bind_unix(path)]
     return path
 
 
@@ -174,6 +174,25 @@ def _refused(error: OSError, host: str, port: int, *, kept_only: bool) -> Socket
     )
 
 
+def bind_shared(host: str, port: int, kind: socket.SocketKind, count: int) -> list[socket.socket]:
+    """So many sockets on one address, among which the kernel spreads connections; TCP ones listen. Port 0: a free one.
+
+    A single socket shares its address with no one. Raises SocketError.
+    """
+    made: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            at = made[0].getsockname()[1] if made else port
+            made.append(_inet(host, at, kind, shared=count > 1))
+            if kind == socket.SOCK_STREAM:
+                made[-1].listen(_BACKLOG)
+    except OSError as error:
+        for one in made:
+            one.close()
+        raise _refused(error, host, port, kept_only=False) from None
+    return made
+
+
 def _tcp(host: str, port: int) -> socket.socket:
     made = _inet(host, port, socket.SOCK_STREAM)
     # From here on connections wait in the queue, however long the worker takes.
@@ -185,13 +204,15 @@ def _udp(host: str, port: int) -> socket.socket:
     return _inet(host, port, socket.SOCK_DGRAM)
 
 
-def _inet(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _inet(host: str, port: int, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
     made = socket.socket(family, kind)
     try:
         if kind == socket.SOCK_STREAM:
             # Without it a restart would have to wait for old connections to time out. It lets nobody else in.
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6 and host == "::":
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         made.bind(address)
@@ -202,7 +223,8 @@ def _inet(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     return made
 
 
-def _unix(path: Path) -> socket.socket:
+def bind_unix(path: Path) -> socket.socket:
+    """A listening Unix socket that only this user may open. Raises OSError."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The file must never be open to others, not even between its making and a chmod.
     before = os.umask(0o177)

@@ -1,0 +1,190 @@
+"""The parent of ``doorward relay``: a relay without a store, in one process or several. It loads nothing of what a shard needs.
+
+::
+
+    parent: the sockets ──▶ shard 0 ◀── mesh over Unix sockets ──▶ shard 1 ...
+                               │                                      │
+                               └── clients, spread by the kernel ─────┘
+
+The shards of one relay share its address (SO_REUSEPORT) and its key, so they are one relay to everybody, and pass packets
+to each other as the relays of a region do. The parent holds every socket: a shard that dies is back soon, and who comes
+meanwhile waits. It tells them a mesh key of their own, made at each start.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from doorward.config import socket_path, split_listen
+from doorward.errors import BadInput, Conflict
+from doorward.server.sockets import bind_shared, bind_unix
+from doorward.server.supervisor import Supervisor
+from doorward.telemetry import configure
+
+MOST_SHARDS = 64
+
+RELAY, STUN, LOCAL = "relay", "stun", "local"
+
+
+class RelayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    folder: Path  # the relay's own: its key and its certificate
+    hostname: str  # a name or an IP address, as clients reach it
+    listen: str  # HOST:PORT, TLS
+    stun: str = ""  # HOST:PORT, UDP; empty: none
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+    key_file: Path | None = None
+    verify_url: str = ""
+    fail_open: bool = False
+    admit_anyone: bool = False
+    mesh_key_file: Path | None = None
+    mesh_with: tuple[str, ...] = ()
+    shards: int = 1
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def check(self) -> None:
+        """Raises BadInput for what cannot be, or could not be meant."""
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise BadInput("a certificate and its key belong together", cure="Give both, or neither.")
+        if bool(self.verify_url) == self.admit_anyone:
+            raise BadInput(
+                "it is not said whom the relay admits",
+                cure="Give --verify-url with the address of control's /verify, or --admit-anyone, not both.",
+            )
+        if self.verify_url and not self.verify_url.startswith(("http://", "https://")):
+            raise BadInput("--verify-url is no http or https address")
+        if self.mesh_with and self.mesh_key_file is None:
+            raise BadInput("relays mesh by a key that they share", cure="Give --mesh-key-file, too.")
+        if not 1 <= self.shards <= MOST_SHARDS:
+            raise BadInput(f"a relay has 1 to {MOST_SHARDS} shards, not {self.shards}")
+        if self.shards > 1 and self.mesh_key_file is not None:
+            # Who dials a sharded relay reaches any one of its shards, and would see a part of its clients.
+            raise BadInput(
+                "a relay of several shards cannot mesh with other machines",
+                cure="Make it a region of its own, or give it one shard.",
+            )
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shard is told."""
+
+    options: RelayOptions
+    mesh_key: str  # of the shards alone, a secret; empty where there is but one
+    peers: tuple[str, ...]  # for Peer.parse
+    says_pin: bool  # one says it for all
+
+    def __repr__(self) -> str:
+        return f"Order({self.peers})"
+
+
+def run(options: RelayOptions, environ: Mapping[str, str]) -> int:
+    """Serve until a signal says stop; the exit code. Prints ``ready URL`` on stdout once, when every shard serves.
+
+    Raises DoorwardError when it cannot start.
+    """
+    configure(level=options.log_level)
+    options.check()
+    options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mesh_key = os.urandom(32).hex() if options.shards > 1 else ""
+    with _locked(options.folder), contextlib.ExitStack() as closing:
+        tcp = _bind(options.listen, socket.SOCK_STREAM, options.shards, closing)
+        udp = _bind(options.stun, socket.SOCK_DGRAM, options.shards, closing) if options.stun else []
+        local = []
+        paths = [
+            socket_path(options.folder, f"shard-{index}.sock", environ) for index in range(options.shards)
+        ]
+        for path in paths:
+            path.unlink(missing_ok=True)  # the lock says that whoever made it is gone
+            local.append(closing.enter_context(bind_unix(path)))
+            closing.callback(path.unlink, missing_ok=True)
+        host = f"[{options.hostname}]" if ":" in options.hostname else options.hostname
+        url = f"https://{host}:{tcp[0].getsockname()[1]}"
+        waiting = options.shards
+
+        def ready() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if waiting == 0:
+                sys.stdout.write(f"ready {url}\n")
+                sys.stdout.flush()
+
+        shards = []
+        for index in range(options.shards):
+            others = tuple(f"unix:{path}" for number, path in enumerate(paths) if number != index)
+            order = Order(
+                options=options, mesh_key=mesh_key, peers=others or options.mesh_with, says_pin=index == 0
+            )
+            sockets = {
+                RELAY: [tcp[index]],
+                STUN: udp[index : index + 1],
+                LOCAL: [local[index]],
+            }
+            payload = msgspec.json.encode(order, enc_hook=str)
+            shards.append(_Shard("doorward.server.relay_shard:work", payload, sockets, on_ready=ready))
+        asyncio.run(_supervise(shards))
+    return 0
+
+
+class _Shard(Supervisor):
+    """One of several: the signals are for all of them."""
+
+    def stop(self) -> None:
+        """As on SIGTERM."""
+        self._stop()
+
+    def reload(self) -> None:
+        """As on SIGHUP."""
+        self._hand_on(signal.SIGHUP)
+
+
+async def _supervise(shards: list[_Shard]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def all_of(act: Callable[[_Shard], None]) -> None:
+        for shard in shards:
+            act(shard)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for shard in shards:
+                group.create_task(shard.run())
+            # Each has taken the signals for itself in its first step; from here on they are for all.
+            await asyncio.sleep(0)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, all_of, _Shard.stop)
+            loop.add_signal_handler(signal.SIGHUP, all_of, _Shard.reload)
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
+
+
+def _bind(
+    listen: str, kind: socket.SocketKind, count: int, closing: contextlib.ExitStack
+) -> list[socket.socket]:
+    made = bind_shared(*split_listen(listen), kind, count)
+    for one in made:
+        closing.enter_context(one)
+    return made
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two relays on one folder would share an address without a word, as shards do."""
+    with (folder / "relay.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"another relay runs with {folder}", cure="Stop it, or choose another --data-dir."
+            ) from None
+        yield
