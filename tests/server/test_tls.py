@@ -13,6 +13,7 @@ from tests.support.clock import FakeClock
 
 from doorward.clock import SystemClock
 from doorward.server.tls import (
+    LEAF_LIFE,
     Authority,
     CertificateError,
     IssuedCertificate,
@@ -172,27 +173,39 @@ def test_the_extra_certificate_is_made_anew_without_touching_the_pin(
     assert relay.pin == pin
 
 
+def test_certificates_bear_a_clock_that_is_off_by_most_of_a_year_either_way(
+    authority: Authority, clock: FakeClock
+) -> None:
+    _, leaf = authority.issue(["door.example.com"], [], clock.now())
+    for certificate in (leaf, authority.certificate):
+        assert certificate.not_valid_before_utc <= clock.now() - timedelta(days=365)
+    assert leaf.not_valid_after_utc >= clock.now() + timedelta(days=365)
+    # Apple's systems refuse what is valid for longer, whoever signed it.
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc < timedelta(days=825)
+
+
 def test_a_leaf_is_renewed_when_a_third_of_its_life_is_left_in_the_same_context(
     authority: Authority, clock: FakeClock
 ) -> None:
     door = IssuedCertificate(authority, "door", clock, names=["door.tailnet.internal"])
     context, before = door.context, door.leaf
-    clock.advance(timedelta(days=58))
+    whole = before.not_valid_after_utc - before.not_valid_before_utc
+    clock.advance(before.not_valid_after_utc - whole / 3 - timedelta(days=1) - clock.now())
     assert door.refresh() is False
-    clock.advance(timedelta(days=3))
+    clock.advance(timedelta(days=2))
     assert door.refresh() is True
     assert door.context is context
     assert door.expires > before.not_valid_after_utc
 
 
 def test_new_connections_see_the_renewed_leaf(authority: Authority) -> None:
-    # The clock starts 70 days ago, so that what is renewed now is valid for the machine's own clock.
-    clock = FakeClock(SystemClock().now() - timedelta(days=70))
+    # The clock starts 200 days ago, so that what is renewed now is valid for the machine's own clock.
+    clock = FakeClock(SystemClock().now() - timedelta(days=200))
     door = IssuedCertificate(authority, "door", clock, names=["door.tailnet.internal"])
     old = _handshake(door.context, _trusting(authority), "door.tailnet.internal").getpeercert(
         binary_form=True
     )
-    clock.advance(timedelta(days=70))
+    clock.advance(timedelta(days=200))
     assert door.refresh() is True
     new = _handshake(door.context, _trusting(authority), "door.tailnet.internal").getpeercert(
         binary_form=True
@@ -285,6 +298,6 @@ def test_own_files_that_cannot_serve(own: tuple[Path, Path], clock: FakeClock, t
             OwnCertificate(certificate, private, host, clock)
         assert refused.value.cure
         assert refused.value.place
-    clock.advance(timedelta(days=100))
+    clock.advance(LEAF_LIFE)
     with pytest.raises(CertificateError, match="ended on"):
         OwnCertificate(pem, key, "door.example.com", clock)

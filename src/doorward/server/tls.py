@@ -32,10 +32,11 @@ from doorward.errors import DoorwardError
 Address = IPv4Address | IPv6Address
 
 AUTHORITY_LIFE = timedelta(days=3650)
-# Long enough that a machine that was off for a month still finds a valid one, short enough that renewal is exercised.
-LEAF_LIFE = timedelta(days=90)
-# Clocks of small machines are wrong by hours until they have spoken to the network.
-EARLIER = timedelta(days=1)
+# Clients hold a certificate against their own clock, a pinned one too, and a small machine without a battery for its clock
+# may be a year behind: it would be without a relay. A longer life would let nobody in who is not let in by the authority's
+# key, which lies beside. Both together stay below the 825 days that Apple's systems accept.
+EARLIER = timedelta(days=365)
+LEAF_LIFE = timedelta(days=400)
 # The relay's meta certificate is valid for 30 days either way; a third of that is left in time.
 EXTRA_LIFE = timedelta(days=10)
 
