@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from tests.support.derper import running_derper
+from tests.support.meshing import meshed
 from tests.support.programs import require_root
 from tests.support.relay import HOST, node_key, running_relay
 from tests.support.waiting import until
@@ -14,6 +15,7 @@ from doorward.engine.derp import DERPClient, Event, Packet, PeerGone
 from doorward.errors import Unavailable
 from doorward.protocol import derp, stun
 from doorward.protocol.keys import NodePublic
+from doorward.relay.mesh import Peer
 
 pytestmark = pytest.mark.interop
 
@@ -108,4 +110,68 @@ async def test_a_stock_relay_meshes_with_ours() -> None:
             bob.close()
         await until(lambda: hub.clients() == 2)
         alice.close()
+        carol.close()
+
+
+async def test_our_relay_meshes_with_a_stock_one() -> None:
+    """Our line to stock code: it tells us who is there, and delivers what we forward."""
+    async with (
+        running_derper(mesh_key=MESH_KEY) as derper,
+        running_relay(mesh_key=MESH_KEY) as relay,
+        meshed(relay, Peer(HOST, derper.port, derper.pin)),
+    ):
+        alice, bob = await relay.connect(ALICE), await derper.connect(BOB, os.urandom)
+        hub = relay.relay.hub
+        await until(lambda: hub.elsewhere() == 1)
+        alice.send(BOB.public(), b"across")
+        assert await event(bob) == Packet(ALICE.public(), b"across")
+        bob.close()
+        await until(lambda: hub.elsewhere() == 0)
+        alice.close()
+
+
+async def test_a_stock_relay_with_another_mesh_key_is_no_peer() -> None:
+    async with (
+        running_derper(mesh_key="5b" * 32) as derper,
+        running_relay(mesh_key=MESH_KEY) as relay,
+        meshed(relay, Peer(HOST, derper.port, derper.pin)),
+    ):
+        bob = await derper.connect(BOB, os.urandom)
+        await until(lambda: "insufficient permissions" in derper.log.read_text(), 10)
+        assert relay.relay.hub.elsewhere() == 0
+        bob.close()
+
+
+@pytest.mark.root
+async def test_a_stock_relay_and_ours_are_one_region() -> None:
+    """Both have a line to the other: packets and news of who is gone go both ways."""
+    require_root()  # a mesh peer is dialled on port 443
+    host = "127.77.0.2"
+    async with (
+        running_relay(mesh_key=MESH_KEY, host=host, port=443) as relay,
+        running_derper(f"-mesh-with=localhost/{host}", mesh_key=MESH_KEY, trusting=True) as derper,
+        meshed(relay, Peer(HOST, derper.port, derper.pin)),
+    ):
+        alice, bob = await relay.connect(ALICE), await derper.connect(BOB, os.urandom)
+        for source, target in ((alice, bob), (bob, alice), (alice, bob)):
+            async with asyncio.timeout(10):
+                while not target._events:
+                    source.send(target._key.public(), b"across")
+                    await asyncio.sleep(0.02)
+            assert await event(target) == Packet(source._key.public(), b"across")
+            target._events.clear()
+        await asyncio.sleep(0.1)  # repeats that were on the way
+        alice._events.clear()
+        bob.close()
+        assert await event(alice) == PeerGone(BOB.public(), derp.GONE_DISCONNECTED)
+        carol = await derper.connect(CAROL, os.urandom)
+        await until(lambda: relay.relay.hub.elsewhere() == 1)
+        async with asyncio.timeout(10):
+            while not carol._events:
+                alice.send(CAROL.public(), b"across")
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+        carol._events.clear()
+        alice.close()
+        assert await event(carol) == PeerGone(ALICE.public(), derp.GONE_DISCONNECTED)
         carol.close()

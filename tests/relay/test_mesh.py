@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from tests.support.clock import FakeClock
+from tests.support.meshing import MESH_KEY, meshed
 from tests.support.relay import HOST, RunningRelay, make_leaf, node_key, running_relay, server_context
 from tests.support.waiting import until
 
@@ -15,13 +14,12 @@ from doorward.engine.derp import DERPClient, Event, Packet, PeerGone
 from doorward.errors import BadInput
 from doorward.protocol import derp
 from doorward.protocol.keys import DERPPrivate, NodePublic
-from doorward.relay.mesh import Mesh, Peer, read_mesh_key
+from doorward.relay.mesh import Peer, read_mesh_key
 from doorward.relay.session import MESH_STALL_SECONDS
 
 ALICE, BOB, CAROL = (node_key(number) for number in range(1, 4))
-MESH_KEY, OTHER_KEY = "5a" * 32, "5b" * 32
+OTHER_KEY = "5b" * 32
 PIN = "sha256-raw:" + "0a" * 32
-QUICK = (0.01, 0.05)
 
 
 @pytest.fixture
@@ -48,19 +46,6 @@ def refusals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def at(relay: RunningRelay) -> Peer:
     return Peer(host=relay.host, port=relay.port, pin=make_leaf().pin)
-
-
-@asynccontextmanager
-async def meshed(
-    relay: RunningRelay, *peers: Peer, mesh_key: str = MESH_KEY
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Keep a relay's lines for the length of the block."""
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(Mesh(relay.relay, mesh_key, peers, seconds=QUICK).run())
-        try:
-            yield running
-        finally:
-            running.cancel()
 
 
 async def event(client: DERPClient) -> Event:

@@ -76,7 +76,12 @@ def _link(path: Path) -> str:
 
 @asynccontextmanager
 async def relay_process(
-    data_dir: Path, *flags: str, host: str = HOST, port: int = 0, command: tuple[str, ...] = ()
+    data_dir: Path,
+    *flags: str,
+    host: str = HOST,
+    port: int = 0,
+    stun: str = "off",
+    command: tuple[str, ...] = (),
 ) -> AsyncIterator[RelayProcess]:
     """Run ``doorward relay`` on a free port unless told otherwise; SIGTERM and a look at how it ended at the end.
 
@@ -84,9 +89,13 @@ async def relay_process(
     """
     data_dir.mkdir(exist_ok=True)  # noqa: ASYNC240 - a local folder
     log = data_dir / "log"
-    arguments = [f"--hostname={host}", f"--listen={host}:{port}", f"--data-dir={data_dir}", *flags]
-    if not any(flag.startswith("--stun") for flag in flags):
-        arguments.append("--stun=off")
+    arguments = [
+        f"--hostname={host}",
+        f"--listen={host}:{port}",
+        f"--data-dir={data_dir}",
+        f"--stun={stun}",
+        *flags,
+    ]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
     with log.open("wb") as writing:
         process = await asyncio.create_subprocess_exec(
