@@ -103,6 +103,24 @@ async def test_a_revoked_session_ends_at_once(server: Server) -> None:
             assert await session.wait() != 0
 
 
+async def test_variables_are_accepted_where_the_policy_says_so(server: Server) -> None:
+    rule = """{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self"],
+        "users": ["autogroup:nonroot", "root"], "acceptEnv": ["GREET*"]}"""
+    async with _from_laptop(server) as (_, ssh):
+        ask = [
+            *("-o", "SetEnv=GREETING=hello OTHER=lost"),
+            f"{getpass.getuser()}@server",
+            'echo "${GREETING:-none} ${OTHER:-none}"',
+        ]
+        assert (await run(ssh.command("ssh", *ask))).stdout == "none none\n"
+        await server.set_policy(f'{{{REACH}, "ssh": [{rule}]}}')
+
+        async def is_accepted() -> bool:
+            return (await run(ssh.command("ssh", *ask))).stdout == "hello none\n"
+
+        await eventually(is_accepted)
+
+
 async def test_files_go_over_by_scp_and_sftp(server: Server) -> None:
     me = getpass.getuser()
     content = bytes(range(256)) * 4000

@@ -286,7 +286,8 @@ def test_a_name_travels_as_the_whole_peer() -> None:
 def test_a_new_peer_brings_its_owner() -> None:
     snapshot, viewer = pair()
     _, message = follow(snapshot, viewer, make_node(3, user=2))
-    assert fields_of(message) == {"PeersChanged", "UserProfiles"}
+    # The last makes stock clients build their netmap anew, without which they show the owner as a number.
+    assert fields_of(message) == {"PeersChanged", "UserProfiles", "CollectServices"}
 
 
 def test_what_nobody_sees_is_not_told() -> None:

@@ -12,7 +12,8 @@ from doorward.protocol.tailcfg.ssh import SSHAction
 _REASONS = {
     "set-dns": "doorward cannot publish DNS records for certificates yet; use `tailscale serve --http` or --tcp",
     "id-token": "doorward does not issue ID tokens yet",
-    "feature/query": "doorward cannot switch this feature on; it needs certificates, which doorward does not arrange yet",
+    "feature/query": "doorward cannot switch this feature on: it needs certificates, which doorward does not arrange yet; "
+    "`tailscale serve --http=80` needs none",
     "set-device-attr": "doorward does not keep device attributes yet",
     "audit-log": "doorward does not take client audit logs yet",
 }

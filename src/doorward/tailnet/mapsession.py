@@ -206,7 +206,12 @@ class MapSession:
             "PeerSeenChange": unseen,
             "UserProfiles": self._new_profiles(snapshot, owners),
         }
-        return {name: value for name, value in found.items() if value}
+        fields = {name: value for name, value in found.items() if value}
+        if "UserProfiles" in fields:
+            # Said once more, because it makes the client build its netmap anew: what it shows of users it takes from
+            # there, and a profile that comes by itself would stay a number in `tailscale status` until the next time.
+            fields["CollectServices"] = False
+        return fields
 
     def _patch(
         self, before: Snapshot, previous: Node, was: Node, snapshot: Snapshot, viewer: Node, peer: Node

@@ -1,0 +1,112 @@
+"""What running clients are told of each other: who comes, goes, is tagged or renamed, and what they may know of themselves."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.support.clients import StockClient
+from tests.support.machines import machines
+from tests.support.server import Server
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.interop
+
+EVERYBODY = """{
+    "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}],
+    "tagOwners": {"tag:web": ["alice"]},
+}"""
+
+
+async def _peer(client: StockClient, name: str) -> dict[str, Any]:
+    """A peer as the client shows it; empty where it shows none of that name."""
+    for peer in ((await client.status())["Peer"] or {}).values():
+        if peer["DNSName"].split(".")[0] == name:
+            assert isinstance(peer, dict)
+            return peer
+    return {}
+
+
+async def test_peers_come_go_and_change_under_a_running_client(server: Server) -> None:
+    async with machines(server, "laptop") as (laptop,):
+        await server.set_policy(EVERYBODY)
+        assert not await _peer(laptop, "server")
+        async with StockClient("server") as other:
+            await other.up(server.url, await server.key("--user", "alice"))
+
+            async def has_come() -> bool:
+                peer = await _peer(laptop, "server")
+                return bool(peer.get("Online") and peer["Relay"] == "home")
+
+            await eventually(has_come)
+            await server.run("nodes", "tags", "server", "tag:web")
+
+            async def is_tagged() -> bool:
+                return (await _peer(laptop, "server")).get("Tags") == ["tag:web"]
+
+            await eventually(is_tagged, within=2)
+            assert "tagged-devices" in (await laptop.cli("status")).stdout
+            assert (await _peer(laptop, "server")).get("KeyExpiry") is None
+            await server.run("nodes", "tags", "server", "--clear")
+
+            async def is_alices_again() -> bool:
+                peer = await _peer(laptop, "server")
+                return not peer.get("Tags") and bool(peer.get("KeyExpiry"))
+
+            await eventually(is_alices_again, within=2)
+            await server.run("nodes", "delete", "server", "--yes")
+
+            async def has_gone() -> bool:
+                return not await _peer(laptop, "server")
+
+            await eventually(has_gone, within=2)
+            assert (await other.status())["BackendState"] in {"Running", "NeedsLogin"}
+
+
+async def test_who_is_away_is_shown_so_after_a_moment_and_back_at_once(server: Server) -> None:
+    async with machines(server, "laptop", "server") as (laptop, other):
+        await other.cli("down")
+
+        async def is_away() -> bool:
+            peer = await _peer(laptop, "server")
+            return not peer["Online"] and not peer["LastSeen"].startswith("0001")
+
+        # Clients reconnect for many reasons, so the others are told after 10 s only.
+        await eventually(is_away, within=14)
+        (node,) = [node for node in await server.json("nodes", "list") if node["name"] == "server"]
+        assert not node["online"]
+        assert node["last_seen"]
+        await other.cli("up", f"--login-server={server.url}", "--hostname=server")
+
+        async def is_back() -> bool:
+            return bool((await _peer(laptop, "server"))["Online"])
+
+        await eventually(is_back, within=2)
+
+
+async def test_a_node_knows_what_it_may(server: Server) -> None:
+    await server.user("root", "--role", "owner")
+    async with machines(server, "laptop") as (laptop,), StockClient("console") as console:
+        await console.up(server.url, await server.key("--user", "root"))
+        caps = {}
+        for client in (laptop, console):
+            netmap = json.loads((await client.cli("debug", "netmap")).stdout)
+            caps[client.name] = set(netmap["SelfNode"]["CapMap"])
+        common = {"https://tailscale.com/cap/ssh", "https://tailscale.com/cap/file-sharing", "magicdns-aaaa"}
+        assert common <= caps["laptop"]
+        administrators = {"https://tailscale.com/cap/is-admin", "https://tailscale.com/cap/is-owner"}
+        assert administrators <= caps["console"]
+        assert not administrators & caps["laptop"]
+
+
+async def test_what_is_not_there_is_said_in_words(server: Server) -> None:
+    async with machines(server, "laptop") as (laptop,):
+        token = await laptop.cli("debug", "localapi", "POST", "/localapi/v0/id-token?aud=x", check=False)
+        assert "doorward does not issue ID tokens yet" in token.stdout
+        served = await laptop.cli("serve", "--bg", "80", check=False, within=10)
+        assert served.returncode == 1
+        assert "it needs certificates, which doorward does not arrange yet" in served.stderr
+        assert "serve --http" in served.stderr
+        funnel = await laptop.cli("funnel", "80", check=False, within=10)
+        assert "HTTPS must be enabled" in funnel.stderr
+        assert "NOT enabled" in (await laptop.cli("lock", "status")).stdout
+        assert (await laptop.status())["Health"] == []
