@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.support.clients import StockClient
 from tests.support.machines import all_ready
 from tests.support.server import Server
 from tests.support.simulated import administrator, simulated
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 from doorward.clock import SystemClock
 
@@ -87,6 +88,8 @@ async def test_a_jump_ahead_and_back_loses_nothing(shift: Shift) -> None:
         reusable = await server.key("--user", "alice", "--reusable")
         async with simulated(server.url, "brief", ephemeral=True) as brief, asyncio.TaskGroup() as group:
             await brief.join(auth_key=reusable)
+            async with simulated(server.url, "idle") as idle:
+                await idle.join(auth_key=reusable)
             following = group.create_task(brief.follow())
             await brief.until(lambda netmap: netmap.node)
             # Set wrong by an hour while it runs: an ephemeral node that is there is not one that has been away for an hour.
@@ -107,6 +110,10 @@ async def test_a_jump_ahead_and_back_loses_nothing(shift: Shift) -> None:
             async with simulated(server.url, "late") as late:
                 await late.join(auth_key=reusable)
             following.cancel()
+            # And what has been called over once, too early, falls due again.
+            shift.to(200)
+            await until(lambda: len(re.findall(r"node key expired.*name=idle", server.log.read_text())) == 2)
+            shift.to(0)
 
         async def is_as_before() -> bool:
             status = await laptop.status()

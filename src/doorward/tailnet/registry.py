@@ -88,9 +88,15 @@ class Registry:
             group.create_task(self._keep_deadlines())
 
     async def _keep_deadlines(self) -> None:
+        now = self.writer.now()
         while True:
             await asyncio.sleep(DEADLINES)
-            for node_id, due in self.writer.deadlines.due(self.writer.now(), self.snapshot.nodes):
+            before, now = now, self.writer.now()
+            overdue = self.writer.deadlines.due(now, self.snapshot.nodes)
+            if now < before:  # the clock was set back: what has been called over falls due again
+                for node in self.snapshot.nodes.values():
+                    self.writer.deadlines.add(node)
+            for node_id, due in overdue:
                 try:
                     if due is Due.REMOVE:
                         await self._remove_node("system", node_id, "ephemeral node away")
@@ -98,8 +104,8 @@ class Registry:
                         self._announce_expiry(node_id)
                 except Exception as error:  # noqa: BLE001 - one node's trouble must not stop the rest
                     _log.warning("a deadline could not be kept", node=node_id, reason=str(error))
-                    if (node := self.snapshot.nodes.get(node_id)) is not None:
-                        self.writer.deadlines.add(node)  # tried again at the next look
+                    if (known := self.snapshot.nodes.get(node_id)) is not None:
+                        self.writer.deadlines.add(known)  # tried again at the next look
 
     def _announce_expiry(self, node_id: int) -> None:
         """Clients judge expiry by their own clock; those who watch the snapshot (the relay) are told here."""
