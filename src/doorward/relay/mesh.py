@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from doorward.engine.derp import DERPClient, PeerGone, pinned_context
 from doorward.engine.processes import Backoff
-from doorward.errors import BadInput, DoorwardError
+from doorward.errors import BadInput, DoorwardError, Unavailable
 from doorward.protocol import derp
 from doorward.protocol.keys import NodePrivate
 from doorward.relay.server import Relay
@@ -247,10 +247,8 @@ class _Client(DERPClient):
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def cut(self) -> None:
-        """Close now, whatever was not sent."""
-        self.close()
-        if self._transport is not None:
-            self._transport.abort()
+        """Close now, whatever was not sent; harmless when it has ended already."""
+        self._fail(Unavailable("the line was cut"))
 
 
 def _ignore(_source: bytes, _packet: bytes) -> None:
