@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from doorward.engine.tailscaled import PrivateDaemon
 
 HOSTNAME = "doorward"
+PATIENCE = 30.0  # seconds for one attempt to log in
 RETRY = 10.0  # seconds until what failed is tried again
 LOOK = 30.0  # seconds between looks at a daemon that is up: an administrator may have deleted its node
 WITHOUT_CLIENT = "Run `doorward setup client`, then start doorward again."
@@ -85,12 +86,15 @@ class OwnNode:
         """Log in, and again whenever that is lost."""
         while True:
             try:
-                status = await daemon.up(self._settings.url, self._auth_key)
+                status = await daemon.up(self._settings.url, self._auth_key, within=PATIENCE)
                 self._say("running", ", ".join(status.addresses), "")
                 _log.info("own node is up", addresses=status.addresses)
                 while status.running:
                     await asyncio.sleep(LOOK)
                     status = await daemon.status(peers=False)
+                self._say(
+                    "failing", f"the daemon's state is {status.backend_state}", "It is logged in again now."
+                )
                 _log.warning("own node is no longer up", state=status.backend_state)
             except DoorwardError as error:
                 self._fail(error)
