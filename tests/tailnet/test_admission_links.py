@@ -10,9 +10,10 @@ from tests.support.nouns import machine_key, node_key
 from tests.support.waiting import until
 from tests.support.world import World, counting_entropy
 
-from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, NotPermitted
+from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, NotPermitted, TooMany
 from doorward.model import Node
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.tailnet import admission
 from doorward.tailnet.admission import Outcome, Verdict
 from doorward.tailnet.registry import Registry
 
@@ -194,3 +195,15 @@ async def test_a_poll_never_ends_as_another_node(world: World) -> None:
     await world.registry.delete_node("cli", node.id)
     outcome = await asyncio.wait_for(register(world, 1, Followup=link(asked)), 5)
     assert outcome.verdict is Verdict.NEEDS_PERSON
+
+
+async def test_what_strangers_may_fill_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MOST_WAITING", 2)
+    await register(world, 1)
+    await register(world, 2)
+    with pytest.raises(TooMany, match="wait for approval"):
+        await register(world, 3)
+    again = await register(world, 2)  # one that waits already takes no further place
+    await world.registry.approve("cli", link(again), user="ann")
+    world.clock.advance(timedelta(minutes=16))
+    assert (await register(world, 3)).verdict is Verdict.NEEDS_PERSON

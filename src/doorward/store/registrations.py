@@ -60,3 +60,8 @@ def waiting(connection: Connection, now: datetime) -> list[Registration]:
         registrations.c.node_id.is_(None),
         registrations.c.expires > now,
     )
+
+
+def count(connection: Connection) -> int:
+    """How many there are, approved or not."""
+    return connection.execute(sa.select(sa.func.count()).select_from(registrations)).scalar_one()

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from doorward.errors import BadInput, Conflict, NotFound, NotPermitted
+from doorward.errors import BadInput, Conflict, NotFound, NotPermitted, TooMany
 from doorward.model import AuthKey, Node, Observed, Registration, User
 from doorward.policy import Policy
 from doorward.protocol.keys import MachinePublic, NodePublic
@@ -35,6 +35,9 @@ from doorward.tailnet.reported import usable_hostinfo
 from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import advertised
 from doorward.tailnet.writer import Effect, Writer
+
+# Anybody who reaches the listener may ask to be let in, so what is kept of it is bounded. Far more than people can look at.
+MOST_WAITING = 1000
 
 _CURSOR = (
     "addresses.cursor"  # the last index that was given out, so that a freed address rests before its next use
@@ -233,6 +236,8 @@ def _park(connection: Connection, draft: Registration) -> None:
         # Of the same machine only: nobody may take away another's link by claiming its node key.
         if older.node_id is None and older.machine_key == draft.machine_key:
             registrations.delete(connection, older.id)
+    if registrations.count(connection) >= MOST_WAITING:
+        raise TooMany("too many devices wait for approval", cure="Try again in a quarter of an hour.")
     registrations.insert(connection, draft)
 
 
