@@ -34,13 +34,20 @@ async def _daemon(folder: Path, server: Server, version: str | None = None) -> A
         else os.environ
     )
     daemon = PrivateDaemon(client, folder, hostname="engine", clock=SystemClock(), environ=environ)
-    async with asyncio.TaskGroup() as group:
+    async with _closing(daemon), asyncio.TaskGroup() as group:
         running = group.create_task(daemon.run())
         try:
             yield daemon
         finally:
             running.cancel()
-    await daemon.close()
+
+
+@contextlib.asynccontextmanager
+async def _closing(daemon: PrivateDaemon) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await daemon.close()
 
 
 async def _never() -> str:
@@ -81,7 +88,35 @@ async def test_it_joins_with_a_key_once_and_comes_back_without(
         assert (await daemon.status(peers=False)).addresses == addresses
 
 
-async def test_a_node_that_was_deleted_meanwhile_asks_for_a_key_again(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "ending", [("delete", "engine", "--yes"), ("expire", "engine", "--yes")], ids=["deleted", "expired"]
+)
+@pytest.mark.parametrize("version", [None, OLDEST_CLIENT], ids=["current", "oldest"])
+async def test_a_login_that_is_no_longer_good_is_replaced_with_one_key(
+    server: Server, tmp_path: Path, ending: tuple[str, ...], version: str | None
+) -> None:
+    await server.user("alice")
+    asked: list[str] = []
+
+    async def key() -> str:
+        asked.append(await server.key("--user", "alice"))
+        return asked[-1]
+
+    async with _daemon(tmp_path, server, version) as daemon:
+        await daemon.up(server.url, key)
+    await server.run("nodes", *ending)
+    async with _daemon(tmp_path, server, version) as daemon:
+        assert (await daemon.up(server.url, key)).running
+        # It admits one node, once: a second registration with it would be refused, and said so a moment later.
+        await asyncio.sleep(0.3)
+        assert (await daemon.status(peers=False)).running
+    assert len(asked) == 2
+    assert "used already" not in server.log.read_text()
+
+
+async def test_the_end_of_a_login_is_noticed_over_a_death_of_the_daemon(
+    server: Server, tmp_path: Path
+) -> None:
     await server.user("alice")
 
     async def key() -> str:
@@ -89,8 +124,15 @@ async def test_a_node_that_was_deleted_meanwhile_asks_for_a_key_again(server: Se
 
     async with _daemon(tmp_path, server) as daemon:
         await daemon.up(server.url, key)
-    await server.run("nodes", "delete", "engine", "--yes")
-    async with _daemon(tmp_path, server) as daemon:
+        async with asyncio.TaskGroup() as group:
+            noticed = group.create_task(daemon.until_login_needed())
+            assert daemon.pid is not None
+            os.kill(daemon.pid, 9)
+            await asyncio.sleep(0.5)
+            assert not noticed.done()
+            await server.run("nodes", "expire", "engine", "--yes")
+            async with asyncio.timeout(10):
+                await noticed
         assert (await daemon.up(server.url, key)).running
 
 

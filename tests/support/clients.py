@@ -16,7 +16,7 @@ from tests.support.programs import Client, require, require_client
 
 from doorward.engine.base import EngineError
 from doorward.engine.localapi import LocalApi
-from doorward.engine.processes import stop, tied_to_us
+from doorward.engine.processes import send, stop, tied_to_us
 
 
 class StockClient:
@@ -196,7 +196,7 @@ class StockClient:
     async def kill(self) -> None:
         """``kill -9`` the daemon and wait until it is gone; the state stays."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
+        send(self._process, signal.SIGKILL)
         await self._process.wait()
 
     async def restart(self) -> None:

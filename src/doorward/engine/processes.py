@@ -1,6 +1,7 @@
 """Child processes that never outlive us, and how long to wait before one that died is started again."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -46,20 +47,24 @@ def die_with(parent: int) -> None:
 async def stop(process: asyncio.subprocess.Process, patience: float) -> None:
     """Ask ``process`` to end, and make it after ``patience`` seconds. Returns once it has."""
     if process.returncode is None:
-        _signal(process, signal.SIGTERM)
+        send(process, signal.SIGTERM)
         try:
             async with asyncio.timeout(patience):
                 await process.wait()
         except TimeoutError:
-            _signal(process, signal.SIGKILL)
+            send(process, signal.SIGKILL)
     await process.wait()
 
 
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except ProcessLookupError:  # it ended in this moment, which is what was wanted
-        return
+def send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a child; one that has ended already needs none.
+
+    Not by the process object's own method: that one looks first whether the child has ended, and so takes its exit code
+    away from the loop, which then reports 255.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 class BoundedLog:

@@ -33,7 +33,7 @@ LOG_LIMIT = 1024 * 1024
 # tailscaled needs about 0.2 s to write its state and go.
 STOP_PATIENCE = 3.0
 START_PATIENCE = 15.0
-_RUNNING = 6  # control.md section 24
+_NEEDS_LOGIN = 2  # control.md section 24
 
 
 class _Daemon:
@@ -146,13 +146,23 @@ class PrivateDaemon(_Daemon):
                     "/"
                 )
                 if not (kept and status.have_node_key and await self._resumed()):
-                    await self._log_in(login_url, await auth_key())
+                    await self._log_in(login_url, await auth_key(), fresh=not status.have_node_key)
                 return await self.api.status(peers=False)
         except TimeoutError:
             raise EngineError(
                 f"doorward's own node did not come up at {login_url} within {within:g} s",
                 cure=f"Its log may say why: {self.log_file}",
             ) from None
+
+    async def until_login_needed(self) -> None:
+        """Return when the login is no longer good (deleted, expired, logged out), however often the daemon dies before."""
+        while True:
+            with contextlib.suppress(EngineError):
+                async with contextlib.aclosing(self.api.watch(WATCH_STATE)) as bus:
+                    async for notify in bus:
+                        if notify.browse_to_url or notify.state == _NEEDS_LOGIN:
+                            return
+            await asyncio.sleep(0.2)
 
     async def _run_once(self, output: BoundedLog) -> int:
         process = await asyncio.create_subprocess_exec(
@@ -210,15 +220,15 @@ class PrivateDaemon(_Daemon):
     async def _resumed(self) -> bool:
         """Come up with the kept login; False when that is no longer good."""
         await self.api.set_prefs(WantRunning=True, Hostname=self._hostname)
-        async with contextlib.aclosing(self.api.watch(WATCH_STATE)) as bus:
-            async for notify in bus:
-                if notify.state == _RUNNING:
-                    return True
-                if notify.browse_to_url or notify.err_message or notify.state in {2, 3}:
-                    return False
-        return False
+        while True:
+            status = await self.api.status(peers=False)
+            if _is_up(status):
+                return True
+            if status.auth_url or status.backend_state in {"NeedsLogin", "NeedsMachineAuth"}:
+                return False
+            await asyncio.sleep(0.02)
 
-    async def _log_in(self, login_url: str, key: str) -> None:
+    async def _log_in(self, login_url: str, key: str, *, fresh: bool) -> None:
         prefs = {
             "ControlURL": login_url,
             "WantRunning": True,
@@ -231,25 +241,64 @@ class PrivateDaemon(_Daemon):
             "NoStatefulFiltering": True,
             "AutoUpdate": {"Check": False, "Apply": False},
         }
-        begun = False
-        async with contextlib.aclosing(self.api.watch(WATCH_STATE)) as bus:
-            async for notify in bus:
-                # The bus is open once its first message is here: nothing that follows can be missed.
-                if not begun:
-                    begun = True
-                    await self.api.start(prefs=prefs, auth_key=key)
+        async with asyncio.TaskGroup() as group:
+            begun = asyncio.Event()
+            refused = group.create_task(self._refusal(begun))
+            await begun.wait()
+            try:
+                await self.api.start(prefs=prefs, auth_key=key)
+                # With a node key in its state ``start`` logs in by itself, and a second login would find the auth key
+                # used up.
+                if fresh:
                     await self.api.login_interactive()
-                elif notify.err_message:
-                    raise EngineError(f"doorward's own node was refused: {notify.err_message}")
-                elif notify.browse_to_url:
-                    raise EngineError(
-                        "doorward's own node was asked to log in by hand: its auth key was not taken"
-                    )
-                elif notify.state == _RUNNING:
-                    return
-        raise EngineError(
+            except EngineError as error:
+                # Raised below: an error inside the group would come out wrapped.
+                failure: EngineError | None = error
+            else:
+                failure = await self._outcome(refused)
+            refused.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _outcome(self, refused: asyncio.Task[EngineError]) -> EngineError | None:
+        """None once the node is up, else why it was refused."""
+        while not refused.done():
+            with contextlib.suppress(EngineError):
+                if _is_up(await self.api.status(peers=False)):
+                    return None
+            await asyncio.sleep(0.02)
+        return refused.result()
+
+    async def _refusal(self, begun: asyncio.Event) -> EngineError:
+        """Wait for the reason why a login does not come about; ``begun`` is set when none can be missed any more."""
+        try:
+            async with contextlib.aclosing(self.api.watch(WATCH_STATE)) as bus:
+                async for notify in bus:
+                    # The first message tells of what was before.
+                    if not begun.is_set():
+                        begun.set()
+                    elif notify.err_message:
+                        return EngineError(f"doorward's own node was refused: {notify.err_message}")
+                    elif notify.browse_to_url:
+                        return EngineError(
+                            "doorward's own node was asked to log in by hand: its key was not taken"
+                        )
+        except EngineError as error:
+            _log.debug("the daemon's bus broke off", reason=error.message)
+        finally:
+            begun.set()
+        return EngineError(
             "tailscaled ended while it was logging in", cure=f"Its log may say why: {self.log_file}"
         )
+
+
+def _is_up(status: Status) -> bool:
+    """Whether the node is on the tailnet as control has it.
+
+    Running alone says little: newer daemons start so from their own memory, and hear from control a moment later that the
+    node was deleted. One that is online has its map from control.
+    """
+    return status.running and not status.auth_url and status.self_node is not None and status.self_node.online
 
 
 def _answers(path: Path) -> bool:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import msgspec
 
 from doorward.clock import Clock, SystemClock
-from doorward.engine.processes import Backoff, stop
+from doorward.engine.processes import Backoff, send, stop
 from doorward.errors import Unavailable
 from doorward.telemetry import log
 
@@ -218,7 +218,7 @@ class Supervisor:
                 served = await reader.readline() == READY
         except TimeoutError:
             _log.error("the worker does not get to serving", pid=worker.pid, seconds=READY_PATIENCE)
-            worker.kill()
+            send(worker, signal.SIGKILL)
             return False
         finally:
             transport.close()
@@ -257,8 +257,8 @@ class Supervisor:
         self._stopping.set()
 
     def _hand_on(self, number: signal.Signals) -> None:
-        if self._worker is not None and self._worker.returncode is None:
-            self._worker.send_signal(number)
+        if self._worker is not None:
+            send(self._worker, number)
 
 
 async def _dismiss(worker: _Worker) -> None:
