@@ -21,13 +21,20 @@ async def machines(server: Server, *names: str, user: str = "alice") -> AsyncIte
 
 
 async def all_ready(clients: list[StockClient]) -> None:
-    """Wait until every client's engine knows every other: a moment after its netmap does."""
+    """Wait until every client can send to every other.
+
+    That is a moment after its netmap has them: once its engine knows them, and the relay that they have chosen has come
+    through. Until then there is no way at all to a peer that has just joined, and a ping is lost.
+    """
 
     async def is_ready() -> bool:
         counts = []
         for client in clients:
             peers = ((await client.status())["Peer"] or {}).values()
-            counts.append(sum(peer["InMagicSock"] and peer["HostName"] != "doorward" for peer in peers))
+            reached = (
+                peer["InMagicSock"] and peer["Relay"] and peer["HostName"] != "doorward" for peer in peers
+            )
+            counts.append(sum(map(bool, reached)))
         return bool(min(counts) >= len(clients) - 1)
 
     await eventually(is_ready)

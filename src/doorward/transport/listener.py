@@ -52,7 +52,7 @@ HOOKS = (
     "shutdown",
 )
 
-# A laptop that was closed is offline to others after this and a map stream's keep-alive: two minutes and a half at most.
+# A laptop that was closed is offline to others after this, a map stream's keep-alive and its grace: in under three minutes.
 # Three probes fit in, so that no single lost packet ends a good connection.
 GONE_AFTER = 90.0
 
