@@ -1,0 +1,287 @@
+"""The demo from end to end: real clients, plain OpenSSH, and nothing left behind however it ends."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.support.openssh import another_account
+from tests.support.programs import require, require_client, require_root
+from tests.support.require import missing
+
+from doorward.cli import demo as module
+from doorward.engine.programs import ClientPaths
+from doorward.errors import Unavailable
+
+interop = pytest.mark.interop
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="dw-demo-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def _programs() -> None:
+    require_client()
+    require("ssh")
+
+
+def _command(folder: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "doorward", "demo", "--data-dir", str(folder), *more]
+
+
+def _check(folder: Path, within: float = 50) -> str:
+    done = subprocess.run(
+        _command(folder, "--check"), capture_output=True, text=True, check=False, timeout=within
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Shown(NamedTuple):
+    process: subprocess.Popen[str]
+    screen: str
+
+
+@contextlib.contextmanager
+def _shown(folder: Path) -> Iterator[Shown]:
+    """A demo that has come up, and what it says."""
+    with subprocess.Popen(
+        _command(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("Ctrl-C"):
+                    break
+            else:
+                pytest.fail("".join(lines))
+            yield Shown(process, "".join(lines))
+        finally:
+            process.kill()
+
+
+def _left(folder: Path) -> list[str]:
+    """Programs that run and were told of the folder."""
+    found = []
+    for one in Path("/proc").iterdir():
+        if not one.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            line = (one / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in line:
+                found.append(f"{one.name} {line}")
+    return found
+
+
+def _until_nothing_is_left(folder: Path, within: float) -> None:
+    end = time.monotonic() + within
+    while left := _left(folder):
+        assert time.monotonic() < end, left
+        time.sleep(0.02)
+
+
+def _ssh(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ssh", "-F", str(folder / "ssh_config"), "server", command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+
+def _nodes(folder: Path) -> list[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(folder / "doorward" / "doorward.db")) as database:
+        return database.execute("SELECT name, stable_id, node_key, ipv4 FROM nodes ORDER BY name").fetchall()
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+def test_it_is_checked_and_goes_on_with_the_same_nodes(folder: Path) -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    for name in ("laptop", "server"):
+        assert not (folder / name).exists()
+    assert f"I am {me} on a machine of the tailnet, without a key" in _check(folder)
+    assert _left(folder) == []
+    nodes, known_hosts = _nodes(folder), (folder / "known_hosts").read_text()
+    assert {"laptop", "server"} <= {node[0] for node in nodes}
+    assert f"I am {me} on a machine of the tailnet, without a key" in _check(folder)
+    assert _left(folder) == []
+    assert (_nodes(folder), (folder / "known_hosts").read_text()) == (nodes, known_hosts)
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+def test_the_line_on_the_screen_works_and_trusts_the_right_host_key_alone(folder: Path) -> None:
+    with _shown(folder) as shown:
+        (line,) = (line.strip() for line in shown.screen.splitlines() if line.strip().startswith("ssh -F"))
+        assert line == f"ssh -F {folder}/ssh_config server"
+        done = subprocess.run(
+            [*line.split(), "echo there; exit 4"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("there\n", "", 4)
+        for command in ("nodes list", "policy get", "audit list"):
+            (line,) = (line.strip() for line in shown.screen.splitlines() if f"doorward {command}" in line)
+            assert subprocess.run(line.split(), capture_output=True, check=False).returncode == 0, line
+        hosts = folder / "known_hosts"
+        good = hosts.read_text()
+        names, kind, key = good.splitlines()[0].split()
+        tampered = key[:-12] + ("A" * 8 if key[-12:-4] != "A" * 8 else "B" * 8) + key[-4:]
+        for text in (f"{names} {kind} {tampered}\n", ""):
+            hosts.write_text(text)
+            refused = _ssh(folder, "echo there")
+            assert (refused.returncode, refused.stdout) == (255, "")
+            assert "Host key verification failed" in refused.stderr
+        hosts.write_text(good)
+        assert _ssh(folder, "echo there").stdout == "there\n"
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.process.wait(10) == 0
+    assert _left(folder) == []
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_stops_everything(folder: Path, number: signal.Signals) -> None:
+    with _shown(folder) as shown:
+        assert len(_left(folder)) >= 4  # itself, the server, two daemons
+        shown.process.send_signal(number)
+        shown.process.send_signal(number)  # impatience cuts nothing short
+        assert shown.process.wait(10) == 0
+        assert shown.process.stdout is not None
+        assert "stopping" in shown.process.stdout.read()
+    assert _left(folder) == []
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+@pytest.mark.parametrize("begun", [" serve ", "tailscaled "], ids=["the server starts", "the machines start"])
+def test_told_to_stop_while_it_comes_up_it_stops(folder: Path, begun: str) -> None:
+    with subprocess.Popen(_command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while not any(begun in line for line in _left(folder)):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert _left(folder) == []
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+def test_killed_it_leaves_nothing(folder: Path) -> None:
+    with _shown(folder) as shown:
+        shown.process.kill()
+        shown.process.wait()
+        _until_nothing_is_left(folder, 5)
+    _check(folder)
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+def test_a_server_that_ends_by_itself_ends_the_demo_with_the_reason(folder: Path) -> None:
+    with _shown(folder) as shown:
+        (serve,) = (line.split()[0] for line in _left(folder) if " serve " in line)
+        os.kill(int(serve), signal.SIGKILL)
+        assert shown.process.wait(10) == 1
+        assert shown.process.stdout is not None
+        assert "doorward ended by itself" in shown.process.stdout.read()
+    assert _left(folder) == []
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+def test_a_long_path_with_strange_letters_does_as_well(folder: Path) -> None:
+    deep = folder / ("a folder with a long name, % and $HOME " * 4).strip()
+    assert len(str(deep)) > 108
+    _check(deep)
+
+
+@interop
+@pytest.mark.root
+@pytest.mark.usefixtures("_programs")
+def test_it_works_for_a_user_without_rights(folder: Path) -> None:
+    require_root()
+    setpriv = require("setpriv")
+    account = pwd.getpwnam(another_account())
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    # Root's programs and interpreter are not for others to read: copies are.
+    client = require_client()
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    for program in (client.tailscale, client.tailscaled):
+        shutil.copy(program, bin_folder)
+    bin_folder.chmod(0o755)
+    environ = {
+        "PATH": f"{bin_folder}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # What a shell that became somebody else may still say.
+        "LOGNAME": "root",
+        "USER": "root",
+    }
+    become = [str(setpriv), f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups", "--"]
+    done = subprocess.run(
+        [*become, *_command(folder / "demo", "--check")],
+        env=environ,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=55,
+    )
+    if "Permission denied" in done.stderr and "doorward" not in done.stdout:
+        missing(f"a checkout that {account.pw_name} may read: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"I am {account.pw_name} on a machine" in done.stdout
+
+
+def test_without_the_programs_it_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_client", lambda environ: None)
+    with pytest.raises(Unavailable, match="no stock tailscale") as refused:
+        module.demo(data_dir=folder)
+    assert refused.value.cure == "Run: doorward setup client"
+    found = ClientPaths(Path("/bin/true"), Path("/bin/true"), (1, 102, 4))
+    monkeypatch.setattr(module, "find_client", lambda environ: found)
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(Unavailable, match="no ssh"):
+        module.demo(data_dir=folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_an_account_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 3_999_999_999)
+    with pytest.raises(Unavailable, match="user 3999999999 has no name"):
+        module._account()
+
+
+def test_paths_are_what_they_are_in_ssh_config_and_in_the_shell() -> None:
+    hostile = Path('/tmp/a b/100%/$(touch x)/"q"')
+    assert module._literal(hostile) == '/tmp/a b/100%%/$(touch x)/"q"'
+    shown = subprocess.run(
+        ["/bin/sh", "-c", f"printf %s {module._quoted(hostile)}"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == str(hostile).replace("%", "%%")
