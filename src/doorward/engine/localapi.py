@@ -1,19 +1,21 @@
 """The daemon's LocalAPI: HTTP over its Unix socket (control.md section 26).
 
 Permission comes from who we are: reading is open to every local user, writing to root and the configured operator; a
-daemon that we started ourselves obeys us. Every answer is bounded in size by the daemon's own network map.
+daemon that we started ourselves obeys us.
+
+Requests are HTTP/1.0, each on a connection of its own: the daemon answers without chunks, an answer ends where the
+connection does, and a caller that is cancelled leaves nothing half read. A library's pool over a Unix socket was tried
+first; cancelling a read that was about to succeed made the event loop report errors.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
-import httpx2
 import msgspec
 
 from doorward.config.settings import TAILNET_V4, TAILNET_V6
@@ -24,6 +26,11 @@ DEFAULT_SOCKET = Path("/var/run/tailscale/tailscaled.sock")
 _HOST = "local-tailscaled.sock"
 _BASE = "/localapi/v0/"
 _HEAD_LIMIT = 16 * 1024
+# A network map of ten thousand nodes takes some 20 MB.
+_BODY_LIMIT = 256 * 1024 * 1024
+# A line of the bus can hold a whole network map too.
+_LINE_LIMIT = 64 * 1024 * 1024
+_OK, _FORBIDDEN, _NOT_FOUND, _SWITCHING = 200, 403, 404, 101
 
 _T = TypeVar("_T")
 
@@ -65,6 +72,13 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     browse_to_url: str | None = msgspec.field(default=None, name="BrowseToURL")
 
 
+class _Answer(NamedTuple):
+    status: int
+    head: str
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
 class LocalApi:
     """A client of one daemon. ``async with`` it, or call ``close``.
 
@@ -74,11 +88,6 @@ class LocalApi:
     def __init__(self, socket: Path, *, timeout: float = 10.0) -> None:
         self.socket = socket
         self._timeout = timeout
-        # The TLS context is never used, and reading the system's authorities for it would cost 30 ms.
-        transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        self._client = httpx2.AsyncClient(
-            transport=transport, base_url=f"http://{_HOST}{_BASE}", timeout=timeout, trust_env=False
-        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,15 +98,14 @@ class LocalApi:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections to the daemon."""
-        await self._client.aclose()
+        """Let go of the daemon. Connections end with their calls, so there is nothing else to close."""
 
     async def whois(self, address: str, protocol: str = "tcp") -> WhoIs | None:
         """Whose ``address`` (``IP:PORT``) is; None when the daemon does not know."""
         try:
             content = await self._call("GET", f"whois?proto={quote(protocol)}&addr={quote(address, safe='')}")
         except RefusedError as error:
-            if error.code == httpx2.codes.NOT_FOUND:
+            if error.code == _NOT_FOUND:
                 return None
             raise
         answer = _decode(content, _WhoIsAnswer)
@@ -143,16 +151,17 @@ class LocalApi:
 
     async def watch(self, mask: int) -> AsyncGenerator[Notify]:
         """The daemon's bus: what ``mask`` asks for at once, then every change, until the daemon ends or the caller does."""
+        answer = await self._open("GET", f"watch-ipn-bus?mask={mask}", limit=_LINE_LIMIT)
         try:
-            async with self._client.stream("GET", f"watch-ipn-bus?mask={mask}", timeout=None) as answer:
-                if answer.status_code != httpx2.codes.OK:
-                    await answer.aread()
-                    raise _refusal(answer)
-                async for line in answer.aiter_lines():
-                    if line:
-                        yield _decode(line.encode(), Notify)
-        except httpx2.HTTPError as error:
+            if answer.status != _OK:
+                raise _refusal(answer.status, await self._body(answer))
+            while line := await answer.reader.readline():
+                if line.strip():
+                    yield _decode(line, Notify)
+        except (OSError, ValueError) as error:
             raise self._gone(error) from None
+        finally:
+            answer.writer.close()
 
     async def dial(self, host: str, port: int) -> Stream:
         """Connect to a tailnet name or address over TCP.
@@ -164,38 +173,65 @@ class LocalApi:
             raise EngineError(f"{host!r} is not a name or an address", cure="Give a name of the tailnet.")
         if _is_outside(host):
             raise EngineError(f"cannot connect to {host} port {port}: it is not in the tailnet")
-        try:
-            async with asyncio.timeout(self._timeout):
-                reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=_HEAD_LIMIT)
-        except (OSError, TimeoutError) as error:
-            raise self._gone(error) from None
-        try:
-            writer.write(
-                f"POST {_BASE}dial HTTP/1.1\r\nHost: {_HOST}\r\nConnection: upgrade\r\nUpgrade: ts-dial\r\n"
-                f"Dial-Host: {host}\r\nDial-Port: {port:d}\r\nContent-Length: 0\r\n\r\n".encode()
-            )
-            async with asyncio.timeout(self._timeout):
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            _check_dialled(head, host, port)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            writer.close()
+        headers = f"Connection: upgrade\r\nUpgrade: ts-dial\r\nDial-Host: {host}\r\nDial-Port: {port:d}\r\n"
+        answer = await self._open("POST", "dial", headers=headers, version="1.1")
+        if answer.status != _SWITCHING:
+            answer.writer.close()
+            outside = "dial-self:" in answer.head.lower()
+            why = "it is not in the tailnet" if outside else f"the daemon answered {answer.status}"
             raise EngineError(
-                f"cannot connect to {host} port {port}: no answer", detail=repr(error)
-            ) from None
-        except BaseException:
-            writer.close()
-            raise
-        return Stream(reader, writer)
+                f"cannot connect to {host} port {port}: {why}", cure="Is it there, and allowed?"
+            )
+        return Stream(answer.reader, answer.writer)
 
     async def _call(self, method: str, path: str, body: object = None) -> bytes:
-        content = None if body is None else msgspec.json.encode(body)
+        content = b"" if body is None else msgspec.json.encode(body)
+        answer = await self._open(method, path, content)
         try:
-            answer = await self._client.request(method, path, content=content)
-        except httpx2.HTTPError as error:
+            async with asyncio.timeout(self._timeout):
+                said = await self._body(answer)
+        except (OSError, TimeoutError) as error:
             raise self._gone(error) from None
-        if not answer.is_success:
-            raise _refusal(answer)
-        return answer.content
+        finally:
+            answer.writer.close()
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer.status, said)
+        return said
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        content: bytes = b"",
+        *,
+        headers: str = "",
+        version: str = "1.0",
+        limit: int = _HEAD_LIMIT,
+    ) -> _Answer:
+        """Ask, and read the head of the answer; the caller closes the writer."""
+        writer: asyncio.StreamWriter | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=limit)
+                request = f"{method} {_BASE}{path} HTTP/{version}\r\nHost: {_HOST}\r\n{headers}"
+                writer.write(f"{request}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            return _Answer(int(head.split(" ", 2)[1]), head, reader, writer)
+        except BaseException as error:
+            if writer is not None:
+                writer.close()
+            if isinstance(error, OSError | EOFError | ValueError | IndexError | asyncio.LimitOverrunError):
+                raise self._gone(error) from None
+            raise
+
+    @staticmethod
+    async def _body(answer: _Answer) -> bytes:
+        parts = bytearray()
+        while part := await answer.reader.read(256 * 1024):
+            parts += part
+            if len(parts) > _BODY_LIMIT:
+                raise EngineError(f"tailscaled answered more than {_BODY_LIMIT} bytes")
+        return bytes(parts)
 
     def _gone(self, error: Exception) -> EngineError:
         return EngineError(
@@ -205,10 +241,12 @@ class LocalApi:
         )
 
 
-def _refusal(answer: httpx2.Response) -> RefusedError:
+def _refusal(status: int, said: bytes) -> RefusedError:
     # The body is the daemon's own sentence; it never repeats keys.
-    cure = "Run as root or as the daemon's operator." if answer.status_code == httpx2.codes.FORBIDDEN else ""
-    return RefusedError(f"tailscaled refused: {answer.text.strip()[:300]}", answer.status_code, cure=cure)
+    cure = "Run as root or as the daemon's operator." if status == _FORBIDDEN else ""
+    return RefusedError(
+        f"tailscaled refused: {said[:300].decode('utf-8', 'replace').strip()}", status, cure=cure
+    )
 
 
 def _decode(content: bytes, kind: type[_T]) -> _T:
@@ -216,15 +254,6 @@ def _decode(content: bytes, kind: type[_T]) -> _T:
         return msgspec.json.decode(content, type=kind)
     except msgspec.MsgspecError as error:
         raise EngineError("tailscaled answered something unexpected", detail=str(error)) from None
-
-
-def _check_dialled(head: list[str], host: str, port: int) -> None:
-    """Raise EngineError unless the answer's lines say that the stream is open."""
-    if head[0].split(" ")[1:2] == ["101"]:
-        return
-    outside = any(line.lower().startswith("dial-self:") for line in head)
-    why = "it is not in the tailnet" if outside else f"the daemon answered {head[0]!r}"
-    raise EngineError(f"cannot connect to {host} port {port}: {why}", cure="Is it there, and allowed?")
 
 
 def _is_outside(host: str) -> bool:
