@@ -253,7 +253,7 @@ class Worker:
             WebSocketRoute(PATH, _Endpoint(noise.websocket)),
             *relay.routes(),
             *api.create(context),
-            whoami_route(lambda: registry.snapshot),
+            whoami_route(lambda: registry.snapshot, self._clock),
             *pages.routes(),
             Route("/ca.pem", self._ca, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),

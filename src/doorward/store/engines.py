@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from doorward.errors import BadInput, Unavailable
+from doorward.store import tables
 from doorward.store.faults import CommitFailed, CommitUnknown, translate
 
 OLDEST_SQLITE = (3, 37, 0)  # the first with STRICT tables
@@ -166,6 +167,7 @@ def _postgresql(text: str, readers: int) -> Engines:
             "the database's address cannot be understood",
             cure="Write it as postgresql://USER:PASSWORD@HOST/NAME.",
         ) from None
+    tables.load_postgresql()
     url = given.set(drivername="postgresql+psycopg").update_query_dict(
         {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in given.query}
     )
