@@ -40,7 +40,9 @@ async def test_the_second_stream_of_a_node_takes_over_and_it_never_goes_offline(
     ):
         await watcher.join(auth_key=await server.key("--user", "alice"))
         await first.join(auth_key=await server.key("--user", "alice"))
-        following = [group.create_task(watcher.follow()), group.create_task(first.follow())]
+        following: list[asyncio.Task[None]] = [
+            group.create_task(client.follow()) for client in (watcher, first)
+        ]
         await watcher.until(lambda netmap: _online(netmap, "twice"))
 
         async def watch() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import httpx2
 import pytest
 from tests.support.clients import StockClient
-from tests.support.machines import machines
+from tests.support.machines import all_ready, machines
 from tests.support.server import Server
 from tests.support.simulated import administrator, simulated
 from tests.support.waiting import eventually
@@ -150,7 +150,8 @@ async def _check(server: Server, history: History, clients: list[StockClient], k
     print(f"{history.cut} requests were cut; stock clients were back {waited:.1f} s later")  # noqa: T201 - a figure worth knowing
     # Without a re-login: under the same key, and still able to reach each other.
     assert [(await client.status())["Self"]["PublicKey"] for client in clients] == keys
-    await clients[0].ping(clients[1].name)
+    await all_ready(clients)
+    assert "pong from other" in await clients[0].ping("other")
 
 
 async def _sound(server: Server) -> None:
