@@ -11,7 +11,7 @@ from tests.support.relay import node_key
 from doorward.protocol import derp
 from doorward.protocol.keys import DERPPrivate, NodePrivate, NodePublic
 from doorward.relay import Limits, Relay
-from doorward.relay.session import HANDSHAKE_SECONDS, MAX_HELD, Session, Stage
+from doorward.relay.session import HANDSHAKE_SECONDS, MAX_HELD, READ_TURN, Session, Stage
 
 KEY = DERPPrivate.from_entropy(bytes(32))
 ALICE, BOB = node_key(1), node_key(2)
@@ -209,6 +209,24 @@ def test_a_reader_that_moves_is_not_stalled() -> None:
         house.relay.tick()
         seen.append(wire.closed)
     assert seen == ["", "", "at once"]
+
+
+async def test_after_a_large_read_the_others_have_their_turn() -> None:
+    house = House(lambda _key, _source: True)
+    session, wire = house.join(ALICE)
+    half = to(BOB, bytes(READ_TURN // 2 - len(to(BOB, b""))))
+    full = half * 2
+    assert len(full) == READ_TURN
+    session.data_received(half)
+    assert wire.reads
+    session.data_received(full)
+    assert not wire.reads
+    await asyncio.sleep(0.01)
+    assert wire.reads
+    session.data_received(full)
+    wire.close()
+    await asyncio.sleep(0.01)
+    assert not wire.reads, "a transport on its way out is left alone"
 
 
 def test_a_source_without_an_address_is_fine() -> None:

@@ -34,6 +34,9 @@ SEND_BUFFER_BYTES: Final = 256 * 1024
 # its clients would be gone.
 STALL_SECONDS: Final = 15.0
 MESH_STALL_SECONDS: Final = 30.0
+# After a read of so many bytes the others have their turn. uvloop otherwise reads from one full socket up to 32 times, 256
+# KiB each, before it looks at the next: ten such senders would hold everybody up for a fifth of a second.
+READ_TURN: Final = 64 * 1024
 # Bytes behind a ClientInfo that a client may send while admission is decided.
 MAX_HELD: Final = 128 * 1024
 
@@ -273,7 +276,7 @@ class Session(asyncio.Protocol):
         now = house.now()
         house.apply(house.hub.receive(connection, data, now))
         wait = house.hub.charge(connection, len(data), now)
-        if wait and not self._wire.is_closing():
+        if (wait or len(data) >= READ_TURN) and not self._wire.is_closing():
             self._wire.pause_reading()
             asyncio.get_running_loop().call_later(wait, self._read_again)
 
