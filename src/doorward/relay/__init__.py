@@ -12,6 +12,9 @@ length. A connection's life::
 ``websocket`` carries the same bytes for browsers, ``stun`` tells nodes their public address, ``certificate`` makes
 the certificate by which clients start faster and the pin by which they trust ours.
 
+The relays of one region are one to their clients: ``mesh`` keeps a line from ours to each other, and the hub passes on
+what is for a node there. ``verify`` asks control whom to admit, for a relay that runs by itself.
+
 The package knows nothing of nodes: a function says who is admitted.
 """
 
