@@ -24,6 +24,7 @@ from doorward.config.settings import Certificate, Policy, Relay, Tls
 from doorward.engine.derp import pinned_context
 from doorward.errors import BadInput, DoorwardError, Unavailable
 from doorward.protocol.keys import NodePrivate
+from doorward.server import tls
 from doorward.server import worker as module
 from doorward.server.child import Child
 from doorward.server.sockets import bind
@@ -203,7 +204,7 @@ async def test_a_renewed_certificate_is_told_at_once(folder: Path, monkeypatch: 
         await running.ask("POST", "/users", name="alice")
         async with running.node("laptop") as laptop:
             before = relay_of(laptop).CertName
-            clock.advance(timedelta(days=61))  # of 90; a third is left at 60
+            clock.advance(tls.LEAF_LIFE * 0.4)  # its backdated life counts too: a third of both is left
             await laptop.until(lambda _: relay_of(laptop).CertName != before)
             # And the relay presents the new one, to which the pin leads.
             presented = await asyncio.to_thread(_leaf, relay_of(laptop).DERPPort, pinned_context())
@@ -222,7 +223,7 @@ async def test_a_certificate_that_cannot_be_renewed_keeps_no_other_back(
         async with running.node("laptop") as laptop:
             before = relay_of(laptop).CertName
             cert.write_text("half a fi")
-            clock.advance(timedelta(days=61))
+            clock.advance(tls.LEAF_LIFE * 0.4)
             await laptop.until(lambda _: relay_of(laptop).CertName != before)
 
 
