@@ -40,9 +40,7 @@ from doorward.store.faults import translate
 from doorward.telemetry import histogram, log
 
 BATCH_UNITS = 64  # a batch is over after this many units,
-BATCH_SECONDS = (
-    0.005  # or after this much work: about what a commit costs, so that nobody waits much for another
-)
+BATCH_SECONDS = 0.005  # or after this much work: about what a commit costs, so nobody waits much for another
 QUEUE_UNITS = 10_000  # further units are refused: at 64 in 10 ms these wait more than a second already
 READERS = 4
 
