@@ -73,7 +73,10 @@ async def test_names_of_ones_own_and_search_domains_reach_clients_at_once(server
         shown = json.loads((await laptop.cli("dns", "status", "--all", "--json")).stdout)
         assert set(shown["SearchDomains"]) == {"tailnet.internal", "corp.example"}
         netmap = json.loads((await laptop.cli("debug", "netmap")).stdout)
-        assert netmap["DNS"]["Domains"] == ["tailnet.internal", "corp.example"]  # in this order they are tried
+        assert netmap["DNS"]["Domains"] == [
+            "tailnet.internal",
+            "corp.example",
+        ]  # in this order they are tried
         assert shown["CurrentTailnet"]["MagicDNSEnabled"]
         assert {record["Name"] for record in shown["ExtraRecords"]} >= {"wiki.corp.example"}
         # Programs that go through the client's proxy find it too, by whatever family the proxy asks for.

@@ -144,12 +144,13 @@ async def test_a_relay_of_others_from_a_map_in_a_file(tmp_path: Path) -> None:
             assert set(report["RegionLatency"]) == {"900", "901"}
             for number, code in ((901, "second"), (900, "home")):
                 await other.cli("debug", "force-prefer-derp", str(number))
+                await other.cli("debug", "restun")
 
                 async def has_moved(code: str = code) -> bool:
                     peers = (await laptop.status())["Peer"].values()
                     return any(peer["HostName"] == "server" and peer["Relay"] == code for peer in peers)
 
-                await eventually(has_moved)
+                await eventually(has_moved, within=20)
                 assert f"via DERP({code})" in await laptop.ping("server")
 
 
