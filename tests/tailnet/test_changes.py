@@ -1,7 +1,4 @@
-import asyncio
-
 import msgspec
-import pytest
 from tests.support.policy import make_node, make_user
 from tests.tailnet.test_mapsession import SETTINGS
 
@@ -10,11 +7,6 @@ from doorward.tailnet.changes import Changes
 from doorward.tailnet.snapshot import Snapshot
 
 OWN = '{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}'
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 def two_people() -> Snapshot:
@@ -27,19 +19,40 @@ def renamed(snapshot: Snapshot, node_id: int) -> Snapshot:
     return snapshot.with_nodes([msgspec.structs.replace(snapshot.nodes[node_id], name="new")]).snapshot
 
 
-async def test_only_those_who_see_it_are_woken() -> None:
+def test_only_those_who_see_it_are_woken() -> None:
     before = two_people()
     changes = Changes()
-    ann, bob = changes.subscribe(1), changes.subscribe(3)
+    woken: list[str] = []
+    ann, bob = (
+        changes.subscribe(1, lambda: woken.append("ann")),
+        changes.subscribe(3, lambda: woken.append("bob")),
+    )
     changes.publish(before, renamed(before, 2), {2})
-    await asyncio.wait_for(ann.wait(), 1)
+    assert woken == ["ann"]
+    assert not ann.empty
+    assert bob.empty
     assert ann.take() == frozenset({2})
     assert bob.take() == frozenset()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(ann.wait(), 0.01)
+    assert ann.empty
 
 
-async def test_who_saw_it_before_is_told_too() -> None:
+def test_a_full_mailbox_wakes_nobody_again() -> None:
+    before = two_people()
+    changes = Changes()
+    woken: list[str] = []
+    ann = changes.subscribe(1, lambda: woken.append("ann"))
+    changes.publish(before, renamed(before, 2), {2})
+    changes.publish(before, renamed(before, 1), {1})
+    changes.publish(before, before, None)
+    changes.send(1, b"{}")
+    assert woken == ["ann"]
+    ann.take()
+    ann.take_messages()
+    changes.send(1, b"{}")
+    assert woken == ["ann", "ann"]
+
+
+def test_who_saw_it_before_is_told_too() -> None:
     before = two_people()
     changes = Changes()
     ann = changes.subscribe(1)
@@ -48,7 +61,7 @@ async def test_who_saw_it_before_is_told_too() -> None:
     assert ann.take() == frozenset({2})
 
 
-async def test_a_wide_change_wakes_everybody_and_stands_over_single_nodes() -> None:
+def test_a_wide_change_wakes_everybody_and_stands_over_single_nodes() -> None:
     before = two_people()
     changes = Changes()
     ann = changes.subscribe(1)
@@ -58,12 +71,13 @@ async def test_a_wide_change_wakes_everybody_and_stands_over_single_nodes() -> N
     assert ann.take() == frozenset()
 
 
-async def test_a_newer_stream_ends_the_older_and_its_end_says_nothing() -> None:
+def test_a_newer_stream_ends_the_older_and_its_end_says_nothing() -> None:
     changes = Changes()
-    old = changes.subscribe(1)
+    woken: list[str] = []
+    old = changes.subscribe(1, lambda: woken.append("old"))
     new = changes.subscribe(1)
-    await asyncio.wait_for(old.wait(), 1)
     assert old.ended
+    assert woken == ["old"]
     assert not new.ended
     assert changes.unsubscribe(old) is False
     assert changes.connected(1)
@@ -71,18 +85,19 @@ async def test_a_newer_stream_ends_the_older_and_its_end_says_nothing() -> None:
     assert not changes.connected(1)
 
 
-async def test_a_message_reaches_one_stream() -> None:
+def test_a_message_reaches_one_stream() -> None:
     changes = Changes()
     ann, bob = changes.subscribe(1), changes.subscribe(3)
     assert changes.send(1, b"{}") is True
     assert changes.send(9, b"{}") is False
-    await asyncio.wait_for(ann.wait(), 1)
+    assert not ann.empty
     assert ann.take_messages() == [b"{}"]
+    assert ann.empty
     assert ann.take_messages() == []
     assert bob.take_messages() == []
 
 
-async def test_end_all() -> None:
+def test_end_all() -> None:
     changes = Changes()
     streams = [changes.subscribe(1), changes.subscribe(3)]
     changes.end_all()

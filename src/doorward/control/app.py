@@ -1,6 +1,11 @@
-"""The service: routes outside and inside Noise, and what they share."""
+"""The service: routes outside and inside Noise, and what they share.
 
-from collections.abc import Callable
+The two requests that every node makes, and makes most, are dispatched here without a framework: a map stream is open for
+days, and what a framework keeps for each request would be most of what a quiet node costs.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -9,6 +14,7 @@ from starlette.routing import Route
 
 from doorward.control import join
 from doorward.control.ask import Questions
+from doorward.control.fanout import Fanout, MapStream, Send
 from doorward.control.map import Map
 from doorward.control.register import Register
 from doorward.control.unserved import ssh_action, unserved, update_health, whoami
@@ -21,12 +27,22 @@ from doorward.telemetry import log
 
 _log = log("control")
 
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class Endpoint(Protocol):
+    """A request without a framework: from the machine key that Noise has proven and the body, to an answer or a stream."""
+
+    media_type: bytes
+
+    async def __call__(self, machine_key: MachinePublic, body: bytes) -> bytes | MapStream:
+        """Answer; a DoorwardError is a refusal."""
+
 
 class Control:
     """The coordination server.
 
     Attributes:
-        inside: the ASGI app that runs inside Noise; every scope's state has ``machine_key``.
         routes: what the public listener serves besides ``/ts2021`` itself.
         questions: questions to nodes.
     """
@@ -36,10 +52,13 @@ class Control:
     ) -> None:
         self._key = encode(ServerKeys(publicKey=public_key))
         self.questions = Questions(registry, entropy)
-        self.inside = Starlette(
+        self._fanout = Fanout(registry)
+        self._endpoints: dict[str, Endpoint] = {
+            "/machine/register": Register(registry),
+            "/machine/map": Map(registry, self._fanout),
+        }
+        self._others = Starlette(
             routes=[
-                Route("/machine/register", Register(registry).__call__, methods=["POST"]),
-                Route("/machine/map", Map(registry).__call__, methods=["POST"]),
                 Route(
                     "/machine/answer/{code}", self.questions.answer, methods=["POST", "HEAD", "GET", "PUT"]
                 ),
@@ -55,11 +74,52 @@ class Control:
             Route("/join/{code}", join.page(registry), methods=["GET"]),
         ]
 
+    async def run(self) -> None:
+        """Background work until cancelled: it keeps the map streams up to date."""
+        await self._fanout.run()
+
+    async def inside(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """The ASGI app that runs inside Noise; every scope's state has ``machine_key``."""
+        endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
+        if endpoint is None:
+            await self._others(scope, receive, send)
+            return
+        try:
+            answer = await endpoint(scope["state"]["machine_key"], await _body(receive))
+        except ClientDisconnect:
+            return
+        except DoorwardError as error:
+            await _refused(Request(scope), error)(scope, receive, send)
+            return
+        headers = [(b"content-type", endpoint.media_type)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if isinstance(answer, MapStream):
+            await _serve_stream(answer, scope, send)
+            answer = b""
+        await send({"type": "http.response.body", "body": answer})
+
     async def key(self, _: Request) -> Response:
         """Our Noise key. Any page may read it: clients in browsers come from other origins."""
         return Response(
             self._key, media_type="application/json", headers={"Access-Control-Allow-Origin": "*"}
         )
+
+
+async def _body(receive: Receive) -> bytes:
+    """A request's whole body, whose size the HTTP/2 server bounds. Raises ClientDisconnect."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message["body"])
+        if not message["more_body"]:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _serve_stream(stream: MapStream, scope: Mapping[str, Any], send: Send) -> None:
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+    await stream.run(scope["extensions"]["doorward.stream"], send)
 
 
 def _refused(_: Request, error: Exception) -> Response:

@@ -6,11 +6,9 @@ the client try for ever in silence. The exceptions are what passes by itself (no
 
 from http import HTTPStatus
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from doorward.errors import DoorwardError, TooMany
 from doorward.model import Node
+from doorward.protocol.keys import MachinePublic
 from doorward.protocol.tailcfg.codec import decode_request, encode
 from doorward.protocol.tailcfg.register import Login, RegisterRequest, RegisterResponse, User
 from doorward.tailnet import netmap
@@ -25,13 +23,14 @@ _registrations = counter("registrations_total", "Answers to registrations, by ho
 class Register:
     """The endpoint."""
 
+    media_type = b"application/json"
+
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, machine_key: MachinePublic, body: bytes) -> bytes:
         """Decide, and answer. May take as long as a person does."""
-        wanted = decode_request(await request.body(), RegisterRequest)
-        machine_key = request.state.machine_key
+        wanted = decode_request(body, RegisterRequest)
         try:
             outcome = await self._registry.admission.register(machine_key, wanted)
         except TooMany:
@@ -41,9 +40,9 @@ class Register:
                 raise  # our own trouble, which passes: the client is to try again
             _registrations.labels("refused").inc()
             _log.info("registration refused", machine=machine_key.short(), reason=error.message)
-            return _json(RegisterResponse(Error=error.sentence()))
+            return encode(RegisterResponse(Error=error.sentence()))
         _registrations.labels(outcome.verdict.value).inc()
-        return _json(self._response(outcome))
+        return encode(self._response(outcome))
 
     def _response(self, outcome: Outcome) -> RegisterResponse:
         if outcome.verdict is Verdict.NEEDS_PERSON:
@@ -64,7 +63,3 @@ class Register:
         name = profile.DisplayName
         login = Login(ID=profile.ID, Provider="doorward", LoginName=profile.LoginName, DisplayName=name)
         return User(ID=profile.ID, DisplayName=name), login
-
-
-def _json(value: object) -> Response:
-    return Response(encode(value), media_type="application/json")

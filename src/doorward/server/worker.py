@@ -125,6 +125,7 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
+                    group.create_task(control.run()),
                     group.create_task(relay.run()),
                     group.create_task(self._refresh(registry, reload)),
                 ]

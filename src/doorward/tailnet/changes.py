@@ -4,37 +4,40 @@ A subscription holds no messages. It gathers the ids of nodes that changed since
 costs a set of numbers, and what it finally gets is computed from the newest snapshot.
 """
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from doorward.tailnet import netmap
 from doorward.tailnet.snapshot import Snapshot
 
 
 class Subscription:
-    """The mailbox of one map stream."""
+    """The mailbox of one map stream.
 
-    __slots__ = ("_changed", "_event", "_everything", "_messages", "ended", "node_id")
+    Args:
+        node_id: whose stream it is.
+        wake: called once when something arrives in an empty mailbox, and when the stream has to end; must not raise.
+    """
 
-    def __init__(self, node_id: int) -> None:
+    __slots__ = ("_changed", "_everything", "_messages", "_wake", "ended", "node_id")
+
+    def __init__(self, node_id: int, wake: Callable[[], None]) -> None:
         self.node_id = node_id
         self.ended = False  # a newer stream of the node took over, or the node is gone
         self._changed: set[int] = set()
         self._everything = False
         self._messages: list[bytes] = []  # questions to the node, bounded by those who ask
-        self._event = asyncio.Event()
+        self._wake = wake
 
-    async def wait(self) -> None:
-        """Return as soon as something changed since the last ``take``, or the stream has to end."""
-        await self._event.wait()
+    @property
+    def empty(self) -> bool:
+        """True while nothing was noted since the last ``take`` and no message waits."""
+        return not (self._changed or self._everything or self._messages)
 
     def take(self) -> frozenset[int] | None:
         """The nodes that changed since the last call; None when anything may have. Empties the mailbox."""
         changed = None if self._everything else frozenset(self._changed)
         self._everything = False
-        self._changed = set()
-        if not self.ended:
-            self._event.clear()
+        self._changed.clear()
         return changed
 
     def take_messages(self) -> list[bytes]:
@@ -44,21 +47,30 @@ class Subscription:
 
     def send(self, message: bytes) -> None:
         """Add a whole message, as JSON, and wake the stream."""
+        first = self.empty
         self._messages.append(message)
-        self._event.set()
+        if first:
+            self._wake()
 
     def note(self, changed: Iterable[int] | None) -> None:
         """Add changed nodes (None: everything) and wake the stream."""
+        first = self.empty
         if changed is None:
             self._everything = True
         else:
             self._changed.update(changed)
-        self._event.set()
+        if first:
+            self._wake()
 
     def end(self) -> None:
         """Tell the stream to stop."""
-        self.ended = True
-        self._event.set()
+        if not self.ended:
+            self.ended = True
+            self._wake()
+
+
+def _unheard() -> None:
+    """For who looks by itself."""
 
 
 class Changes:
@@ -70,10 +82,10 @@ class Changes:
     def __len__(self) -> int:
         return len(self._current)
 
-    def subscribe(self, node_id: int) -> Subscription:
+    def subscribe(self, node_id: int, wake: Callable[[], None] = _unheard) -> Subscription:
         """A new stream of this node; an older one is ended, since a client has only one (control.md, section 11)."""
         self.end(node_id)
-        subscription = self._current[node_id] = Subscription(node_id)
+        subscription = self._current[node_id] = Subscription(node_id, wake)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> bool:

@@ -5,9 +5,9 @@ the client from that snapshot to a newer one (control.md, section 15). Any numbe
 slow client costs nothing but a reference, and gets one message in the end.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -91,11 +91,27 @@ class MapSession:
         viewer, previous = snapshot.nodes[self.node_id], before.nodes[self.node_id]
         fields: dict[str, Any] = {}
         fields |= self._self_changes(before, previous, snapshot, viewer)
-        fields |= self._peer_changes(before, previous, snapshot, viewer, changed)
+        peers = self._peer_changes(before, previous, snapshot, viewer, changed)
         if changed is None:
             fields |= self._wide_changes(before, snapshot)
         self._seen = snapshot
-        return encode(MapResponse(**fields)) if fields else None
+        if fields:
+            return encode(MapResponse(**fields, **peers.fields()))
+        # Viewers that see the same of the same changes get the same bytes.
+        return self._cache.once(peers.key(), peers, peers.encoded) if any(peers) else None
+
+    def skip_to(self, snapshot: Snapshot) -> bool:
+        """Hold a newer snapshot, when no node that changed between the two is or was one that the viewer sees.
+
+        False, and nothing is done, when more than nodes changed: then ``next`` has to compare the two.
+        """
+        before = self._seen
+        if before is None or before is snapshot:
+            return True
+        if not _same_rules(before, snapshot):
+            return False
+        self._seen = snapshot
+        return True
 
     def _encoded(self, snapshot: Snapshot, viewer: Node, peer: Node) -> msgspec.Raw:
         return self._cache.get(snapshot, peer, netmap.routes_through(snapshot, viewer, peer))
@@ -110,8 +126,9 @@ class MapSession:
         """The owners' profiles that this client does not have yet: they must not come after the node."""
         fresh: list[UserProfile] = []
         for node in nodes:
-            profile = netmap.profile_of(snapshot, node)
-            if self._profiles.get(profile.ID) != profile:
+            profile = self._cache.profile(snapshot, node)
+            known = self._profiles.get(profile.ID)
+            if known is not profile and known != profile:
                 self._profiles[profile.ID] = profile
                 fresh.append(profile)
         return fresh
@@ -120,14 +137,7 @@ class MapSession:
         self, before: Snapshot, previous: Node, snapshot: Snapshot, viewer: Node
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {}
-        if (
-            viewer is previous
-            and before.policy is snapshot.policy
-            and before.settings is snapshot.settings
-            and before.users is snapshot.users
-            and before.primary is snapshot.primary
-            and before.system == snapshot.system
-        ):
+        if viewer is previous and _same_rules(before, snapshot):
             return fields  # nothing of what follows depends on anything else
         if (
             viewer is not previous
@@ -170,14 +180,14 @@ class MapSession:
         snapshot: Snapshot,
         viewer: Node,
         changed: Iterable[int] | None,
-    ) -> dict[str, Any]:
+    ) -> "_PeerChanges":
         users_changed = changed is None and before.users is not snapshot.users
         if changed is None:
             changed = _may_differ(before, previous, snapshot, viewer)
         whole: list[Node] = []
         removed: list[int] = []
         patches: list[PeerChange] = []
-        unseen: dict[int, bool] = {}
+        unseen: list[int] = []
         owners: list[Node] = [viewer]
         for node_id in sorted(changed):
             was = _seen(before, previous, node_id)
@@ -191,7 +201,7 @@ class MapSession:
                 whole.append(new)
                 continue
             if was.observed.last_seen and new.observed.online:
-                unseen[node_id] = False  # neither a patch nor a whole node takes LastSeen away
+                unseen.append(node_id)  # neither a patch nor a whole node takes LastSeen away
             patch = self._patch(before, previous, was, snapshot, viewer, new)
             if patch is None:
                 whole.append(new)
@@ -199,38 +209,81 @@ class MapSession:
                 patches.append(patch)
         if users_changed:
             owners += (snapshot.nodes[peer_id] for peer_id in netmap.peer_ids(snapshot, viewer))
-        found: dict[str, Any] = {
-            "PeersChanged": [self._encoded(snapshot, viewer, node) for node in whole],
-            "PeersRemoved": removed,
-            "PeersChangedPatch": patches,
-            "PeerSeenChange": unseen,
-            "UserProfiles": self._new_profiles(snapshot, owners),
-        }
-        fields = {name: value for name, value in found.items() if value}
-        if "UserProfiles" in fields:
-            # Said once more, because it makes the client build its netmap anew: what it shows of users it takes from
-            # there, and a profile that comes by itself would stay a number in `tailscale status` until the next time.
-            fields["CollectServices"] = False
-        return fields
+        return _PeerChanges(
+            tuple(self._encoded(snapshot, viewer, node) for node in whole),
+            tuple(removed),
+            tuple(patches),
+            tuple(unseen),
+            tuple(self._new_profiles(snapshot, owners)),
+        )
 
     def _patch(
         self, before: Snapshot, previous: Node, was: Node, snapshot: Snapshot, viewer: Node, peer: Node
     ) -> PeerChange | None:
         """The patch that turns one form of a peer into the other; ``_SAME`` if they are equal, None if none can."""
-        routes = (
-            netmap.routes_through(before, previous, was),
-            netmap.routes_through(snapshot, viewer, peer),
-        )
+        old_routes = netmap.routes_through(before, previous, was)
+        routes = netmap.routes_through(snapshot, viewer, peer)
         domains = (before.settings.domain, snapshot.settings.domain)
-        if was is peer and routes[0] == routes[1] and domains[0] == domains[1]:
+        if was is peer and old_routes == routes and domains[0] == domains[1]:
             return _SAME
-        known = self._cache.transition(was, peer, domains)
-        if routes not in known:
-            known[routes] = _difference(
-                netmap.peer(before, was, routes[0]), netmap.peer(snapshot, peer, routes[1])
-            )
-        found: PeerChange | None = known[routes]
-        return found
+        return self._cache.once(
+            (id(was), id(peer), old_routes, routes, domains),
+            (was, peer),
+            lambda: _difference(netmap.peer(before, was, old_routes), netmap.peer(snapshot, peer, routes)),
+        )
+
+
+class _PeerChanges(NamedTuple):
+    """The part of a difference that is about peers; the parts are objects that the cache hands to every viewer."""
+
+    whole: tuple[msgspec.Raw, ...]
+    removed: tuple[int, ...]
+    patches: tuple[PeerChange, ...]
+    unseen: tuple[int, ...]
+    profiles: tuple[UserProfile, ...]
+
+    def key(self) -> Hashable:
+        """Equal for equal differences."""
+        return (
+            tuple(map(id, self.whole)),
+            self.removed,
+            tuple(map(id, self.patches)),
+            self.unseen,
+            tuple(map(id, self.profiles)),
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """Those of the MapResponse that have something to say."""
+        fields: dict[str, Any] = {}
+        if self.whole:
+            fields["PeersChanged"] = list(self.whole)
+        if self.removed:
+            fields["PeersRemoved"] = list(self.removed)
+        if self.patches:
+            fields["PeersChangedPatch"] = list(self.patches)
+        if self.unseen:
+            fields["PeerSeenChange"] = dict.fromkeys(self.unseen, False)
+        if self.profiles:
+            fields["UserProfiles"] = list(self.profiles)
+            # Said once more, because it makes the client build its netmap anew: what it shows of users it takes from
+            # there, and a profile that comes by itself would stay a number in `tailscale status` until the next time.
+            fields["CollectServices"] = False
+        return fields
+
+    def encoded(self) -> bytes:
+        """As a whole message."""
+        return encode(MapResponse(**self.fields()))
+
+
+def _same_rules(before: Snapshot, snapshot: Snapshot) -> bool:
+    """True when nothing differs but nodes."""
+    return (
+        before.policy is snapshot.policy
+        and before.settings is snapshot.settings
+        and before.users is snapshot.users
+        and before.primary is snapshot.primary
+        and before.system == snapshot.system
+    )
 
 
 _SAME = PeerChange(NodeID=0)

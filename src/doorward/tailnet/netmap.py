@@ -5,7 +5,8 @@ Our own node is a peer of every node and sees every node, outside the policy: it
 door's ports, whatever the policy says, so that nothing else on doorward's host can be reached through it.
 """
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +29,9 @@ TAGGED_DEVICES = UserProfile(
 DOORWARD = UserProfile(ID=DOORWARD_USER_ID, LoginName="doorward", DisplayName="doorward")
 _ADMINISTRATORS = frozenset((Role.OWNER, Role.ADMIN))
 _PROTO_TCP = 6
+_MOMENT = 256  # changes and differences that are kept: several times those of one round of all map streams
+
+T = TypeVar("T")
 
 
 def peer_ids(snapshot: Snapshot, viewer: Node) -> frozenset[int]:
@@ -264,19 +268,18 @@ def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
     return found
 
 
-RoutePair = tuple[tuple[Prefix, ...], tuple[Prefix, ...]]  # the routes through a node, before and now
-
-
 class PeerCache:
-    """Each peer's JSON, made once for all viewers that see the same of it.
+    """What many viewers are told alike, made once for all of them: peers, changes of peers, and whole differences.
 
-    Kept by node id with the very objects it was made from: another object in the snapshot makes it anew. Holds at most
-    one entry a node, with one variant for each set of routes that some viewer may use through it.
+    A peer's JSON is kept by node id with the very object it was made from, with one variant for each set of routes that
+    some viewer may use through it; ``forget`` drops it when the node has changed. The rest is kept for a moment only: the
+    viewers of one change ask for it one after the other.
     """
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[Node, str, dict[tuple[Prefix, ...], msgspec.Raw]]] = {}
-        self._changes: dict[int, tuple[Node, Node, tuple[str, str], dict[RoutePair, Any]]] = {}
+        self._profiles: dict[int, tuple[User, UserProfile]] = {}
+        self._moment: dict[Hashable, tuple[Any, Any]] = {}
 
     def get(self, snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> msgspec.Raw:
         """The encoded peer."""
@@ -289,17 +292,30 @@ class PeerCache:
             variants[routes] = msgspec.Raw(encode(peer(snapshot, node, routes)))
         return variants[routes]
 
-    def transition(self, was: Node, now: Node, domains: tuple[str, str]) -> dict[RoutePair, Any]:
-        """What was worked out about one node's change from one form to another, by the routes through it.
+    def profile(self, snapshot: Snapshot, node: Node) -> UserProfile:
+        """``profile_of``, the same object for as long as the user is the same."""
+        owner = snapshot.owner(node)
+        if owner is None:
+            return profile_of(snapshot, node)
+        known = self._profiles.get(owner.id)
+        if known is None or known[0] is not owner:
+            known = self._profiles[owner.id] = (owner, profile(owner))
+        return known[1]
 
-        The last change of each node alone is kept: it is the one that all its viewers ask about at the same time.
+    def once(self, key: Hashable, sources: object, make: Callable[[], T]) -> T:
+        """What ``make`` gives, unless it was made a moment ago for the same key.
+
+        A key is made of values, and of the ids of objects; those objects have to be among ``sources``, which are kept as
+        long as the result, so that no other object can come to have the same id meanwhile.
         """
-        entry = self._changes.get(now.id)
-        if entry is None or entry[0] is not was or entry[1] is not now or entry[2] != domains:
-            entry = self._changes[now.id] = (was, now, domains, {})
-        return entry[3]
+        found = self._moment.get(key)
+        if found is None:
+            if len(self._moment) >= _MOMENT:
+                del self._moment[next(iter(self._moment))]
+            found = self._moment[key] = (make(), sources)
+        result: T = found[0]
+        return result
 
     def forget(self, node_id: int) -> None:
-        """Drop a node that is gone."""
+        """Drop a node that is gone, or is another object now."""
         self._made.pop(node_id, None)
-        self._changes.pop(node_id, None)

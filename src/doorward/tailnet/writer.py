@@ -202,10 +202,10 @@ class Writer:
         self.snapshot = after
         ids = None if wide else touched
         for node_id in touched:
+            self.cache.forget(node_id)
             if (node := after.nodes.get(node_id)) is not None:
                 self.deadlines.add(node)
             else:
-                self.cache.forget(node_id)
                 self.changes.end(node_id)
         self.changes.publish(before, after, ids)
         for watcher in self._watchers:

@@ -227,6 +227,7 @@ class H2Server(Http2):
             self.reset(
                 stream.id, ErrorCodes.NO_ERROR
             )  # answered: the rest of the body is not wanted (section 8.1)
+        self.forget_closed_streams()
         if not self._streams:
             self._arm_idle_timer(self._limits.idle_seconds)
 
@@ -393,7 +394,8 @@ class _Stream:
             raise RuntimeError(f"{message['type']} is not what comes next in a response")
         body = b"" if self._head_only else message.get("body", b"")
         more = message.get("more_body", False)
-        self._connection.flush()
+        if not body and more:
+            self._connection.flush()  # else the headers leave with the body, in one record
         self._sending = True
         try:
             await self._connection.send_body(self.id, body, end=not more)

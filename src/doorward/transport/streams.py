@@ -11,11 +11,11 @@ from typing import Protocol
 
 import h2.events
 from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, ProtocolError
 
 from doorward.errors import RemoteProtocolError
+from doorward.transport.lean import LeanConnection
 
 # One burst is what is sealed and written before the wire may say that it is full: the usual high-water mark.
 _BURST = 64 << 10
@@ -59,7 +59,7 @@ class Http2:
 
     def __init__(self, wire: Wire, config: H2Configuration, *, stall_seconds: float) -> None:
         self.wire = wire
-        self.h2 = H2Connection(config)
+        self.h2 = LeanConnection(config)
         self.loop = asyncio.get_running_loop()
         self.stall_seconds = stall_seconds
         self.closed = False
@@ -189,6 +189,7 @@ class Http2:
             self.flush()
 
     async def _await_room(self, stream_id: int) -> None:
+        self.flush()  # headers may wait for the first of the body
         try:
             async with asyncio.timeout(self.stall_seconds):
                 while self.is_open(stream_id) and self.room(stream_id) <= 0:
@@ -198,6 +199,11 @@ class Http2:
             raise StreamClosedError(f"the peer took nothing for {self.stall_seconds:g} seconds") from None
         if not self.is_open(stream_id):
             raise StreamClosedError("the peer closed the stream before it ended")
+
+    def forget_closed_streams(self) -> None:
+        """Let the library drop what it holds of streams that are over: it would, but only when the next one opens."""
+        if not self.closed:
+            _ = self.h2.open_inbound_streams
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
         """End a stream from our side; nothing if it is gone already."""

@@ -1,0 +1,72 @@
+"""The h2 library's connection in a third of its memory: ten thousand of them wait in one process, and most say nothing.
+
+The library keeps each of a connection's settings, and each header table, in a deque, whose first block alone has 600
+bytes, and a table with a bound method for every kind of frame. Here they are lists, and a method is bound when its frame
+comes. That changes nothing of what the connection does. It leans on names that the library does not promise: its version
+is pinned, and ``tests/transport/test_lean.py`` fails when one of them changes.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, cast
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes, Settings
+from hpack.table import HeaderTable
+
+T = TypeVar("T")
+
+# What a stock client sets besides the five that the library has from the start.
+_ALSO_SET = (SettingCodes.MAX_CONCURRENT_STREAMS, SettingCodes.MAX_HEADER_LIST_SIZE)
+
+
+class LeanConnection(H2Connection):
+    """An ``H2Connection`` that takes less memory."""
+
+    def __init__(self, config: H2Configuration) -> None:
+        super().__init__(config)
+        _slim_settings(self.local_settings)
+        _slim_settings(self.remote_settings)
+        _slim_table(self.encoder.header_table)
+        _slim_table(self.decoder.header_table)
+        self._frame_dispatch_table = cast("Any", _Dispatch(self))
+
+
+class _Queue(list[T]):
+    """A short queue: the part of a deque's interface that the library uses."""
+
+    __slots__ = ()
+
+    def popleft(self) -> T:
+        return self.pop(0)
+
+    def appendleft(self, item: T) -> None:
+        self.insert(0, item)
+
+
+class _Dispatch:
+    """What takes a frame of each kind, bound to its connection when it is asked for."""
+
+    __slots__ = ("_connection",)
+
+    names: ClassVar = {
+        kind: method.__name__
+        for kind, method in H2Connection()._frame_dispatch_table.items()  # noqa: SLF001 - see the top
+    }
+
+    def __init__(self, connection: H2Connection) -> None:
+        self._connection = connection
+
+    def __getitem__(self, kind: type) -> Callable[..., Any]:
+        return getattr(self._connection, self.names[kind])  # type: ignore[no-any-return]
+
+
+def _slim_settings(settings: Settings) -> None:
+    values: Any = {code: _Queue(given) for code, given in settings._settings.items()}  # noqa: SLF001 - see the top
+    for code in _ALSO_SET:
+        values.setdefault(code, _Queue([None]))  # as the library has it for one that was never set
+    settings._settings = values  # noqa: SLF001 - see the top
+
+
+def _slim_table(table: HeaderTable) -> None:
+    table.dynamic_entries = cast("Any", _Queue(table.dynamic_entries))
