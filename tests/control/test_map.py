@@ -11,7 +11,7 @@ from tests.support.served_control import Link, Served, node
 from tests.support.waiting import until
 from tests.support.world import CAPVER
 
-from doorward.control import map as module
+from doorward.control import fanout as module
 from doorward.protocol.keys import DiscoPublic
 from doorward.protocol.netmapstate import NetmapState
 from doorward.protocol.tailcfg.codec import encode
@@ -183,12 +183,14 @@ async def test_what_a_client_does_not_see_does_not_wake_it(served: Served, link:
     await stream.quiet()
 
 
-async def test_keep_alives(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEEP_ALIVE", 0.02)
-    monkeypatch.setattr(module, "KEEP_ALIVE_JITTER", 0.01)
+async def test_keep_alives(served: Served, link: Link) -> None:
     stream = await link.stream(1, compress="zstd")
     await stream.next()
+    now = asyncio.get_running_loop().time()
+    served.control.fanout.look_at_clock(now + module.KEEP_ALIVE - 1)
+    await stream.quiet()
     for _ in range(3):
+        served.control.fanout.look_at_clock(now + module.KEEP_ALIVE + module.KEEP_ALIVE_JITTER + 1)
         assert await stream.next() == {"KeepAlive": True}
 
 

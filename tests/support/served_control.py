@@ -182,10 +182,12 @@ async def serving_control(world: World) -> AsyncIterator[Served]:
                 ready=ready,
             )
         )
+        telling = group.create_task(control.run())
         await ready.wait()
         try:
             yield served
         finally:
             served.close()
             world.registry.writer.changes.end_all()
+            telling.cancel()
             stop.set()

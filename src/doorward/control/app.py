@@ -45,6 +45,7 @@ class Control:
     Attributes:
         routes: what the public listener serves besides ``/ts2021`` itself.
         questions: questions to nodes.
+        fanout: the map streams.
     """
 
     def __init__(
@@ -52,10 +53,10 @@ class Control:
     ) -> None:
         self._key = encode(ServerKeys(publicKey=public_key))
         self.questions = Questions(registry, entropy)
-        self._fanout = Fanout(registry)
+        self.fanout = Fanout(registry)
         self._endpoints: dict[str, Endpoint] = {
             "/machine/register": Register(registry),
-            "/machine/map": Map(registry, self._fanout),
+            "/machine/map": Map(registry, self.fanout),
         }
         self._others = Starlette(
             routes=[
@@ -76,7 +77,7 @@ class Control:
 
     async def run(self) -> None:
         """Background work until cancelled: it keeps the map streams up to date."""
-        await self._fanout.run()
+        await self.fanout.run()
 
     async def inside(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI app that runs inside Noise; every scope's state has ``machine_key``."""

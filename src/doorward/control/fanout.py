@@ -65,6 +65,11 @@ class Fanout:
     def __len__(self) -> int:
         return len(self._streams)
 
+    @property
+    def busy(self) -> bool:
+        """True while streams wait for the next round."""
+        return bool(self._ready)
+
     async def run(self) -> None:
         """Tell every stream what changed, and keep them alive, until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -1,0 +1,81 @@
+"""The lean connection does what the library's own does, in less memory."""
+
+import collections
+from typing import Any
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from doorward.transport.lean import LeanConnection
+
+SERVER = H2Configuration(client_side=False, header_encoding=None)
+CLIENT = H2Configuration(client_side=True, header_encoding=None)
+HEADERS = [(b":method", b"POST"), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"here")]
+SETTINGS = [
+    SettingCodes.HEADER_TABLE_SIZE,
+    SettingCodes.INITIAL_WINDOW_SIZE,
+    SettingCodes.MAX_FRAME_SIZE,
+    SettingCodes.MAX_CONCURRENT_STREAMS,
+    SettingCodes.MAX_HEADER_LIST_SIZE,
+]
+
+
+def talk(server: H2Connection, settings: dict[SettingCodes, int], values: list[bytes]) -> tuple[Any, ...]:
+    """A client's whole conversation with a server, and all that each of them said and made of it."""
+    client = H2Connection(CLIENT)
+    said: list[object] = []
+
+    def exchange() -> None:
+        for _ in range(3):
+            for sender, receiver in ((client, server), (server, client)):
+                data = sender.data_to_send()
+                said.extend((data, *map(repr, receiver.receive_data(data))))
+
+    for side in (client, server):
+        side.initiate_connection()
+    exchange()
+    client.update_settings({**settings})
+    server.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 7})
+    exchange()
+    for number, value in enumerate(values):
+        stream = 2 * number + 1
+        client.send_headers(stream, [*HEADERS, (b"x-same", b"1"), (b"x-other", value)])
+        client.send_data(stream, b"body", end_stream=True)
+        exchange()
+        server.acknowledge_received_data(4, stream)
+        server.send_headers(stream, [(b":status", b"200"), (b"x-other", value)])
+        server.send_data(stream, b"answer", end_stream=True)
+        client.ping(b"12345678")
+        exchange()
+    return (*said, dict(server.local_settings), server.max_outbound_frame_size, len(server.streams))
+
+
+@given(
+    st.dictionaries(st.sampled_from(SETTINGS), st.integers(16_384, 65_535)),
+    st.lists(st.binary(max_size=40).map(bytes.hex).map(str.encode), max_size=5),
+)
+def test_it_says_what_the_library_says(settings: dict[SettingCodes, int], values: list[bytes]) -> None:
+    assert talk(LeanConnection(SERVER), settings, values) == talk(H2Connection(SERVER), settings, values)
+
+
+def test_headers_beyond_the_table_push_out_the_oldest() -> None:
+    values = [b"x" * 1500, b"y" * 1500, b"z" * 1500, b"x" * 1500]
+    assert talk(LeanConnection(SERVER), {}, values) == talk(H2Connection(SERVER), {}, values)
+
+
+@pytest.mark.parametrize("side", ["local_settings", "remote_settings"])
+def test_no_queue_of_the_librarys_is_left(side: str) -> None:
+    """Whatever a stock client sets: otherwise it would cost its 600 bytes again."""
+    connection = LeanConnection(SERVER)
+    settings = getattr(connection, side)
+    for code in SETTINGS:
+        settings[code] = 20_000
+    settings.acknowledge()
+    kept = [*settings._settings.values(), connection.encoder.header_table.dynamic_entries]
+    kept.append(connection.decoder.header_table.dynamic_entries)
+    assert not [one for one in kept if isinstance(one, collections.deque)]
+    assert settings[SettingCodes.MAX_CONCURRENT_STREAMS] == 20_000
