@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import statistics
 import time
 from pathlib import Path
@@ -24,8 +25,8 @@ from doorward.engine.client import ControlClient
 from doorward.engine.controlconn import fetch_server_key
 from doorward.protocol.keys import DiscoPrivate, MachinePrivate, NodePrivate
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, Service
+from doorward.telemetry import configure
 
-TICK = os.sysconf("SC_CLK_TCK")
 TEAM = 50
 AT_ONCE = 64  # clients that join at the same time
 
@@ -43,9 +44,9 @@ class Process:
         self.pid = pid
 
     def cpu(self) -> float:
-        """CPU seconds so far, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
+        """CPU seconds so far, user and system, of the threads that live: to the nanosecond, where ``stat`` has hundredths."""
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
 
     def memory(self) -> int:
         """Resident megabytes."""
@@ -168,6 +169,7 @@ async def measure(topology: str, count: int, rounds: int) -> None:
             line("sent since the start", f"{fleet.messages} messages, {fleet.bytes / 1e6:.1f} MB of JSON")
             await _one_change(fleet, worker, topology, rounds)
             line("worker, memory with all streams", f"{worker.memory()} MB")
+            await _storm(fleet, server, worker)
             for task in following:
                 task.cancel()
 
@@ -215,6 +217,21 @@ async def _one_change(fleet: Fleet, worker: Process, topology: str, rounds: int)
     )
 
 
+async def _storm(fleet: Fleet, server: Server, worker: Process) -> None:
+    """The worker is killed, and everyone comes back at once: new handshakes, streams and full maps."""
+    fleet.heard = [0.0] * fleet.count
+    began = time.perf_counter()
+    os.kill(worker.pid, signal.SIGKILL)
+    while not all(fleet.heard):  # noqa: ASYNC110 - what is waited for signals nothing
+        await asyncio.sleep(0.05)
+    wall = time.perf_counter() - began
+    following = Process(server.worker_pid())
+    line("worker killed, until all have a full map again", f"{wall:.2f} s, {following.cpu():.2f} CPU-s")
+    await fleet.quiet(2.0)
+    line("and until all is quiet", f"{max(fleet.heard) - began:.2f} s, {following.cpu():.2f} CPU-s")
+    line("worker, memory then", f"{following.memory()} MB")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.control", description="What nodes cost.")
@@ -222,6 +239,7 @@ def main() -> None:
     parser.add_argument("--topology", choices=sorted(POLICIES), action="append")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
+    configure(level="warning")
     for topology in asked.topology or ["star", "teams", "mesh"]:
         print(f"\n{asked.nodes} nodes, {topology}\n\n| what | measured |\n| --- | --- |", flush=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

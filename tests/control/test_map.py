@@ -183,14 +183,15 @@ async def test_what_a_client_does_not_see_does_not_wake_it(served: Served, link:
     await stream.quiet()
 
 
-async def test_keep_alives(served: Served, link: Link) -> None:
+async def test_keep_alives(served: Served, link: Link, other: Link) -> None:
     stream = await link.stream(1, compress="zstd")
     await stream.next()
     now = asyncio.get_running_loop().time()
     served.control.fanout.look_at_clock(now + module.KEEP_ALIVE - 1)
-    await stream.quiet()
+    await other.report(2, Endpoints=["192.0.2.9:1"])
+    assert "PeersChangedPatch" in await stream.next()
     for _ in range(3):
-        served.control.fanout.look_at_clock(now + module.KEEP_ALIVE + module.KEEP_ALIVE_JITTER + 1)
+        served.control.fanout.look_at_clock(now + module.KEEP_ALIVE + module.KEEP_ALIVE_JITTER + 5)
         assert await stream.next() == {"KeepAlive": True}
 
 

@@ -38,7 +38,7 @@ def talk(server: H2Connection, settings: dict[SettingCodes, int], values: list[b
     for side in (client, server):
         side.initiate_connection()
     exchange()
-    client.update_settings({**settings})
+    client.update_settings({int(code): value for code, value in settings.items()})
     server.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 7})
     exchange()
     for number, value in enumerate(values):
