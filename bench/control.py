@@ -46,7 +46,10 @@ class Process:
     def cpu(self) -> float:
         """CPU seconds so far, user and system, of the threads that live: to the nanosecond, where ``stat`` has hundredths."""
         threads = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
+        return (
+            sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads)
+            / 1e9
+        )
 
     def memory(self) -> int:
         """Resident megabytes."""
@@ -222,7 +225,7 @@ async def _storm(fleet: Fleet, server: Server, worker: Process) -> None:
     fleet.heard = [0.0] * fleet.count
     began = time.perf_counter()
     os.kill(worker.pid, signal.SIGKILL)
-    while not all(fleet.heard):  # noqa: ASYNC110 - what is waited for signals nothing
+    while not all(fleet.heard):
         await asyncio.sleep(0.05)
     wall = time.perf_counter() - began
     following = Process(server.worker_pid())

@@ -29,11 +29,11 @@ def test_only_those_who_see_it_are_woken() -> None:
     )
     changes.publish(before, renamed(before, 2), {2})
     assert woken == ["ann"]
-    assert not ann.empty
-    assert bob.empty
+    assert not ann.is_empty()
+    assert bob.is_empty()
     assert ann.take() == frozenset({2})
     assert bob.take() == frozenset()
-    assert ann.empty
+    assert ann.is_empty()
 
 
 def test_a_full_mailbox_wakes_nobody_again() -> None:
@@ -90,9 +90,9 @@ def test_a_message_reaches_one_stream() -> None:
     ann, bob = changes.subscribe(1), changes.subscribe(3)
     assert changes.send(1, b"{}") is True
     assert changes.send(9, b"{}") is False
-    assert not ann.empty
+    assert not ann.is_empty()
     assert ann.take_messages() == [b"{}"]
-    assert ann.empty
+    assert ann.is_empty()
     assert ann.take_messages() == []
     assert bob.take_messages() == []
 

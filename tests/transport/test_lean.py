@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.exceptions import InvalidSettingsValueError
 from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,15 +68,31 @@ def test_headers_beyond_the_table_push_out_the_oldest() -> None:
     assert talk(LeanConnection(SERVER), {}, values) == talk(H2Connection(SERVER), {}, values)
 
 
-@pytest.mark.parametrize("side", ["local_settings", "remote_settings"])
-def test_no_queue_of_the_librarys_is_left(side: str) -> None:
-    """Whatever a stock client sets: otherwise it would cost its 600 bytes again."""
+def test_settings_are_checked_and_hold_when_acknowledged() -> None:
+    settings = LeanConnection(SERVER).remote_settings
+    with pytest.raises(InvalidSettingsValueError):
+        settings[SettingCodes.MAX_FRAME_SIZE] = 1
+    assert settings.max_concurrent_streams == 2**32 + 1
+    settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 5
+    settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 6
+    assert SettingCodes.MAX_CONCURRENT_STREAMS not in settings
+    for expected in (5, 6):
+        assert settings.acknowledge()[SettingCodes.MAX_CONCURRENT_STREAMS].new_value == expected
+        assert settings.max_concurrent_streams == expected
+    assert settings.acknowledge() == {}
+
+
+def test_no_queue_of_the_librarys_is_left() -> None:
+    """Each would cost its 600 bytes."""
     connection = LeanConnection(SERVER)
-    settings = getattr(connection, side)
-    for code in SETTINGS:
-        settings[code] = 20_000
-    settings.acknowledge()
-    kept = [*settings._settings.values(), connection.encoder.header_table.dynamic_entries]
-    kept.append(connection.decoder.header_table.dynamic_entries)
-    assert not [one for one in kept if isinstance(one, collections.deque)]
-    assert settings[SettingCodes.MAX_CONCURRENT_STREAMS] == 20_000
+    connection.initiate_connection()
+    connection.receive_data(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+    seen, todo = set[int](), list[object]([connection])
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, type):
+            continue
+        seen.add(id(one))
+        assert not isinstance(one, collections.deque)
+        todo += vars(one).values() if hasattr(one, "__dict__") else ()
+        todo += one.values() if isinstance(one, dict) else ()

@@ -4,7 +4,7 @@ The two requests that every node makes, and makes most, are dispatched here with
 days, and what a framework keeps for each request would be most of what a quiet node costs.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -95,7 +95,10 @@ class Control:
         headers = [(b"content-type", endpoint.media_type)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if isinstance(answer, MapStream):
-            await _serve_stream(answer, scope, send)
+            outlet = scope["extensions"]["doorward.stream"]
+            del scope, receive  # a stream is open for days, and its request's headers are of no more use
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            await answer.run(outlet, send)
             answer = b""
         await send({"type": "http.response.body", "body": answer})
 
@@ -116,11 +119,6 @@ async def _body(receive: Receive) -> bytes:
         parts.append(message["body"])
         if not message["more_body"]:
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _serve_stream(stream: MapStream, scope: Mapping[str, Any], send: Send) -> None:
-    await send({"type": "http.response.body", "body": b"", "more_body": True})
-    await stream.run(scope["extensions"]["doorward.stream"], send)
 
 
 def _refused(_: Request, error: Exception) -> Response:

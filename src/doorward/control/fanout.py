@@ -179,9 +179,20 @@ class MapStream:
         self._fanout.add(self)
         try:
             registry.observations.connected(self.node_id)
-            if not self._has_to_end():
-                self._make_first()
-                await self._keep_up(outlet, send)
+            if self._has_to_end():
+                return
+            self._make_first()
+            # From here on this task waits where the client makes us wait; all else is done by the rounds.
+            while not self._over:
+                if self._unsent:
+                    await send(self._take_unsent())
+                else:
+                    await outlet.drained()
+                self._is_late = False
+                self.tell()
+                while not (self._is_late or self._over):
+                    self._parked = asyncio.get_running_loop().create_future()
+                    await self._parked
         finally:
             self._over = True
             self._fanout.remove(self)
@@ -196,22 +207,9 @@ class MapStream:
         self._unsent = self._writer.frame(first)
         self._postpone()
 
-    async def _keep_up(self, outlet: Outlet, send: Send) -> None:
-        """Wait where the client makes us wait; all else is done by the rounds."""
-        loop = asyncio.get_running_loop()
-        while not self._over:
-            if self._unsent:
-                message = {"type": "http.response.body", "body": self._unsent, "more_body": True}
-                self._unsent = b""
-                await send(message)
-                del message
-            else:
-                await outlet.drained()
-            self._is_late = False
-            self.tell()
-            while not (self._is_late or self._over):
-                self._parked = loop.create_future()
-                await self._parked
+    def _take_unsent(self) -> MutableMapping[str, Any]:
+        unsent, self._unsent = self._unsent, b""
+        return {"type": "http.response.body", "body": unsent, "more_body": True}
 
     def tell(self) -> None:
         """Send what the client does not know yet. Where it has no room the stream's own task takes over."""
@@ -241,7 +239,7 @@ class MapStream:
 
     def catch_up(self, snapshot: Any) -> bool:
         """Let go of an older snapshot than this one; False if that takes a comparison, which ``tell`` makes."""
-        if self._is_late or self._over or not self._subscription.empty:
+        if self._is_late or self._over or not self._subscription.is_empty():
             return True
         return self._session.skip_to(snapshot)
 

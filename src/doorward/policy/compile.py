@@ -52,7 +52,8 @@ class Policy:
         self._plan = plan
         self._sources: dict[tuple[Selector, ...], Sources] = {}
         self._targets: dict[int, frozenset[int]] = {}  # by the rule's number
-        self._peers: dict[int, frozenset[int]] = {}
+        self._circles: dict[int, frozenset[int]] = {}
+        self._unions: dict[frozenset[int], frozenset[int]] = {}
         self._filters: dict[int, list[FilterRule]] = {}
         self._ssh: dict[int, SSHPolicy] = {}
         self._ssh_made: dict[tuple[str, frozenset[int]], list[SSHRule]] = {}
@@ -121,33 +122,42 @@ class Policy:
 
     def peers(self, node_id: int) -> frozenset[int]:
         """The nodes that this one may reach or be reached by, itself left out. Symmetric."""
-        found = self._peers.get(node_id)
+        circle = self._circle(node_id)
+        return circle - {node_id} if node_id in circle else circle
+
+    def _circle(self, node_id: int) -> frozenset[int]:
+        """A node's peers, and perhaps itself. One object for all whose peers come from the same sets."""
+        found = self._circles.get(node_id)
         if found is None:
-            found = self._peers[node_id] = self._find_peers(node_id)
+            found = self._circles[node_id] = self._find_circle(node_id)
         return found
 
-    def _find_peers(self, node_id: int) -> frozenset[int]:
+    def _find_circle(self, node_id: int) -> frozenset[int]:
         member = self.roster.members.get(node_id)
         if member is None:
             return _NOBODY
-        found: set[int] = set()
+        parts: dict[int, frozenset[int]] = {}  # by identity: each of these sets is kept as long as the policy
         for number, rule in enumerate(self.document.rules):
             sources, targets = self.sources(rule.sources), self._targets_of(number)
             if node_id in sources.nodes:
-                found |= targets
+                parts[id(targets)] = targets
             if node_id in targets:
-                found |= sources.nodes
+                parts[id(sources.nodes)] = sources.nodes
             if member.owner in sources.people and self._plan.own[number]:
                 assert member.owner is not None  # None is nobody's id
-                found |= self.roster.by_owner[member.owner]
-        found.discard(node_id)
-        return frozenset(found)
+                own = self.roster.by_owner[member.owner]
+                parts[id(own)] = own
+        key = frozenset(parts)
+        if key not in self._unions:
+            first, *others = (*parts.values(), _NOBODY)
+            self._unions[key] = first.union(*others) if len(parts) > 1 else first
+        return self._unions[key]
 
     def can_see(self, viewer_id: int, peer_id: int) -> bool:
         """True if ``peer_id`` is among the viewer's `peers`, without making the set."""
-        known = self._peers.get(viewer_id)
+        known = self._circles.get(viewer_id)
         if known is not None:
-            return peer_id in known
+            return peer_id in known and peer_id != viewer_id
         viewer, peer = self.roster.members.get(viewer_id), self.roster.members.get(peer_id)
         if viewer is None or peer is None or viewer_id == peer_id:
             return False

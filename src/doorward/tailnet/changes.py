@@ -23,21 +23,20 @@ class Subscription:
     def __init__(self, node_id: int, wake: Callable[[], None]) -> None:
         self.node_id = node_id
         self.ended = False  # a newer stream of the node took over, or the node is gone
-        self._changed: set[int] = set()
+        self._changed: set[int] | None = None  # made when needed: most streams are told nothing for hours
         self._everything = False
         self._messages: list[bytes] = []  # questions to the node, bounded by those who ask
         self._wake = wake
 
-    @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """True while nothing was noted since the last ``take`` and no message waits."""
         return not (self._changed or self._everything or self._messages)
 
     def take(self) -> frozenset[int] | None:
         """The nodes that changed since the last call; None when anything may have. Empties the mailbox."""
-        changed = None if self._everything else frozenset(self._changed)
+        changed = None if self._everything else frozenset(self._changed or ())
         self._everything = False
-        self._changed.clear()
+        self._changed = None
         return changed
 
     def take_messages(self) -> list[bytes]:
@@ -47,16 +46,18 @@ class Subscription:
 
     def send(self, message: bytes) -> None:
         """Add a whole message, as JSON, and wake the stream."""
-        first = self.empty
+        first = self.is_empty()
         self._messages.append(message)
         if first:
             self._wake()
 
     def note(self, changed: Iterable[int] | None) -> None:
         """Add changed nodes (None: everything) and wake the stream."""
-        first = self.empty
+        first = self.is_empty()
         if changed is None:
             self._everything = True
+        elif self._changed is None:
+            self._changed = set(changed)
         else:
             self._changed.update(changed)
         if first:

@@ -198,16 +198,19 @@ class H2Server(Http2):
 
     async def _serve(self, stream: "_Stream", scope: MutableMapping[str, Any]) -> None:
         stream.running = True
+        path = scope["path"]
         try:
             if not stream.refused:
-                await self._app(scope, stream.receive, stream.send)
+                app = self._app(scope, stream.receive, stream.send)
+                del scope  # it is the app's, which may let go of it
+                await app
         except asyncio.CancelledError:
             if not stream.refused or stream.disconnected:
                 raise
         except StreamClosedError:
             return  # the peer went away in the middle of the answer
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this request and no other
-            _log.error("request failed", path=scope["path"], error=type(error).__name__, exc_info=True)
+            _log.error("request failed", path=path, error=type(error).__name__, exc_info=True)
         if stream.started or stream.disconnected:
             return
         with contextlib.suppress(StreamClosedError):

@@ -11,13 +11,10 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.settings import SettingCodes, Settings
+from h2.settings import ChangedSetting, SettingCodes, Settings
 from hpack.table import HeaderTable
 
 T = TypeVar("T")
-
-# What a stock client sets besides the five that the library has from the start.
-_ALSO_SET = (SettingCodes.MAX_CONCURRENT_STREAMS, SettingCodes.MAX_HEADER_LIST_SIZE)
 
 
 class LeanConnection(H2Connection):
@@ -25,20 +22,44 @@ class LeanConnection(H2Connection):
 
     def __init__(self, config: H2Configuration) -> None:
         super().__init__(config)
-        _slim_settings(self.local_settings)
-        _slim_settings(self.remote_settings)
+        self.local_settings = _Settings(self.local_settings, client=config.client_side)
+        self.remote_settings = _Settings(self.remote_settings, client=not config.client_side)
         _slim_table(self.encoder.header_table)
         _slim_table(self.decoder.header_table)
         self._frame_dispatch_table = cast("Any", _Dispatch(self))
+
+
+class _Settings(Settings):
+    """One number for each setting, and a queue only for those that wait to be acknowledged."""
+
+    def __init__(self, given: Settings, *, client: bool) -> None:
+        super().__init__(client)
+        self._settings: Any = dict(given)
+        self._waiting: dict[int, list[int]] = {}
+
+    def __getitem__(self, key: int) -> int:
+        value: int = self._settings[key]
+        return value
+
+    def __setitem__(self, key: int, value: int) -> None:
+        self.validate_received_setting(key, value)
+        self._waiting.setdefault(key, []).append(value)
+
+    def acknowledge(self) -> dict[SettingCodes | int, ChangedSetting]:
+        changed: dict[SettingCodes | int, ChangedSetting] = {}
+        for key, values in list(self._waiting.items()):
+            value = values.pop(0)
+            changed[key] = ChangedSetting(key, self._settings.get(key), value)
+            self._settings[key] = value
+            if not values:
+                del self._waiting[key]
+        return changed
 
 
 class _Queue(list[T]):
     """A short queue: the part of a deque's interface that the library uses."""
 
     __slots__ = ()
-
-    def popleft(self) -> T:
-        return self.pop(0)
 
     def appendleft(self, item: T) -> None:
         self.insert(0, item)
@@ -59,13 +80,6 @@ class _Dispatch:
 
     def __getitem__(self, kind: type) -> Callable[..., Any]:
         return getattr(self._connection, self.names[kind])  # type: ignore[no-any-return]
-
-
-def _slim_settings(settings: Settings) -> None:
-    values: Any = {code: _Queue(given) for code, given in settings._settings.items()}  # noqa: SLF001 - see the top
-    for code in _ALSO_SET:
-        values.setdefault(code, _Queue([None]))  # as the library has it for one that was never set
-    settings._settings = values  # noqa: SLF001 - see the top
 
 
 def _slim_table(table: HeaderTable) -> None:
