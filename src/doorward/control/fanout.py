@@ -111,6 +111,7 @@ class Fanout:
                 if not number % AT_ONCE:
                     await asyncio.sleep(0)
             self._framed.clear()
+            self.registry.writer.cache.end_moment()
             await asyncio.sleep(min(MERGE_MOST, max(MERGE, loop.time() - began)))
 
     async def _tick(self) -> None:

@@ -29,7 +29,9 @@ TAGGED_DEVICES = UserProfile(
 DOORWARD = UserProfile(ID=DOORWARD_USER_ID, LoginName="doorward", DisplayName="doorward")
 _ADMINISTRATORS = frozenset((Role.OWNER, Role.ADMIN))
 _PROTO_TCP = 6
-_MOMENT = 256  # changes and differences that are kept: several times those of one round of all map streams
+_MOMENT = (
+    1024  # changes and differences that are kept at once; more than a round of all map streams often has
+)
 
 T = TypeVar("T")
 
@@ -315,6 +317,10 @@ class PeerCache:
             found = self._moment[key] = (make(), sources)
         result: T = found[0]
         return result
+
+    def end_moment(self) -> None:
+        """All viewers of the last changes have been told: let go of what was made for them."""
+        self._moment.clear()
 
     def forget(self, node_id: int) -> None:
         """Drop a node that is gone, or is another object now."""
