@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
+from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
 Prefix = IPv4Network | IPv6Network
@@ -59,6 +60,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     cap_version: int = 0  # the client's capability version
     online: bool = False  # it has a map stream open
     last_seen: datetime | None = None  # when its last map stream ended
+    held_by: int | None = None  # the process that has its stream, where there are several
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,3 +159,38 @@ class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     actor: str
     created: datetime
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One ``serve`` of several on one database. It is the same one after a restart: its data directory says so."""
+
+    id: int
+    installation: str  # random, kept in the data directory
+    boot: int  # random, new at each start
+    label: str  # the machine and the data directory, for people
+    noise_key: MachinePublic  # of control; clients know only one, so all processes must have the same
+    door_port: int  # all that its own node admits
+    region: DERPRegion | None = None  # its relay
+    own_key: int | None = None  # the auth key that its own node was last given
+    own_node: int | None = None  # its own node, once it has joined
+
+
+class ChangeKind(StrEnum):
+    """What one process tells the others of; they read the rows themselves."""
+
+    NODES = "nodes"
+    OBSERVED = "observed"  # what nodes reported, and whether they are there
+    USERS = "users"
+    POLICY = "policy"
+    DNS = "dns"
+    REGISTRATIONS = "registrations"  # a person decided
+    PROCESSES = "processes"
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of what processes tell each other."""
+
+    id: int
+    boot: int  # who says it, and knows it already
+    kind: ChangeKind
+    ids: tuple[int, ...] = ()  # of nodes and registrations

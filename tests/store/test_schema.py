@@ -21,12 +21,12 @@ from doorward.store.engines import Engines, connect, damage, migration_engine, w
 from doorward.store.faults import UnusableDatabase
 from doorward.store.schema import CURRENT, Schema
 
-# The second migration that these tests pretend there is: it rebuilds a table that others refer to.
+# The next migration that these tests pretend there is: it rebuilds a table that others refer to.
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
 
 
 def upgrade():
@@ -38,11 +38,11 @@ def upgrade():
 """
 
 
-def later(folder: Path, *, oldest: int = 2, then: str = "pass") -> Schema:
+def later(folder: Path, *, oldest: int = 3, then: str = "pass") -> Schema:
     migrations = folder / "migrations"
     shutil.copytree(CURRENT.migrations, migrations, ignore=shutil.ignore_patterns("__pycache__"))
-    (migrations / "versions" / "0002_second.py").write_text(SECOND.format(then=then))
-    return Schema(version=2, oldest=oldest, migrations=migrations)
+    (migrations / "versions" / "0003_next.py").write_text(SECOND.format(then=then))
+    return Schema(version=3, oldest=oldest, migrations=migrations)
 
 
 async def opened(location: str, wanted: Schema = CURRENT) -> Database:
@@ -139,7 +139,7 @@ def test_migrations_and_metadata_make_the_same_tables(location: str, tmp_path: P
 
 
 async def test_a_fresh_database_says_who_made_it(database: Database) -> None:
-    assert await database.read(number) == "0001"
+    assert await database.read(number) == "0002"
     assert await database.read(settings.get, schema.OLDEST_KEY, int) == tables.OLDEST
     assert await database.read(settings.get, schema.WRITTEN_BY, str)
 
@@ -163,16 +163,16 @@ async def test_an_older_database_is_migrated_and_a_copy_kept(location: str, tmp_
     async with await opened(location) as database:
         node = await database.run(add_node)
     async with await opened(location, later(tmp_path)) as database:
-        assert await database.read(number) == "0002"
+        assert await database.read(number) == "0003"
         assert await database.read(pronouns) == ["they"]
         assert await database.read(nodes.load_all) == [node]  # rebuilding users did not take its nodes along
-        assert await database.read(settings.get, schema.OLDEST_KEY, int) == 2
+        assert await database.read(settings.get, schema.OLDEST_KEY, int) == 3
         assert await database.read(audit.verify) is None
         assert await database.read(damage) == []
     if location.startswith("postgresql"):
         return
     (copy,) = copies(location)
-    assert copy.name == "doorward.db.schema-1"
+    assert copy.name == "doorward.db.schema-2"
     assert copy.stat().st_mode & 0o777 == 0o600
     async with await opened(str(copy)) as database:
         assert await database.read(nodes.load_all) == [node]
@@ -186,7 +186,7 @@ async def test_a_migration_that_fails_changes_nothing(location: str, tmp_path: P
     with pytest.raises(Exception, match=r"half way|refused a statement"):
         await opened(location, later(tmp_path, then=then))
     async with await opened(location) as database:
-        assert await database.read(number) == "0001"
+        assert await database.read(number) == "0002"
         assert await database.read(describe) == before
         assert await database.read(nodes.load_all) == [node]
 
@@ -205,12 +205,12 @@ async def test_a_copy_that_finds_no_room_stops_the_migration(tmp_path: Path) -> 
     location = str(tmp_path / "doorward.db")
     async with await opened(location):
         pass
-    (tmp_path / "doorward.db.schema-1.partial").mkdir()  # in the way of the copy
+    (tmp_path / "doorward.db.schema-2.partial").mkdir()  # in the way of the copy
     with pytest.raises(Unavailable, match="copied before its migration") as caught:
         await opened(location, later(tmp_path))
     assert caught.value.cure
     async with await opened(location) as database:
-        assert await database.read(number) == "0001"
+        assert await database.read(number) == "0002"
 
 
 async def test_a_newer_database_is_refused_by_name(location: str, tmp_path: Path) -> None:
@@ -221,20 +221,20 @@ async def test_a_newer_database_is_refused_by_name(location: str, tmp_path: Path
     with pytest.raises(UnusableDatabase) as caught:
         await opened(location)
     assert "9.8.7" in caught.value.message
-    assert "schema 2" in caught.value.message
+    assert "schema 3" in caught.value.message
     assert "Install doorward 9.8.7" in caught.value.cure
 
 
 async def test_a_newer_database_that_allows_it_is_opened(location: str, tmp_path: Path) -> None:
     async with await opened(location) as database:
         node = await database.run(add_node)
-    async with await opened(location, later(tmp_path, oldest=1)):
+    async with await opened(location, later(tmp_path, oldest=2)):
         pass
     async with await opened(location) as database:
         assert await database.read(nodes.load_all) == [node]
         await database.run(users.insert, nouns.user(2))
         assert len(await database.read(users.load_all)) == 2
-        assert await database.read(number) == "0002"
+        assert await database.read(number) == "0003"
 
 
 async def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:

@@ -398,7 +398,7 @@ async def test_our_own_node_is_one_and_keeps_its_address(world: World) -> None:
     assert emptied.id == rotated.id == first.id
     assert emptied.addresses == first.addresses
     assert emptied.machine_key == machine_key(2)
-    assert world.registry.snapshot.system == first.id
+    assert world.registry.snapshot.system == {first.id}
     assert world.registry.snapshot.nodes_of_machine(machine_key(1)) == []
 
 

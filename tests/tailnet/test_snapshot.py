@@ -254,10 +254,10 @@ def test_owners() -> None:
         "doorward",
     ]
     assert snapshot.owner(snapshot.nodes[2]) is None
-    assert snapshot.system == 3
+    assert snapshot.system == {3}
     assert snapshot.fqdn(snapshot.nodes[1]) == "node-1.tailnet.test"
     after, _ = snapshot.with_nodes([], [3])
-    assert after.system is None
+    assert after.system == frozenset()
 
 
 def test_suspension_is_of_people_and_not_of_tags() -> None:

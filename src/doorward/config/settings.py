@@ -80,6 +80,14 @@ class Relay(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The embedded DERP relay."""
 
     enabled: Annotated[bool, Meta(description="Run the embedded relay and STUN.")] = True
+    region: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=2**31 - 1,
+            description="Its DERP region; 900 to 999 are set aside for your own. One for each `serve`.",
+        ),
+    ] = 900
     maps: Annotated[
         tuple[str, ...],
         Meta(description="Files or https addresses of DERP maps whose regions are offered too."),

@@ -23,6 +23,7 @@ class Map:
     async def __call__(self, machine_key: MachinePublic, body: bytes) -> bytes | MapStream:
         """Answer a lite update at once; a stream lasts for as long as the client stays."""
         wanted = decode_request(body, MapRequest)
+        await self._registry.writer.find(wanted.NodeKey)
         node = self._node(machine_key, wanted)
         if wanted.Stream:
             return MapStream(self._fanout, node, wanted)

@@ -108,7 +108,7 @@ def who_am_i(snapshot: Snapshot, identity: str | None, listener: str, clock: Clo
             f"the key of {node.name} has expired", cure="Sign in again on that device: `tailscale up`."
         )
     owner = snapshot.owner(node)
-    own = None if snapshot.system is None else snapshot.nodes[snapshot.system]
+    own = min(snapshot.system, default=None)
     return WhoAmI(
         user=None
         if owner is None
@@ -123,7 +123,7 @@ def who_am_i(snapshot: Snapshot, identity: str | None, listener: str, clock: Clo
         ),
         capabilities={}
         if own is None
-        else peer_capabilities(snapshot.policy.filter_rules(own.id), node, snapshot),
+        else peer_capabilities(snapshot.policy.filter_rules(own), node, snapshot),
         listener=listener,
     )
 

@@ -14,7 +14,7 @@ from doorward.protocol.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from doorward.telemetry import log
 
 MAX_MAP = 1 << 20  # bytes; the largest public map has some tens of thousand
-REGION = 900  # our own relay's region; 900 to 999 are set aside for self-hosted relays
+REGION = 900  # our own relay's region where the settings say nothing; only there "home" is unique
 
 _log = log("relays")
 
@@ -35,9 +35,10 @@ def own_region(settings: Settings, pin: str, *, shared: bool) -> DERPRegion:
     ipv4 = ipv6 = ""  # a name's addresses are looked up by the client
     if address is not None:
         ipv4, ipv6 = (host, "none") if address.version == 4 else ("none", host)
+    region = settings.relay.region
     node = DERPNode(
-        Name=f"{REGION}a",
-        RegionID=REGION,
+        Name=f"{region}a",
+        RegionID=region,
         HostName=host,
         CertName="" if shared else pin,
         STUNPort=settings.ports.stun,
@@ -45,7 +46,10 @@ def own_region(settings: Settings, pin: str, *, shared: bool) -> DERPRegion:
         IPv4=ipv4,
         IPv6=ipv6,
     )
-    return DERPRegion(RegionID=REGION, RegionCode="home", RegionName="doorward", Nodes=[node])
+    suffix = "" if region == REGION else f"-{region}"
+    return DERPRegion(
+        RegionID=region, RegionCode=f"home{suffix}", RegionName=f"doorward{suffix}", Nodes=[node]
+    )
 
 
 def host_of(url: str) -> str:

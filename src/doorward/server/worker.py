@@ -32,6 +32,7 @@ from doorward.control import Control
 from doorward.errors import BadInput, DoorwardError
 from doorward.login import pages
 from doorward.login.whoami import whoami_route
+from doorward.model import Process
 from doorward.protocol.keys import DERPPrivate, MachinePrivate, NodePublic
 from doorward.protocol.tailcfg.capability import CAPVER_RELAY_PIN
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
@@ -156,10 +157,29 @@ class Worker:
         async with await Database.open(
             str(location).removeprefix("sqlite:///"), clock=self._clock
         ) as database:
-            registry = await Registry.open(database, self._tailnet(), self._clock, os.urandom)
+            registry = await Registry.open(
+                database,
+                self._tailnet(),
+                self._clock,
+                os.urandom,
+                self._process() if database.kind == "postgresql" else None,
+            )
             if settings.policy.file is not None:
                 await registry.own_policy(settings.policy.file)
             yield registry
+
+    def _process(self) -> Process:
+        """Who we are to other processes on the same database."""
+        folder = self._settings.data_dir
+        return Process(
+            id=0,
+            installation=secrets.load_or_create(folder / "process.id", lambda: os.urandom(16).hex()),
+            boot=int.from_bytes(os.urandom(7)),
+            label=f"{socket.gethostname()}:{folder}",
+            noise_key=self._noise_key.public(),
+            door_port=self._settings.ports.door,
+            region=self._own_region(),
+        )
 
     def _tailnet(self) -> TailnetSettings:
         settings = self._settings
@@ -289,7 +309,10 @@ class Worker:
             except DoorwardError as error:
                 _log.error("not reloaded", reason=error.sentence(), place=error.place)
             # In any case: the relay may have another certificate, and clients go by the pin they were told.
-            await registry.set_derp_map(self._derp_map())
+            try:
+                await registry.set_derp_map(self._derp_map(), self._own_region())
+            except DoorwardError as error:
+                _log.error("other processes not told of our relay", reason=error.sentence())
 
     async def _status(self, registry: Registry, own_node: OwnNode) -> Status:
         settings, snapshot = self._settings, registry.snapshot
@@ -299,6 +322,7 @@ class Worker:
             self._relay_part(),
             Part(name="database", state="running", text=registry.writer.database.where),
             own_node.part(),
+            *_beside(registry),
         ]
         return Status(
             version=__version__,
@@ -400,6 +424,12 @@ class _Certificates:
                     _log.info("certificate renewed", of=name, until=certificate.expires.isoformat())
             except (DoorwardError, OSError) as error:
                 _log.error("certificate not renewed", of=name, reason=str(error))
+
+
+def _beside(registry: Registry) -> list[Part]:
+    """The other processes on the same database, if there are any."""
+    others = [] if registry.neighbours is None else [one.label for one in registry.neighbours.others]
+    return [Part(name="beside", state="running", text=", ".join(others))] if others else []
 
 
 def _old_clients(snapshot: Snapshot) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 Start with ``database``: ``Database.open``, then ``run`` to change and ``read`` to look, each with a plain function that
 takes a connection first. Those functions are in one module per noun (``users``, ``nodes``, ``keys``, ``registrations``,
-``policies``, ``settings``, ``audit``); they take and return the values of ``doorward.model`` and decide nothing: who may
+``policies``, ``settings``, ``processes``, ``audit``); they take and return the values of ``doorward.model`` and decide nothing: who may
 change what is ``tailnet``'s business. A value that is not stored yet has ``id`` 0; ``insert`` returns it with its number.
 
 ::
@@ -10,6 +10,7 @@ change what is ``tailnet``'s business. A value that is not stored yet has ``id``
     database   units of work, one writer thread, group commit
     engines    connections and transactions of the two engines        faults   their errors, in our words
     schema     fresh, migrated or refused                             tables   every table; columns: how values are kept
+    feed       what several processes on one PostgreSQL tell each other
     secrets    the keys that are files, not rows
 
 Nothing above this package imports a database library. Whoever writes a unit of work takes ``Connection`` from here.

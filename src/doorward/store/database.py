@@ -22,7 +22,7 @@ import asyncio
 import copy
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -34,6 +34,7 @@ from sqlalchemy import Connection
 
 from doorward.clock import Clock
 from doorward.errors import DoorwardError, TooMany, Unavailable
+from doorward.store import feed
 from doorward.store import schema as schemas
 from doorward.store.engines import Engines, connect, is_broken, reading, writing
 from doorward.store.faults import translate
@@ -185,6 +186,10 @@ class Database:
             raise Unavailable("the database is closed")
         call = partial(self._read, lambda connection: function(connection, *args, **kwargs))
         return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+
+    def heard(self) -> AsyncGenerator[None]:
+        """See ``feed.heard``. PostgreSQL only."""
+        return feed.heard(self._engines.writer.url)
 
     async def close(self) -> None:
         """Finish the units that wait, then close every connection. Later calls of ``run`` and ``read`` are refused."""

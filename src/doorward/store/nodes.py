@@ -4,7 +4,7 @@ Each node has exactly one row in both. ``update`` writes only the first and ``ob
 observation can never undo a decision.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -19,6 +19,8 @@ from doorward.store.tables import node_observations, nodes
 
 _STATE = [column.name for column in nodes.columns]
 _OBSERVED = [column.name for column in node_observations.columns if column.name != "node_id"]
+_PRESENCE = frozenset(("online", "last_seen", "held_by"))
+_MOST_PARAMETERS = 1000  # of one statement
 _EVERYTHING = sa.select(
     *nodes.columns, *(column for column in node_observations.columns if column.name != "node_id")
 ).join_from(nodes, node_observations)
@@ -47,14 +49,21 @@ def delete(connection: Connection, node_id: int) -> None:
     rows.remove(connection, nodes, node_id)
 
 
-def observe(connection: Connection, observations: Iterable[tuple[int, Observed]]) -> None:
-    """Store what nodes reported, all at once. One that is gone meanwhile is passed over."""
-    batch = [_observation(node_id, observed) for node_id, observed in observations]
+def observe(
+    connection: Connection, observations: Iterable[tuple[int, Observed]], *, presence: bool = True
+) -> None:
+    """Store what nodes reported, all at once; with ``presence`` also whether they are there, and where.
+
+    One that is gone meanwhile is passed over.
+    """
+    names = [name for name in _OBSERVED if presence or name not in _PRESENCE]
+    batch = [
+        {"of": node_id, **{name: getattr(observed, name) for name in names}}
+        for node_id, observed in observations
+    ]
     if not batch:
         return
-    for values in batch:
-        values["of"] = values.pop("node_id")
-    columns: dict[str, Any] = {name: sa.bindparam(name) for name in _OBSERVED}
+    columns: dict[str, Any] = {name: sa.bindparam(name) for name in names}
     statement = sa.update(node_observations).where(node_observations.c.node_id == sa.bindparam("of"))
     connection.execute(statement.values(columns), batch)
 
@@ -70,6 +79,14 @@ def mark_all_offline(connection: Connection, at: datetime) -> None:
 def load_all(connection: Connection) -> list[Node]:
     """Every node with its observations, by id."""
     return _load(connection)
+
+
+def by_ids(connection: Connection, node_ids: Sequence[int]) -> list[Node]:
+    """Those of these nodes that are there, by id."""
+    found: list[Node] = []
+    for start in range(0, len(node_ids), _MOST_PARAMETERS):
+        found += _load(connection, nodes.c.id.in_(node_ids[start : start + _MOST_PARAMETERS]))
+    return sorted(found, key=lambda node: node.id)
 
 
 def by_id(connection: Connection, node_id: int) -> Node | None:

@@ -65,3 +65,9 @@ def waiting(connection: Connection, now: datetime) -> list[Registration]:
 def count(connection: Connection) -> int:
     """How many there are, approved or not."""
     return connection.execute(sa.select(sa.func.count()).select_from(registrations)).scalar_one()
+
+
+def approved(connection: Connection) -> list[int]:
+    """The ids of those that became a node, by id."""
+    statement = sa.select(registrations.c.id).where(registrations.c.node_id.is_not(None))
+    return list(connection.execute(statement.order_by(registrations.c.id)).scalars())

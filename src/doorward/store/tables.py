@@ -25,14 +25,15 @@ from sqlalchemy import (
     text,
 )
 
-from doorward.model import Role
+from doorward.model import ChangeKind, Role
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
+from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.store.columns import Address, Choice, Flag, Json, Key, Moment, Prefixes, Words, whole
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 1
+VERSION = 2
 OLDEST = 1
 
 metadata = MetaData(
@@ -131,6 +132,7 @@ node_observations = _table(
     _must("cap_version", whole()),
     _must("online", Flag()),
     _may("last_seen", Moment()),
+    _may("held_by", whole()),  # a process, which may be forgotten before the node is
 )
 
 auth_keys = _table(
@@ -206,6 +208,32 @@ audit = _table(
     _must("digest", LargeBinary()),
     Index(None, "actor"),
     Index(None, "target"),
+)
+
+# Two tables for several processes on one PostgreSQL; with SQLite there is only one, and they stay empty.
+processes = _table(
+    "processes",
+    _must("installation", Words()),
+    _must("boot", whole()),
+    _must("label", Words()),
+    _must("noise_key", Key(MachinePublic)),
+    _must("door_port", whole()),
+    _must("region", Json(DERPRegion | None)),
+    _may("own_key", whole()),
+    _may("own_node", whole()),
+    _must(
+        "seen", whole()
+    ),  # by the database's clock, microseconds since 1970: the machines' clocks may differ
+    UniqueConstraint("installation"),
+    numbered=True,
+)
+
+changes = _table(
+    "changes",
+    _must("boot", whole()),  # of the process that made the change
+    _must("kind", Choice(ChangeKind)),
+    _must("ids", Json(tuple[int, ...])),
+    numbered=True,
 )
 
 # What keeps the audit log append-only against mistakes; against an intruder there is only its hash chain.

@@ -15,6 +15,7 @@ same machine signed in for another person is another node.
 """
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -22,13 +23,13 @@ from typing import Any
 import msgspec
 
 from doorward.errors import BadInput, Conflict, NotFound, NotPermitted, TooMany
-from doorward.model import AuthKey, Node, Observed, Registration, User
+from doorward.model import AuthKey, Node, Observed, Process, Registration, User
 from doorward.policy import Policy
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.protocol.tailcfg.capability import MINIMUM_CAPVER, release_of
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import RegisterRequest
-from doorward.store import Connection, audit, keys, nodes, registrations, settings, users
+from doorward.store import Connection, audit, keys, nodes, processes, registrations, settings, users
 from doorward.tailnet import addresses, secrets, units
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.reported import usable_hostinfo
@@ -94,8 +95,8 @@ class Admission:
         if request.NodeKey.is_zero():
             raise BadInput("the client sent no node key")
         now = self._writer.now()
+        known = await self._writer.find(request.NodeKey)
         snapshot = self._writer.snapshot
-        known = snapshot.node_by_key(request.NodeKey)
         if request.is_logout(now):
             return await self._log_out(machine_key, known)
         if known is not None:
@@ -124,9 +125,14 @@ class Admission:
         node = await self._writer.apply(
             _approve, actor, registration_id, user.id, self._applicant(MachinePublic.zero(), None)
         )
-        for event in self._waiting.get(registration_id, ()):
-            event.set()
+        self.decided((registration_id,))
         return node
+
+    def decided(self, registration_ids: Iterable[int]) -> None:
+        """A person decided about these, here or at another process: answer who waits."""
+        for registration_id in registration_ids:
+            for event in self._waiting.get(registration_id, ()):
+                event.set()
 
     def _applicant(self, machine_key: MachinePublic, request: RegisterRequest | None) -> _Applicant:
         """Everything random, and everything the transaction may ask the present snapshot."""
@@ -211,7 +217,7 @@ class Admission:
             waiting.discard(event)
             if not waiting:
                 del self._waiting[registration.id]
-        node = self._writer.snapshot.node_by_key(request.NodeKey)
+        node = await self._writer.find(request.NodeKey)
         if node is None:
             return await self._park(machine_key, request)
         return Outcome(Verdict.ADMITTED, node)
@@ -369,7 +375,7 @@ def _approve(
         connection, applicant, owner=user, tags=tags, actor=actor, key=None, ephemeral=registration.ephemeral
     )
     registrations.approve(connection, registration_id, effect.result.id, present.now)
-    return effect
+    return msgspec.structs.replace(effect, registrations=(registration_id,))
 
 
 def _admit(
@@ -401,7 +407,8 @@ def _admit(
         "auth_key_id": None if key is None else key.id,
     }
     hostinfo = applicant.observed.hostinfo
-    before = _own_node(connection) if system else _same_node(connection, applicant, owner, tags)
+    process = processes.by_own_key(connection, key.id) if key is not None and system else None
+    before = _own_node(connection, process) if system else _same_node(connection, applicant, owner, tags)
     if before is not None:
         node = nodes.update(connection, msgspec.structs.replace(before, **fields))
         action = "node.reauthenticate"
@@ -422,6 +429,8 @@ def _admit(
         )
         node = nodes.insert(connection, draft)
         action = "node.register"
+    if process is not None and process.own_node != node.id:
+        processes.update(connection, msgspec.structs.replace(process, own_node=node.id))
     node = _approve_routes(
         connection, msgspec.structs.replace(node, observed=applicant.observed), applicant.policy
     )
@@ -453,9 +462,19 @@ def _same_node(
     return order[0] if order else None
 
 
-def _own_node(connection: Connection) -> Node | None:
-    """Doorward's own node, of which there is one; it keeps its addresses even where its client starts from nothing."""
-    return next((node for node in nodes.load_all(connection) if node.system), None)
+def _own_node(connection: Connection, process: Process | None) -> Node | None:
+    """Doorward's own node, of which each process has one; it keeps its addresses even where its client starts from nothing.
+
+    One that no process calls its own is from when there was only one process, and is its successor's.
+    """
+    own = [node for node in nodes.load_all(connection) if node.system]
+    if process is None:
+        return own[0] if own else None
+    taken = {other.own_node: other.id for other in processes.load_all(connection)}
+    for node in own:
+        if taken.get(node.id) == process.id:
+            return node
+    return next((node for node in own if node.id not in taken), None)
 
 
 def _free_index(connection: Connection, applicant: _Applicant) -> int:

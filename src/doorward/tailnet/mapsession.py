@@ -158,7 +158,7 @@ class MapSession:
         ssh = netmap.ssh_policy(snapshot, viewer)
         if ssh != netmap.ssh_policy(before, previous):
             fields["SSHPolicy"] = ssh
-        if before.system != snapshot.system:
+        if before.doors != snapshot.doors:
             fields["DNSConfig"] = netmap.dns_config(snapshot)
         return fields
 
@@ -282,7 +282,7 @@ def _same_rules(before: Snapshot, snapshot: Snapshot) -> bool:
         and before.settings is snapshot.settings
         and before.users is snapshot.users
         and before.primary is snapshot.primary
-        and before.system == snapshot.system
+        and before.doors == snapshot.doors
     )
 
 

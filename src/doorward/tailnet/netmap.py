@@ -1,7 +1,8 @@
 """What a node is told of the tailnet: the pieces of a MapResponse, made from a snapshot (control.md, sections 13 to 19).
 
 Pure functions of a snapshot and the node that looks at it (the *viewer*). ``mapsession`` decides which pieces to send.
-Our own node is a peer of every node and sees every node, outside the policy: its packet filter admits exactly the
+Our own node (where several processes serve, each has one) is a peer of every node and sees every node, outside the
+policy: its packet filter admits exactly the
 door's ports, whatever the policy says, so that nothing else on doorward's host can be reached through it.
 """
 
@@ -37,11 +38,10 @@ T = TypeVar("T")
 
 
 def peer_ids(snapshot: Snapshot, viewer: Node) -> frozenset[int]:
-    """Which nodes a viewer sees: what the policy shows it, and our own node; our own node sees every node."""
+    """Which nodes a viewer sees: what the policy shows it, and our own nodes; they see every node."""
     if viewer.system:
         return frozenset(snapshot.nodes) - {viewer.id}
-    seen = snapshot.policy.peers(viewer.id)
-    return seen if snapshot.system is None else seen | {snapshot.system}
+    return snapshot.policy.peers(viewer.id) | snapshot.system
 
 
 def sees(snapshot: Snapshot, viewer: Node, peer: Node) -> bool:
@@ -180,7 +180,7 @@ def filter_rules(snapshot: Snapshot, node: Node) -> list[FilterRule]:
     """What may reach the node. For our own node: the door's ports, from every node, whatever the policy says."""
     if not node.system:
         return snapshot.policy.filter_rules(node.id)
-    ports = snapshot.settings.door_ports
+    ports = snapshot.settings.ports_of(node.id)
     if not ports:
         return []
     return [
@@ -206,9 +206,9 @@ def dns_config(snapshot: Snapshot) -> DNSConfig:
     settings = snapshot.settings
     dns = settings.dns
     records = [(record.Name, record.Value) for record in dns.records]
-    door = None if snapshot.system is None else snapshot.nodes[snapshot.system]
-    if door is not None and settings.door_host:
-        records += [(settings.door_host, str(address)) for address in door.addresses]
+    if settings.door_host:
+        doors = [snapshot.nodes[door] for door in snapshot.doors]
+        records += [(settings.door_host, str(address)) for door in doors for address in door.addresses]
     return DNSConfig(
         Proxied=dns.magic_dns,
         Domains=[settings.domain, *dns.search],

@@ -5,16 +5,17 @@ the policy approves by itself becomes approved. Those two are written, and audit
 """
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import msgspec
 
 from doorward.errors import DoorwardError, NotFound
-from doorward.model import Node, Observed
+from doorward.model import ChangeKind, Node, Observed
 from doorward.policy import Policy
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.map import MapRequest
-from doorward.store import Connection, audit, nodes
+from doorward.store import Connection, audit, feed, nodes
 from doorward.tailnet import names, units
 from doorward.tailnet.reported import merged, usable_endpoints, usable_hostinfo
 from doorward.tailnet.settings import Settings
@@ -25,6 +26,7 @@ from doorward.telemetry import log
 OFFLINE_GRACE = 10.0  # seconds without a map stream before others are told: a reconnecting client is not away
 START_GRACE = 20.0  # the same after our own start, when everybody has to come back
 FLUSH_INTERVAL = 1.0  # seconds of observations that a crash may lose
+SHARED_FLUSH_INTERVAL = 0.05  # the same where other processes learn of them through the store
 
 _log = log("tailnet")
 
@@ -35,6 +37,13 @@ class Observations:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._leaving: dict[int, asyncio.TimerHandle] = {}
+        # Which other processes live; told by ``neighbours``.
+        self.alive: frozenset[int] = frozenset()
+
+    @property
+    def _me(self) -> int | None:
+        process = self._writer.process
+        return None if process is None else process.id
 
     async def report(self, node_id: int, request: MapRequest) -> None:
         """Take in a lite update. Raises NotFound for a node that is gone."""
@@ -83,8 +92,9 @@ class Observations:
         if (timer := self._leaving.pop(node_id, None)) is not None:
             timer.cancel()
         node = self._writer.snapshot.nodes.get(node_id)
-        if node is not None and not node.observed.online:
-            self._set(node, msgspec.structs.replace(node.observed, online=True, last_seen=None))
+        if node is not None and not (node.observed.online and node.observed.held_by == self._me):
+            here = msgspec.structs.replace(node.observed, online=True, last_seen=None, held_by=self._me)
+            self._set(node, here, claim=True)
 
     def disconnected(self, node_id: int, *, grace: float = OFFLINE_GRACE) -> None:
         """The node's map stream is over; unless it is back within the grace, others are told."""
@@ -95,15 +105,47 @@ class Observations:
     def started(self) -> None:
         """Nodes that were online when the last process ended get a moment to come back."""
         for node in self._writer.snapshot.nodes.values():
-            if node.observed.online and not self._writer.changes.connected(node.id):
+            if self._is_lost(node):
                 self.disconnected(node.id, grace=START_GRACE)
+
+    def neighbours(self, alive: frozenset[int]) -> None:
+        """Other processes came or went. The nodes of one that is gone get a moment to come back, here or elsewhere."""
+        if alive == self.alive:
+            return
+        self.alive = alive
+        self._expect(self._writer.snapshot.nodes.values())
+
+    def settle(self, node_ids: Iterable[int]) -> None:
+        """Rows said where these nodes are: end a stream that went on elsewhere, and stand by one that we do have."""
+        nodes, changes = self._writer.snapshot.nodes, self._writer.changes
+        found = [node for node_id in node_ids if (node := nodes.get(node_id)) is not None]
+        for node in found:
+            if not changes.connected(node.id):
+                continue
+            if node.observed.online and node.observed.held_by in self.alive:
+                changes.end(node.id)  # a client has only one stream: the newer is the other's
+            else:
+                self.connected(node.id)
+        self._expect(found)
+
+    def _expect(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if node.id not in self._leaving and self._is_lost(node):
+                self.disconnected(node.id)
+
+    def _is_lost(self, node: Node) -> bool:
+        """Called online, yet no process that lives has its stream."""
+        seen = node.observed
+        return seen.online and seen.held_by not in self.alive and not self._writer.changes.connected(node.id)
 
     def _left(self, node_id: int) -> None:
         self._leaving.pop(node_id, None)
         node = self._writer.snapshot.nodes.get(node_id)
-        if node is not None and not self._writer.changes.connected(node_id):
-            now = self._writer.now()
-            self._set(node, msgspec.structs.replace(node.observed, online=False, last_seen=now))
+        if node is not None and self._is_lost(node):
+            gone = msgspec.structs.replace(
+                node.observed, online=False, last_seen=self._writer.now(), held_by=None
+            )
+            self._set(node, gone, claim=True)
 
     def _node(self, node_id: int) -> Node:
         node = self._writer.snapshot.nodes.get(node_id)
@@ -111,15 +153,15 @@ class Observations:
             raise NotFound("this node was deleted", cure="Sign in again: `tailscale up`.")
         return node
 
-    def _set(self, node: Node, observed: Observed) -> None:
+    def _set(self, node: Node, observed: Observed, *, claim: bool = False) -> None:
         if observed != node.observed:
-            self._writer.observe(msgspec.structs.replace(node, observed=observed))
+            self._writer.observe(msgspec.structs.replace(node, observed=observed), claim=claim)
 
     async def run(self) -> None:
         """Write what was observed, about every second, until cancelled; then once more."""
         try:
             while True:
-                await asyncio.sleep(FLUSH_INTERVAL)
+                await asyncio.sleep(FLUSH_INTERVAL if self._me is None else SHARED_FLUSH_INTERVAL)
                 await self.flush()
         finally:
             for timer in self._leaving.values():
@@ -129,18 +171,45 @@ class Observations:
 
     async def flush(self) -> None:
         """Write what was observed since the last time. A failure is logged and tried again: nothing is lost by it."""
-        unwritten, known = self._writer.unwritten, self._writer.snapshot.nodes
-        rows = [(node_id, node.observed) for node_id in unwritten if (node := known.get(node_id)) is not None]
-        unwritten.clear()
+        writer = self._writer
+        rows: dict[int, Observed] = {}
+        for node_id in tuple(writer.unwritten):
+            if (node := writer.snapshot.nodes.get(node_id)) is not None:
+                rows[node_id] = node.observed
+            else:
+                self._written(node_id, None)
         if not rows:
             return
+        boot = None if writer.process is None else writer.process.boot
         try:
-            await self._writer.database.run(nodes.observe, rows)
+            await writer.database.run(_write, rows, frozenset(writer.claims), boot)
         except DoorwardError as error:
-            unwritten.update(node_id for node_id, _ in rows)
             _log.warning(
                 "observations not written", reason=error.message, detail=error.detail, nodes=len(rows)
             )
+            return
+        for node_id, observed in rows.items():
+            self._written(node_id, observed)
+
+    def _written(self, node_id: int, observed: Observed | None) -> None:
+        """The store has this of a node; what was seen since then is still to be written."""
+        writer = self._writer
+        node = writer.snapshot.nodes.get(node_id)
+        if node is None or node.observed == observed:
+            writer.unwritten.discard(node_id)
+            writer.claims.discard(node_id)
+
+
+def _write(
+    connection: Connection, rows: Mapping[int, Observed], claims: frozenset[int], boot: int | None
+) -> None:
+    if boot is None:
+        nodes.observe(connection, rows.items())
+        return
+    # Only who has a node's stream says where it is: a late report must not undo that the node went elsewhere.
+    nodes.observe(connection, [row for row in rows.items() if row[0] in claims])
+    nodes.observe(connection, [row for row in rows.items() if row[0] not in claims], presence=False)
+    feed.append(connection, boot, {ChangeKind.OBSERVED: rows})
 
 
 def _rename(

@@ -21,18 +21,20 @@ from doorward.model import (
     AuthKey,
     Node,
     PolicyVersion,
+    Process,
     Registration,
     Role,
     User,
 )
 from doorward.policy import parse_policy
 from doorward.policy.check import check as run_tests
-from doorward.protocol.tailcfg.derpmap import DERPMap
+from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import names, secrets, units
 from doorward.tailnet.admission import Admission
 from doorward.tailnet.deadlines import Due
 from doorward.tailnet.dns import checked
+from doorward.tailnet.neighbours import Neighbours, enter
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
@@ -57,22 +59,40 @@ class Registry:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+        self._relays = writer.snapshot.settings.derp_map
         self.observations = Observations(writer)
         self.admission = Admission(writer, self.observations)
         self.policy_file: Path | None = None
+        self.neighbours: Neighbours | None = None
 
     @classmethod
     async def open(
-        cls, database: Database, settings: Settings, clock: Clock, entropy: Callable[[int], bytes]
+        cls,
+        database: Database,
+        settings: Settings,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        process: Process | None = None,
     ) -> "Registry":
-        """Read the store, giving a new one the default policy. ``settings.dns`` is replaced by the stored one."""
+        """Read the store, giving a new one the default policy. ``settings.dns`` is replaced by the stored one.
+
+        With a ``process`` (PostgreSQL only) the store may be shared: it is entered there, and what others change is
+        followed. Raises Conflict when the others that live cannot be served beside.
+        """
         await database.run(units.first_policy, clock.now())
-        dns, version, people, every = await database.read(load)
+        entered = None if process is None else await database.run(enter, process)
+        # A shared one as a write: it takes its turn, and what is committed later is told of.
+        dns, version, people, every = await (database.read(load) if entered is None else database.run(load))
         document = parse_policy(version.text)
         snapshot = Snapshot.build(
             msgspec.structs.replace(settings, dns=dns), people, every, document, version.text
         )
-        return cls(Writer(database, snapshot, clock, entropy))
+        registry = cls(Writer(database, snapshot, clock, entropy))
+        if entered is not None:
+            registry.neighbours = Neighbours(
+                registry.writer, registry.observations, registry.admission, entered, registry.show_relays
+            )
+        return registry
 
     @property
     def snapshot(self) -> Snapshot:
@@ -83,6 +103,8 @@ class Registry:
         """Background work until cancelled: write observations, and do what falls due."""
         self.observations.started()
         async with asyncio.TaskGroup() as group:
+            if self.neighbours is not None:
+                group.create_task(self.neighbours.run())
             group.create_task(self.writer.run())
             group.create_task(self.observations.run())
             group.create_task(self._keep_deadlines())
@@ -99,13 +121,23 @@ class Registry:
             for node_id, due in overdue:
                 try:
                     if due is Due.REMOVE:
-                        await self._remove_node("system", node_id, "ephemeral node away")
+                        await self._remove_away(node_id)
                     else:
                         self._announce_expiry(node_id)
                 except Exception as error:  # noqa: BLE001 - one node's trouble must not stop the rest
                     _log.warning("a deadline could not be kept", node=node_id, reason=str(error))
                     if (known := self.snapshot.nodes.get(node_id)) is not None:
                         self.writer.deadlines.add(known)  # tried again at the next look
+
+    async def _remove_away(self, node_id: int) -> None:
+        if self.neighbours is None:
+            await self._remove_node("system", node_id, units.AWAY)
+            return
+        # Every process gets here: the first removes it, and the others find that it is gone.
+        grace = self.snapshot.settings.ephemeral_grace
+        await self.writer.apply(units.remove_away, node_id, grace, self.writer.now())
+        if (node := self.snapshot.nodes.get(node_id)) is not None:
+            self.writer.deadlines.add(node)
 
     def _announce_expiry(self, node_id: int) -> None:
         """Clients judge expiry by their own clock; those who watch the snapshot (the relay) are told here."""
@@ -192,7 +224,8 @@ class Registry:
             expires=now + expires_in,
             system=system,
         )
-        return await self.writer.apply(units.create_auth_key, actor, draft), secret.text
+        process = self.writer.process if system else None
+        return await self.writer.apply(units.create_auth_key, actor, draft, process), secret.text
 
     async def list_auth_keys(self) -> list[AuthKey]:
         """All auth keys, oldest first, spent ones too."""
@@ -361,10 +394,23 @@ class Registry:
         good = checked(dns, self.snapshot.settings)
         return await self.writer.apply(units.set_dns, actor, good, self.writer.now())
 
-    async def set_derp_map(self, derp_map: DERPMap) -> None:
-        """Tell everybody of other relays. Not stored: it follows from the settings and the relay's certificate."""
-        if derp_map != self.snapshot.settings.derp_map:
-            settings = msgspec.structs.replace(self.snapshot.settings, derp_map=derp_map)
+    async def set_derp_map(self, derp_map: DERPMap, own: DERPRegion | None = None) -> None:
+        """Tell everybody of other relays, and other processes of our ``own``.
+
+        Not stored: it follows from the settings and the relay's certificate.
+        """
+        self._relays = derp_map
+        if self.neighbours is not None:
+            await self.neighbours.say_region(own)
+        self.show_relays()
+
+    def show_relays(self) -> None:
+        """Tell everybody of our relays and those of the other processes, if that is news, and of their doors."""
+        relays, doors = self._relays, self.snapshot.settings.other_doors
+        if self.neighbours is not None:
+            relays, doors = self.neighbours.with_relays(relays), self.neighbours.doors()
+        settings = msgspec.structs.replace(self.snapshot.settings, derp_map=relays, other_doors=doors)
+        if settings != self.snapshot.settings:
             self.writer.publish(Effect(result=None, settings=settings))
 
     async def audit(self, **filters: Any) -> list[AuditEvent]:

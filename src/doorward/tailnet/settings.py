@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     display_name: str = ""  # what clients call the tailnet
     door_host: str = ""  # the people's address; our DNS answers it with our own node
     door_ports: tuple[int, ...] = ()  # all that may be reached on our own node
+    other_doors: dict[int, int] = {}  # the same for the own nodes of other processes, by node id
     dns: DNS = DNS()
     derp_map: DERPMap = DERPMap()
     pool: Pool = Pool()
@@ -34,6 +35,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_duration: timedelta = timedelta(days=180)  # how long a person's node stays signed in
     ephemeral_grace: timedelta = timedelta(minutes=5)  # how long an ephemeral node may be away
     registration_lifetime: timedelta = timedelta(minutes=15)  # how long a join link lives
+
+    def ports_of(self, own_node: int) -> tuple[int, ...]:
+        """All that may be reached on one of doorward's own nodes."""
+        other = self.other_doors.get(own_node)
+        return self.door_ports if other is None else (other,)
 
     @property
     def door_label(self) -> str:

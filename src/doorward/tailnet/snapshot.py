@@ -58,6 +58,7 @@ class Snapshot:
         "_user_by_name",
         "carriers",
         "document",
+        "doors",
         "nodes",
         "policy",
         "policy_text",
@@ -75,7 +76,8 @@ class Snapshot:
     policy_text: str
     carriers: frozenset[int]  # the nodes that may have routes going through them
     primary: Map[Prefix, int]  # which router a subnet goes through now
-    system: int | None  # doorward's own node
+    system: frozenset[int]  # doorward's own nodes, one for each process
+    doors: tuple[int, ...]  # those that the door's name leads to: the ones online; where none is, all
     _by_key: Map[NodePublic, int]
     _by_name: Map[str, int]
     _by_stable_id: Map[str, int]
@@ -101,8 +103,8 @@ class Snapshot:
         made._user_by_name = Map({user.name: user.id for user in people})
         made.nodes = made._by_key = made._by_name = made._by_stable_id = Map()  # type: ignore[assignment]
         made._by_address = made._by_machine = made._routers = made.primary = Map()  # type: ignore[assignment]
-        made.system = None
         made.carriers = frozenset()
+        made.system, made.doors = frozenset(), ()
         every = sorted(nodes, key=lambda node: node.id)
         made.document, made.policy_text = document, policy_text
         made.policy = Policy.compile(document, people, every)
@@ -157,8 +159,9 @@ class Snapshot:
             prefixes |= serving(old)
             self.carriers -= {node_id}
             self.nodes = self.nodes.delete(node_id)
-            if self.system == node_id:
-                self.system = None
+            if old.system:
+                self.system -= {node_id}
+                self._choose_doors()
         moved: list[Node] = []
         for node in nodes:
             before = self.nodes.get(node.id)
@@ -177,8 +180,13 @@ class Snapshot:
         for node in nodes:
             self.nodes = self.nodes.set(node.id, node)
             if node.system:
-                self.system = node.id
+                self.system |= {node.id}
+                self._choose_doors()
         return self._choose_routers(prefixes, nodes, removed) if prefixes else set()
+
+    def _choose_doors(self) -> None:
+        own = sorted(self.system)
+        self.doors = tuple(one for one in own if self.nodes[one].observed.online) or tuple(own)
 
     def _add(self, node: Node) -> None:
         self._by_key = self._by_key.set(node.node_key, node.id)

@@ -12,13 +12,16 @@ from typing import Any
 import msgspec
 
 from doorward.errors import BadInput, Conflict, NotFound
-from doorward.model import EXIT_ROUTES, ApiToken, AuthKey, Node, PolicyVersion, Prefix, User
+from doorward.model import EXIT_ROUTES, ApiToken, AuthKey, Node, PolicyVersion, Prefix, Process, User
 from doorward.policy import DEFAULT_POLICY, Document
-from doorward.store import Connection, audit, keys, nodes, policies, users
+from doorward.store import Connection, audit, keys, nodes, policies, processes, users
 from doorward.store import settings as stored
 from doorward.tailnet import names
+from doorward.tailnet.deadlines import Due, node_deadlines
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.writer import DNS_SETTING, Effect
+
+AWAY = "ephemeral node away"
 
 
 def first_policy(connection: Connection, now: datetime) -> None:
@@ -92,9 +95,13 @@ def delete_user(connection: Connection, actor: str, user: User, now: datetime) -
     return Effect(result=None, users=_everybody(connection), nodes=freed)
 
 
-def create_auth_key(connection: Connection, actor: str, draft: AuthKey) -> Effect[AuthKey]:
-    """Store a new auth key."""
+def create_auth_key(
+    connection: Connection, actor: str, draft: AuthKey, process: Process | None = None
+) -> Effect[AuthKey]:
+    """Store a new auth key; for the own node of ``process``, if that is given."""
     key = keys.insert_auth_key(connection, draft)
+    if process is not None and (row := processes.by_installation(connection, process.installation)):
+        processes.update(connection, msgspec.structs.replace(row, own_key=key.id))
     details = {
         "prefix": key.prefix,
         "user": key.user_id,
@@ -186,6 +193,17 @@ def delete_node(connection: Connection, actor: str, node_id: int, reason: str, n
         details["reason"] = reason
     audit.append(connection, actor, "node.delete", f"node:{node.stable_id}", details, now)
     return Effect(result=None, removed=(node_id,))
+
+
+def remove_away(connection: Connection, node_id: int, grace: timedelta, now: datetime) -> Effect[None]:
+    """Remove an ephemeral node that is away, unless another process knows better or was faster."""
+    node = nodes.by_id(connection, node_id)
+    if node is None:
+        return Effect(result=None, removed=(node_id,))
+    due = [moment for moment, due in node_deadlines(node, grace) if due is Due.REMOVE]
+    if not due or due[0] > now:
+        return Effect(result=None)
+    return delete_node(connection, "system", node_id, AWAY, now)
 
 
 def set_tags(

@@ -6,7 +6,7 @@ commits units in groups and answers in the order of their commits; the snapshot 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -14,9 +14,10 @@ import msgspec
 
 from doorward.clock import Clock
 from doorward.errors import DoorwardError
-from doorward.model import Node, PolicyVersion, User
+from doorward.model import ChangeKind, Node, PolicyVersion, Process, User
 from doorward.policy import Document, parse_policy
-from doorward.store import Connection, Database, nodes, policies, users
+from doorward.protocol.keys import NodePublic
+from doorward.store import Connection, Database, feed, nodes, policies, users
 from doorward.store import settings as stored
 from doorward.store.faults import CommitUnknown
 from doorward.tailnet.changes import Changes
@@ -46,6 +47,16 @@ class Stored(NamedTuple):
     nodes: list[Node]
 
 
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows as they are now, which the snapshot may not know yet. None: not looked at."""
+
+    nodes: list[Node] = []
+    removed: frozenset[int] = frozenset()
+    users: list[User] | None = None
+    policy: PolicyVersion | None = None
+    dns: DNS | None = None
+
+
 def load(connection: Connection) -> Stored:
     """Read everything, as of one moment. The store must have a policy."""
     version = policies.current(connection)
@@ -64,13 +75,31 @@ class Effect(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     policy: tuple[Document, str] | None = None
     dns: DNS | None = None
     settings: Settings | None = None  # those that are not stored
+    registrations: tuple[int, ...] = ()  # a person decided about these
+
+    def said(self) -> dict[ChangeKind, tuple[int, ...]]:
+        """What other processes have to read because of it."""
+        found: dict[ChangeKind, tuple[int, ...]] = {}
+        if self.nodes or self.removed:
+            found[ChangeKind.NODES] = (*(node.id for node in self.nodes), *self.removed)
+        if self.users is not None:
+            found[ChangeKind.USERS] = ()
+        if self.policy is not None:
+            found[ChangeKind.POLICY] = ()
+        if self.dns is not None:
+            found[ChangeKind.DNS] = ()
+        if self.registrations:
+            found[ChangeKind.REGISTRATIONS] = self.registrations
+        return found
 
 
 class Writer:
     """The snapshot, and the one way to replace it.
 
     Attributes:
-        unwritten: the nodes whose observations the store does not have yet.
+        unwritten: the nodes whose reports the store does not have yet.
+        claims: the nodes of which it does not know yet whether, or that, we have their stream.
+        process: who we are, where several processes share the store; None where we are alone.
 
     Args:
         database: the store.
@@ -89,6 +118,9 @@ class Writer:
         self.deadlines = Deadlines(snapshot.settings.ephemeral_grace)
         self.entropy = entropy
         self.unwritten: set[int] = set()
+        self.claims: set[int] = set()
+        self.process: Process | None = None
+        self.catch_up: Callable[[], Awaitable[None]] | None = None
         self._doubtful = asyncio.Event()  # the store may hold what the snapshot does not
         self._clock = clock
         self._watchers: list[Watcher] = []
@@ -98,6 +130,10 @@ class Writer:
     def now(self) -> datetime:
         """The present, for rows and events."""
         return self._clock.now()
+
+    def monotonic(self) -> float:
+        """Seconds, for spans of time."""
+        return self._clock.monotonic()
 
     def watch(self, watcher: Watcher) -> None:
         """Call this after each change with the snapshots before and after, and the nodes touched (None: all)."""
@@ -119,7 +155,10 @@ class Writer:
     ) -> Effect[T] | DoorwardError:
         # A refusal is returned, not raised: where the caller has gone, asyncio would complain of an error that nobody took.
         try:
-            effect = await self.database.run(unit, *args)
+            if self.process is None:
+                effect = await self.database.run(unit, *args)
+            else:
+                effect = await self.database.run(_said, self.process.boot, unit, args)
         except CommitUnknown as error:
             self._doubtful.set()
             await self._try_read_again()
@@ -148,26 +187,58 @@ class Writer:
             _log.warning("the store cannot be read after a doubtful commit", reason=error.message)
             return
         self._doubtful.clear()
+        self.take_in(self.everything(now))
+
+    def everything(self, now: Stored) -> News:
+        """The whole store as news."""
+        gone = frozenset(self.snapshot.nodes.keys()).difference(node.id for node in now.nodes)
+        return News(nodes=now.nodes, removed=gone, users=now.users, policy=now.policy, dns=now.dns)
+
+    def take_in(self, news: News) -> None:
+        """Publish where rows differ from the snapshot. They must have been read in a write transaction: those take turns."""
         known = self.snapshot
-        gone = frozenset(known.nodes.keys()).difference(node.id for node in now.nodes)
-        policy = None if now.policy.text == known.policy_text else now.policy.text
+        policy = None
+        if news.policy is not None and news.policy.text != known.policy_text:
+            policy = (parse_policy(news.policy.text), news.policy.text)
+        users = news.users
+        if users is not None and users == sorted(known.users.values(), key=_id):
+            users = None
+        nodes = [self._seen_too(node) for node in news.nodes]
         self.publish(
             Effect(
                 result=None,
-                nodes=tuple(node for node in now.nodes if self._differs(node)),
-                removed=tuple(gone),
-                users=None if now.users == sorted(known.users.values(), key=_id) else tuple(now.users),
-                policy=None if policy is None else (parse_policy(policy), policy),
-                dns=None if now.dns == known.settings.dns else now.dns,
-            )
+                nodes=tuple(node for node in nodes if node != known.nodes.get(node.id)),
+                removed=tuple(news.removed),
+                users=None if users is None else tuple(users),
+                policy=policy,
+                dns=None if news.dns == known.settings.dns else news.dns,
+            ),
+            observed=True,
         )
 
-    def _differs(self, node: Node) -> bool:
+    def _seen_too(self, node: Node) -> Node:
+        """A row with what of its observations is newer in memory: where we are alone, that is all of them."""
         known = self.snapshot.nodes.get(node.id)
-        return known is None or msgspec.structs.replace(node, observed=known.observed) != known
+        if known is None:
+            return node
+        if self.process is None:
+            return msgspec.structs.replace(node, observed=known.observed)
+        mine, row = known.observed, node.observed
+        seen = mine if node.id in self.unwritten else row
+        there = mine if node.id in self.claims else row
+        observed = msgspec.structs.replace(
+            seen, online=there.online, last_seen=there.last_seen, held_by=there.held_by
+        )
+        return msgspec.structs.replace(node, observed=observed)
 
-    def publish(self, effect: Effect[Any]) -> None:
-        """Put an effect into the snapshot and wake those who can see it."""
+    async def find(self, key: NodePublic) -> Node | None:
+        """The node with this key, also where another process has let it in a moment ago."""
+        if self.catch_up is not None and self.snapshot.node_by_key(key) is None:
+            await self.catch_up()
+        return self.snapshot.node_by_key(key)
+
+    def publish(self, effect: Effect[Any], *, observed: bool = False) -> None:
+        """Put an effect into the snapshot and wake those who can see it. ``observed``: observations are news, too."""
         before = after = self.snapshot
         wide = False
         if effect.settings is not None:
@@ -178,15 +249,17 @@ class Writer:
             after, wide = after.with_users(effect.users), True
         touched: frozenset[int] = frozenset()
         if effect.nodes or effect.removed:
-            changed = [self._with_observed(node) for node in effect.nodes]
+            changed = effect.nodes if observed else [self._with_observed(node) for node in effect.nodes]
             after, touched = after.with_nodes(changed, effect.removed)
         if effect.policy is not None:
             after, wide = after.with_policy(*effect.policy), True
         self._replace(before, after, touched, wide=wide)
 
-    def observe(self, node: Node) -> None:
-        """Publish a node of which only observations changed, and remember to write them."""
+    def observe(self, node: Node, *, claim: bool = False) -> None:
+        """Publish a node of which only observations changed, and remember to write them; a claim: its presence, too."""
         self.unwritten.add(node.id)
+        if claim:
+            self.claims.add(node.id)
         before = self.snapshot
         after, touched = before.with_nodes([node])
         self._replace(before, after, touched, wide=False)
@@ -210,6 +283,15 @@ class Writer:
         self.changes.publish(before, after, ids)
         for watcher in self._watchers:
             watcher(before, after, ids)
+
+
+def _said(
+    connection: Connection, boot: int, unit: Callable[..., Effect[T]], args: tuple[Any, ...]
+) -> Effect[T]:
+    """Run a unit, and tell the other processes in the same transaction."""
+    effect = unit(connection, *args)
+    feed.append(connection, boot, effect.said())
+    return effect
 
 
 def _id(user: User) -> int:

@@ -1,0 +1,274 @@
+"""The other processes that serve the same tailnet, on one PostgreSQL: what they change is followed, and their end noticed.
+
+::
+
+    another process            the store                    here
+    a unit, its row ──commit──▶ row and line of the feed
+                               └─ notice ─────────────────▶ wake, read the lines and the rows they name,
+                                                            put them into the snapshot, wake the map streams
+
+The rows are read in a write transaction, which takes its turn among our own units: so what we publish is never older than
+what we have published. Lines of our own are passed over. Every two seconds we read anyway, and say in the same
+transaction that we live; a process that has not said so for ten seconds is over, and its nodes get the usual moment to
+come back, here or elsewhere, before they are called offline.
+
+A node belongs to nobody: whichever process has its map stream says so in the node's row (``held_by``), and the last one
+that said so has it. What has to happen once (an address, a name, a key that admits one node, a removal) is decided inside
+a transaction, and needs no process to be in charge.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from doorward.errors import Conflict, DoorwardError
+from doorward.model import ChangeKind, Process
+from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
+from doorward.store import Connection, feed, nodes, policies, processes, registrations, users
+from doorward.store import settings as stored
+from doorward.tailnet.admission import Admission
+from doorward.tailnet.observe import Observations
+from doorward.tailnet.settings import DNS
+from doorward.tailnet.writer import DNS_SETTING, News, Stored, Writer, load
+from doorward.telemetry import gauge, log
+
+HEARTBEAT = 2.0  # seconds between two signs of life
+LEASE = 10.0  # seconds without one until a process is taken for dead: a slow commit or two must not do it
+RETRY = 0.5  # seconds until a store that did not answer is asked again
+
+_alive = gauge("processes", "Processes that serve this tailnet, this one included.")
+_log = log("neighbours")
+
+
+class Entered(NamedTuple):
+    """What there is when a process enters."""
+
+    me: Process
+    last: int  # the newest line of the feed; what the snapshot is made from is read later
+    alive: list[Process]
+
+
+class _Look(NamedTuple):
+    """One look at what the others did."""
+
+    last: int  # the newest line of the feed
+    news: News | Stored  # the latter when lines are missing
+    decided: Iterable[int]  # registrations
+    alive: list[Process]
+    mine: bool  # our row is still ours
+
+
+def enter(connection: Connection, draft: Process) -> Entered:
+    """Enter a process that starts. Raises Conflict where it cannot serve beside those that live."""
+    others = [
+        other for other in processes.alive(connection, LEASE) if other.installation != draft.installation
+    ]
+    for other in others:
+        if other.noise_key != draft.noise_key:
+            raise Conflict(
+                f"the doorward at {other.label} serves this database with another control key",
+                cure="Clients know one control key: stop this doorward, copy noise.key from that one's data directory "
+                "into this one's, and start again.",
+            )
+        if draft.region and other.region and draft.region.RegionID == other.region.RegionID:
+            raise Conflict(
+                f"the relay of the doorward at {other.label} is region {other.region.RegionID}, too",
+                cure="Give each a region of its own: `relay.region` in the settings, 900 to 999. "
+                f"If that one is gone for good, wait {LEASE:.0f} s.",
+            )
+    me = processes.join(connection, draft)
+    last = feed.newest(connection)
+    feed.append(connection, me.boot, {ChangeKind.PROCESSES: ()})
+    return Entered(me, last, [me, *others])
+
+
+class Neighbours:
+    """Follows the others, from start to end. ``run`` it beside the rest.
+
+    Args:
+        writer: the snapshot; it is told which process we are.
+        observations: presence.
+        admission: those who wait for a person.
+        entered: see ``enter``; ours is never looked at again.
+        changed: called when processes came or went, or one has another relay or own node.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        observations: Observations,
+        admission: Admission,
+        entered: Entered,
+        changed: Callable[[], None],
+    ) -> None:
+        self._writer = writer
+        self._observations = observations
+        self._admission = admission
+        self._me = entered.me
+        self._last = entered.last
+        self.others = _without(entered.alive, entered.me)
+        self._changed = changed
+        self._heard = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._next_beat = 0.0
+        self._trusted_from = 0.0  # until then, silence of the others may be the store's fault
+        writer.process = entered.me
+        writer.catch_up = self.catch_up
+        observations.alive = frozenset(other.id for other in self.others)
+
+    async def run(self) -> None:
+        """Follow until cancelled; then say that we are gone."""
+        self._changed()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen())
+                group.create_task(self._follow())
+        finally:
+            await asyncio.shield(self._leave())
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async for _ in self._writer.database.heard():
+                    self._heard.set()
+            except DoorwardError as error:
+                _log.warning("not listening", reason=error.message, detail=error.detail, again_in=RETRY)
+            await asyncio.sleep(RETRY)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._heard.wait()
+            except TimeoutError:
+                pass
+            self._heard.clear()
+            try:
+                await self.catch_up()
+            except DoorwardError as error:
+                _log.warning("other processes' changes cannot be read", reason=error.message, again_in=RETRY)
+                self._heard.set()
+                await asyncio.sleep(RETRY)
+
+    async def catch_up(self) -> None:
+        """Take in what others have committed up to now. Raises Unavailable."""
+        async with self._one_at_a_time:
+            now = self._writer.monotonic()
+            beat = now >= self._next_beat
+            try:
+                look = await self._writer.database.run(_look, self._me, self._last, beat=beat)
+            except DoorwardError:
+                self._trusted_from = self._writer.monotonic() + LEASE
+                raise
+            if beat:
+                self._next_beat = now + HEARTBEAT
+            self._take_in(look)
+
+    def _take_in(self, look: _Look) -> None:
+        if not look.mine:
+            _log.error(
+                "another doorward has this one's installation; was the data directory copied?",
+                cure="Remove process.id from the copy and start it again.",
+            )
+        self._meet(_without(look.alive, self._me))
+        writer = self._writer
+        news = writer.everything(look.news) if isinstance(look.news, Stored) else look.news
+        try:
+            writer.take_in(news)
+        except DoorwardError as error:
+            # A policy of a newer version, perhaps. The old one stays, and everything else is taken in.
+            _log.error("another process's policy cannot be used here", reason=error.message)
+            writer.take_in(msgspec.structs.replace(news, policy=None))
+        self._observations.settle(node.id for node in news.nodes)
+        self._admission.decided(look.decided)
+        self._last = look.last
+
+    def _meet(self, others: tuple[Process, ...]) -> None:
+        """Note who lives. After the store was away nobody could say so for a while, and nobody is taken for dead."""
+        if self._writer.monotonic() < self._trusted_from:
+            there = {other.id for other in others}
+            others = tuple(sorted((*others, *(one for one in self.others if one.id not in there)), key=_id))
+        _alive.set(1 + len(others))
+        if others == self.others:
+            return
+        for word, some, rest in (("came", others, self.others), ("went", self.others, others)):
+            ids = {one.id for one in rest}
+            for one in some:
+                if one.id not in ids:
+                    _log.info(f"another process {word}", label=one.label)
+        self.others = others
+        self._observations.neighbours(frozenset(other.id for other in others))
+        self._changed()
+
+    def with_relays(self, own: DERPMap) -> DERPMap:
+        """A DERP map with the relays of the other processes. What it has itself comes first."""
+        regions = {other.region.RegionID: other.region for other in self.others if other.region is not None}
+        return msgspec.structs.replace(own, Regions={**regions, **own.Regions})
+
+    def doors(self) -> dict[int, int]:
+        """What may be reached on the others' own nodes."""
+        return {other.own_node: other.door_port for other in self.others if other.own_node is not None}
+
+    async def say_region(self, region: DERPRegion | None) -> None:
+        """Tell the others of our relay, if that is news."""
+        if region == self._me.region:
+            return
+        me = msgspec.structs.replace(self._me, region=region)
+        await self._writer.database.run(_say_region, me)
+        self._me = me
+
+    async def _leave(self) -> None:
+        try:
+            await self._writer.database.run(_leave, self._me)
+        except DoorwardError as error:
+            _log.info("left without a word", reason=error.message)
+
+
+def _without(alive: list[Process], me: Process) -> tuple[Process, ...]:
+    return tuple(one for one in alive if one.id != me.id)
+
+
+def _id(process: Process) -> int:
+    return process.id
+
+
+def _say_region(connection: Connection, me: Process) -> None:
+    row = processes.by_installation(connection, me.installation)
+    if row is not None and row.boot == me.boot:
+        processes.update(connection, msgspec.structs.replace(row, region=me.region))
+        feed.append(connection, me.boot, {ChangeKind.PROCESSES: ()})
+
+
+def _leave(connection: Connection, me: Process) -> None:
+    processes.say_ended(connection, me)
+    feed.append(connection, me.boot, {ChangeKind.PROCESSES: ()})
+
+
+def _look(connection: Connection, me: Process, last: int, *, beat: bool) -> _Look:
+    """What the others changed after a line of the feed, as the rows are now; with ``beat`` also a sign of life."""
+    mine = True
+    if beat:  # not each time: without it nothing is written, and nothing waits for the disk
+        mine = processes.say_alive(connection, me)
+        feed.prune(connection)
+    alive = processes.alive(connection, LEASE)
+    changes = feed.since(connection, last)
+    if changes is None:
+        decided = registrations.approved(connection)
+        return _Look(feed.newest(connection), load(connection), decided, alive, mine)
+    said: dict[ChangeKind, set[int]] = {}
+    for change in changes:
+        if change.boot != me.boot:
+            said.setdefault(change.kind, set()).update(change.ids)
+    ids = said.get(ChangeKind.NODES, set()) | said.get(ChangeKind.OBSERVED, set())
+    found = nodes.by_ids(connection, sorted(ids))
+    news = News(
+        nodes=found,
+        removed=frozenset(ids).difference(node.id for node in found),
+        users=users.load_all(connection) if ChangeKind.USERS in said else None,
+        policy=policies.current(connection) if ChangeKind.POLICY in said else None,
+        dns=stored.get(connection, DNS_SETTING, DNS) if ChangeKind.DNS in said else None,
+    )
+    newest = changes[-1].id if changes else last
+    return _Look(newest, news, said.get(ChangeKind.REGISTRATIONS, ()), alive, mine)
