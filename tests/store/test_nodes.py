@@ -161,3 +161,22 @@ async def test_loading_every_node_is_cheap_enough_for_a_start(database: Database
     assert [node.id for node in loaded] == sorted(node.id for node in loaded)
     assert len(loaded) == 1000
     assert seconds < 0.5  # some 0.03 on a quiet machine: ten thousand must not cost a start its second
+
+
+async def test_a_report_alone_leaves_presence_as_it_is(database: Database) -> None:
+    owner = await add_user(database)
+    there = Observed(online=True, held_by=7, endpoints=("192.0.2.1:1",))
+    node = await database.run(nodes.insert, nouns.node(1, owner, observed=there))
+    report = Observed(online=False, last_seen=SOON, held_by=8, endpoints=("192.0.2.2:2",), cap_version=9)
+    await database.run(nodes.observe, [(node.id, report)], presence=False)
+    found = await database.read(nodes.by_id, node.id)
+    assert found is not None
+    assert found.observed == Observed(online=True, held_by=7, endpoints=("192.0.2.2:2",), cap_version=9)
+
+
+async def test_many_nodes_by_their_ids(database: Database) -> None:
+    owner = await add_user(database)
+    made = [await database.run(nodes.insert, nouns.node(number, owner)) for number in (1, 2, 3)]
+    wanted = [made[2].id, made[0].id, *range(1000, 3500)]
+    assert await database.read(nodes.by_ids, wanted) == [made[0], made[2]]
+    assert await database.read(nodes.by_ids, []) == []

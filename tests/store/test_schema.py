@@ -138,6 +138,25 @@ def test_migrations_and_metadata_make_the_same_tables(location: str, tmp_path: P
     assert fresh == migrated
 
 
+async def test_a_database_of_the_first_version_is_migrated_with_what_it_holds(location: str) -> None:
+    engines = connect(location, readers=1)
+    empty(engines)
+    with writing(migration_engine(engines)) as connection:
+        schema.upgrade(connection, Schema(version=1))
+    with writing(engines.writer) as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO users VALUES (1, 'ann', '', '', 'member', 0, NULL)".replace(
+                "NULL", "0" if engines.file else "false"
+            )
+        )
+    engines.dispose()
+    async with await opened(location) as database:
+        assert await database.read(number) == CURRENT.revision
+        node = await database.run(nodes.insert, nouns.node(1, 1))
+        assert await database.read(nodes.load_all) == [node]
+        assert [user.name for user in await database.read(users.load_all)] == ["ann"]
+
+
 async def test_a_fresh_database_says_who_made_it(database: Database) -> None:
     assert await database.read(number) == "0002"
     assert await database.read(settings.get, schema.OLDEST_KEY, int) == tables.OLDEST

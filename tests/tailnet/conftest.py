@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support.postgres import postgres
 from tests.support.world import World, open_world
+
+__all__ = ["postgres"]
 
 
 @pytest.fixture

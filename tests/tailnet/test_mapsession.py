@@ -337,5 +337,14 @@ def test_hostinfo_reaches_peers_only_in_part() -> None:
 
 def test_observed_is_whole() -> None:
     """Every observation is either shown to peers or known to be private: a new field must be decided on."""
-    shown = {"disco_key", "hostinfo", "endpoints", "home_derp", "cap_version", "online", "last_seen"}
+    shown = {
+        "disco_key",
+        "hostinfo",
+        "endpoints",
+        "home_derp",
+        "cap_version",
+        "online",
+        "last_seen",
+        "held_by",
+    }
     assert {info.name for info in msgspec.structs.fields(Observed)} == shown
