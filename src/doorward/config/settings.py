@@ -80,6 +80,12 @@ class Relay(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The embedded DERP relay."""
 
     enabled: Annotated[bool, Meta(description="Run the embedded relay and STUN.")] = True
+    host: Annotated[
+        str,
+        Meta(
+            description="Name or IP address under which clients reach this relay itself. Empty: that of `url`."
+        ),
+    ] = ""
     region: Annotated[
         int,
         Meta(

@@ -30,7 +30,7 @@ def own_region(settings: Settings, pin: str, *, shared: bool) -> DERPRegion:
         shared: the control address has a certificate of its own, and the relay shares that listener; else it has its own
             port, with the pinned certificate.
     """
-    host = host_of(settings.url)
+    host = relay_host(settings)
     address = address_of(host)
     ipv4 = ipv6 = ""  # a name's addresses are looked up by the client
     if address is not None:
@@ -50,6 +50,11 @@ def own_region(settings: Settings, pin: str, *, shared: bool) -> DERPRegion:
     return DERPRegion(
         RegionID=region, RegionCode=f"home{suffix}", RegionName=f"doorward{suffix}", Nodes=[node]
     )
+
+
+def relay_host(settings: Settings) -> str:
+    """The host at which our relay is: several processes may share control's address, but each has a relay of its own."""
+    return settings.relay.host or host_of(settings.url)
 
 
 def host_of(url: str) -> str:

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ``public`` | control, relay over HTTP, pages | ``listen`` |
 | ``door`` | the identity listener: whom the daemon forwards to us from the tailnet | 127.0.0.1, the door's port |
-| ``relay`` | the relay's own TLS, where control has no certificate | the host of ``listen`` |
+| ``relay`` | the relay's own TLS, where control has no certificate or is elsewhere | the host of ``listen`` |
 | ``stun`` | STUN, over UDP | the host of ``listen`` |
 | ``admin`` | the API for whoever may read the data directory | ``DATA_DIR/doorward.sock``, mode 0600 |
 
@@ -126,7 +126,7 @@ def _bind_tcp_and_udp(
     if DOOR not in sockets:
         sockets[DOOR] = [_choose(_tcp, LOOPBACK, door, kept.door if kept else None, USUAL.door)]
     if settings.relay.enabled:
-        if RELAY not in sockets and settings.tls.url.cert is None:
+        if RELAY not in sockets and (settings.tls.url.cert is None or settings.relay.host):
             sockets[RELAY] = [_choose(_tcp, host, wanted.relay, kept.relay if kept else None, USUAL.relay)]
         if STUN not in sockets:
             sockets[STUN] = [_choose(_udp, host, wanted.stun, kept.stun if kept else None, USUAL.stun)]

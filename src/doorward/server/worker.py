@@ -42,7 +42,7 @@ from doorward.relay.stun import STUNServer
 from doorward.server import tls
 from doorward.server.child import Child
 from doorward.server.own_node import OwnNode
-from doorward.server.relays import OtherRelays, address_of, host_of, own_region
+from doorward.server.relays import OtherRelays, address_of, host_of, own_region, relay_host
 from doorward.store import Database, secrets
 from doorward.tailnet.addresses import Pool
 from doorward.tailnet.registry import Registry
@@ -200,7 +200,7 @@ class Worker:
         if not self._settings.relay.enabled:
             return None
         certificates = self._certificates
-        return own_region(self._settings, certificates.relay.pin, shared=certificates.public is not None)
+        return own_region(self._settings, certificates.relay.pin, shared=certificates.relay_is_public)
 
     def _derp_map(self) -> DERPMap:
         """Our own region, and those of other maps."""
@@ -399,12 +399,15 @@ class _Certificates:
             self.door = tls.OwnCertificate(own.cert, own.key, door_host, clock)
         else:
             self.door = tls.IssuedCertificate(authority, "door", clock, names=(door_host,))
-        address = address_of(url_host)
+        # A relay with an address of its own has a listener of its own, too.
+        self.relay_is_public = self.public is not None and not settings.relay.host
+        host = relay_host(settings)
+        address = address_of(host)
         self.relay: tls.ServerCertificate = tls.IssuedCertificate(
             authority,
             "relay",
             clock,
-            names=() if address else (url_host,),
+            names=() if address else (host,),
             addresses=(address,) if address else (),
             extra=lambda now: meta_certificate(derp_key.public(), now),
         )

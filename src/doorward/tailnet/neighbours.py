@@ -120,7 +120,6 @@ class Neighbours:
 
     async def run(self) -> None:
         """Follow until cancelled; then say that we are gone."""
-        self._changed()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen())

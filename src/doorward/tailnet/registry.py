@@ -85,13 +85,18 @@ class Registry:
         dns, version, people, every = await (database.read(load) if entered is None else database.run(load))
         document = parse_policy(version.text)
         snapshot = Snapshot.build(
-            msgspec.structs.replace(settings, dns=dns), people, every, document, version.text
+            msgspec.structs.replace(settings, dns=dns, several=entered is not None),
+            people,
+            every,
+            document,
+            version.text,
         )
         registry = cls(Writer(database, snapshot, clock, entropy))
         if entered is not None:
             registry.neighbours = Neighbours(
                 registry.writer, registry.observations, registry.admission, entered, registry.show_relays
             )
+            registry.show_relays()
         return registry
 
     @property

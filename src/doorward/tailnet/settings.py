@@ -30,6 +30,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     other_doors: dict[int, int] = {}  # the same for the own nodes of other processes, by node id
     dns: DNS = DNS()
     derp_map: DERPMap = DERPMap()
+    several: bool = (
+        False  # several processes serve it: what follows from the same nodes must be the same in all
+    )
     pool: Pool = Pool()
     random_addresses: bool = False
     key_duration: timedelta = timedelta(days=180)  # how long a person's node stays signed in

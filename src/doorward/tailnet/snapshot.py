@@ -212,7 +212,8 @@ class Snapshot:
     ) -> set[int]:
         """Settle who routes each of these subnets: the router it has while that is online, else the oldest online.
 
-        Staying with the present one keeps connections through it alive when an older router comes back.
+        Staying with the present one keeps connections through it alive when an older router comes back. Where several
+        processes serve, it is always the oldest online: they do not see nodes come and go in the same order.
         """
         moved: set[int] = set()
         candidates = frozenset((*(node.id for node in nodes), *removed))
@@ -224,7 +225,7 @@ class Snapshot:
             routers = (self._routers.get(prefix, frozenset()) - candidates) | serve.get(prefix, frozenset())
             current = self.primary.get(prefix)
             online = sorted(router for router in routers if self.nodes[router].observed.online)
-            chosen = current if current in routers else None
+            chosen = current if current in routers and not self.settings.several else None
             if chosen is None or (online and chosen not in online):
                 chosen = online[0] if online else min(routers, default=None)
             if routers:
