@@ -96,6 +96,12 @@ class Server:
         self._temporary.cleanup()
 
     @property
+    def listens_at(self) -> tuple[str, int]:
+        """Where the public listener is."""
+        host, _, port = self._listen.rpartition(":")
+        return host, int(port)
+
+    @property
     def pid(self) -> int:
         """The parent's process id."""
         assert self._process is not None
