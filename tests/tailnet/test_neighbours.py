@@ -434,7 +434,11 @@ async def test_an_installation_that_starts_again_is_the_same_process(address: st
 # Doorward's own nodes
 
 
-async def test_each_process_has_its_own_node_and_the_door_leads_to_those_that_are_up(address: str) -> None:
+async def test_each_process_has_its_own_node_and_the_door_leads_to_those_that_are_up(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "HEARTBEAT", 60.0)  # one below is to stay dead
+
     async def enter(registry: Registry, number: int, machine: int) -> int:
         _, secret = await registry.create_auth_key("system", user=None, system=True)
         outcome = await register(
@@ -457,10 +461,10 @@ async def test_each_process_has_its_own_node_and_the_door_leads_to_those_that_ar
             assert names == {str(a) for n in (first, second) for a in snapshot.nodes[n].addresses}
             assert {first, second} <= netmap.peer_ids(snapshot, snapshot.nodes[person.id])
         # Each admits its own door's port alone, whoever tells its client so.
-        await until(lambda: one.snapshot.settings.other_doors == {second: 8902})
-        await until(lambda: two.snapshot.settings.other_doors == {first: 8901})
+        ports = {first: 8901, second: 8902}
+        await until(lambda: one.snapshot.settings.own_nodes == two.snapshot.settings.own_nodes == ports)
         for registry in (one, two):
-            for node_id, port in ((first, 8901), (second, 8902)):
+            for node_id, port in ports.items():
                 (rule,) = netmap.filter_rules(registry.snapshot, registry.snapshot.nodes[node_id])
                 assert {(end.Ports.First, end.Ports.Last) for end in rule.DstPorts or ()} == {(port, port)}
         # A client whose state was lost gets its own node again, not the other's.
@@ -468,6 +472,14 @@ async def test_each_process_has_its_own_node_and_the_door_leads_to_those_that_ar
         assert await enter(one, 14, 14) == first
         two.observations.disconnected(second, grace=0.0)
         await until(lambda: one.snapshot.doors == (first,))
+        two.observations.connected(second)
+        await until(lambda: one.snapshot.doors == (first, second))
+        # At once where the process has said that it ends.
+        assert two.writer.process is not None
+        await two.writer.database.run(processes.say_ended, two.writer.process)
+        await one.create_user("test", "bob")
+        await two.create_user("test", "carl")
+        await known(lambda: one.snapshot.doors == (first,))
 
 
 async def test_the_own_node_of_a_lone_process_goes_to_the_first_of_several(address: str) -> None:

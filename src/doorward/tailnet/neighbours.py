@@ -108,7 +108,7 @@ class Neighbours:
         self._admission = admission
         self._me = entered.me
         self._last = entered.last
-        self.others = _without(entered.alive, entered.me)
+        self._alive = tuple(entered.alive)
         self._changed = changed
         self._heard = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -117,6 +117,11 @@ class Neighbours:
         writer.process = entered.me
         writer.catch_up = self.catch_up
         observations.alive = frozenset(other.id for other in self.others)
+
+    @property
+    def others(self) -> tuple[Process, ...]:
+        """Those that live beside us, by id."""
+        return tuple(one for one in self._alive if one.id != self._me.id)
 
     async def run(self) -> None:
         """Follow until cancelled; then say that we are gone."""
@@ -171,7 +176,7 @@ class Neighbours:
                 "another doorward has this one's installation; was the data directory copied?",
                 cure="Remove process.id from the copy and start it again.",
             )
-        self._meet(_without(look.alive, self._me))
+        self._meet(look.alive)
         writer = self._writer
         news = writer.everything(look.news) if isinstance(look.news, Stored) else look.news
         try:
@@ -184,21 +189,22 @@ class Neighbours:
         self._admission.decided(look.decided)
         self._last = look.last
 
-    def _meet(self, others: tuple[Process, ...]) -> None:
+    def _meet(self, alive: Iterable[Process]) -> None:
         """Note who lives. After the store was away nobody could say so for a while, and nobody is taken for dead."""
+        there = {one.id: one for one in alive}
         if self._writer.monotonic() < self._trusted_from:
-            there = {other.id for other in others}
-            others = tuple(sorted((*others, *(one for one in self.others if one.id not in there)), key=_id))
-        _alive.set(1 + len(others))
-        if others == self.others:
+            there = {one.id: one for one in self._alive} | there
+        there.setdefault(self._me.id, self._me)
+        now = tuple(there[number] for number in sorted(there))
+        _alive.set(len(now))
+        if now == self._alive:
             return
-        for word, some, rest in (("came", others, self.others), ("went", self.others, others)):
-            ids = {one.id for one in rest}
-            for one in some:
-                if one.id not in ids:
+        before, self._alive = {one.id: one for one in self._alive}, now
+        for word, some, rest in (("came", there, before), ("went", before, there)):
+            for number, one in some.items():
+                if number not in rest:
                     _log.info(f"another process {word}", label=one.label)
-        self.others = others
-        self._observations.neighbours(frozenset(other.id for other in others))
+        self._observations.neighbours(frozenset(other.id for other in self.others))
         self._changed()
 
     def with_relays(self, own: DERPMap) -> DERPMap:
@@ -206,9 +212,9 @@ class Neighbours:
         regions = {other.region.RegionID: other.region for other in self.others if other.region is not None}
         return msgspec.structs.replace(own, Regions={**regions, **own.Regions})
 
-    def doors(self) -> dict[int, int]:
-        """What may be reached on the others' own nodes."""
-        return {other.own_node: other.door_port for other in self.others if other.own_node is not None}
+    def own_nodes(self) -> dict[int, int]:
+        """The own node of each process that lives, with all that may be reached on it."""
+        return {one.own_node: one.door_port for one in self._alive if one.own_node is not None}
 
     async def say_region(self, region: DERPRegion | None) -> None:
         """Tell the others of our relay, if that is news."""
@@ -223,14 +229,6 @@ class Neighbours:
             await self._writer.database.run(_leave, self._me)
         except DoorwardError as error:
             _log.info("left without a word", reason=error.message)
-
-
-def _without(alive: list[Process], me: Process) -> tuple[Process, ...]:
-    return tuple(one for one in alive if one.id != me.id)
-
-
-def _id(process: Process) -> int:
-    return process.id
 
 
 def _say_region(connection: Connection, me: Process) -> None:

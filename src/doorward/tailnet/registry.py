@@ -411,10 +411,10 @@ class Registry:
 
     def show_relays(self) -> None:
         """Tell everybody of our relays and those of the other processes, if that is news, and of their doors."""
-        relays, doors = self._relays, self.snapshot.settings.other_doors
+        relays, own_nodes = self._relays, self.snapshot.settings.own_nodes
         if self.neighbours is not None:
-            relays, doors = self.neighbours.with_relays(relays), self.neighbours.doors()
-        settings = msgspec.structs.replace(self.snapshot.settings, derp_map=relays, other_doors=doors)
+            relays, own_nodes = self.neighbours.with_relays(relays), self.neighbours.own_nodes()
+        settings = msgspec.structs.replace(self.snapshot.settings, derp_map=relays, own_nodes=own_nodes)
         if settings != self.snapshot.settings:
             self.writer.publish(Effect(result=None, settings=settings))
 

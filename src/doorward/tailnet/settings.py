@@ -27,7 +27,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     display_name: str = ""  # what clients call the tailnet
     door_host: str = ""  # the people's address; our DNS answers it with our own node
     door_ports: tuple[int, ...] = ()  # all that may be reached on our own node
-    other_doors: dict[int, int] = {}  # the same for the own nodes of other processes, by node id
+    own_nodes: dict[
+        int, int
+    ] = {}  # where several processes serve: the own node of each that lives, and its door's port
     dns: DNS = DNS()
     derp_map: DERPMap = DERPMap()
     several: bool = (
@@ -41,8 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def ports_of(self, own_node: int) -> tuple[int, ...]:
         """All that may be reached on one of doorward's own nodes."""
-        other = self.other_doors.get(own_node)
-        return self.door_ports if other is None else (other,)
+        port = self.own_nodes.get(own_node)
+        return self.door_ports if port is None else (port,)
 
     @property
     def door_label(self) -> str:

@@ -148,6 +148,7 @@ class Snapshot:
         """The next snapshot, under other settings."""
         copy = self._copy()
         copy.settings = settings
+        copy._choose_doors()  # noqa: SLF001 - its own class
         return copy
 
     def _index(self, nodes: Iterable[Node], removed: Iterable[int]) -> set[int]:
@@ -186,7 +187,10 @@ class Snapshot:
 
     def _choose_doors(self) -> None:
         own = sorted(self.system)
-        self.doors = tuple(one for one in own if self.nodes[one].observed.online) or tuple(own)
+        online = [one for one in own if self.nodes[one].observed.online]
+        # A process that has just ended is known before its node is called offline.
+        lives = [one for one in online if one in self.settings.own_nodes]
+        self.doors = tuple(lives or online or own)
 
     def _add(self, node: Node) -> None:
         self._by_key = self._by_key.set(node.node_key, node.id)
