@@ -283,3 +283,22 @@ def test_addresses_of_both_families_lead_to_the_node() -> None:
     snapshot = snapshot_of(make_node(7, user=1))
     assert snapshot.node_by_address(IPv4Address("100.64.0.7")) == snapshot.nodes[7]
     assert snapshot.node_by_address(IPv6Address("fd7a:115c:a1e0::8")) is None
+
+
+def test_a_name_that_is_given_away_before_it_is_known_to_be_free_stays_given() -> None:
+    """Another process freed it; that is told after our own change that gave it to somebody else."""
+    named = [
+        msgspec.structs.replace(make_node(number, user=1), name=name)
+        for number, name in ((1, "first"), (2, "second"))
+    ]
+    snapshot = snapshot_of(*named)
+    taken = msgspec.structs.replace(snapshot.nodes[2], name="first")
+    snapshot, _ = snapshot.with_nodes([taken])
+    freed = msgspec.structs.replace(snapshot.nodes[1], name="other")
+    snapshot, _ = snapshot.with_nodes([freed])
+    assert snapshot.node_by_name("first") == taken
+    assert snapshot.node_by_name("other") == freed
+    assert snapshot.node_by_name("second") is None
+    snapshot, _ = snapshot.with_nodes([msgspec.structs.replace(taken, name="third")], [1])
+    assert snapshot.node_by_name("first") is None
+    assert list(snapshot.nodes) == [2]

@@ -6,7 +6,7 @@ index is a persistent map (a hash trie): looking up and replacing are O(log n).
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from immutables import Map
 
@@ -15,6 +15,8 @@ from doorward.model import EXIT_ROUTES, Node, Prefix, User
 from doorward.policy import Document, Policy
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.tailnet.settings import Settings
+
+K = TypeVar("K")
 
 
 def advertised(node: Node) -> frozenset[Prefix]:
@@ -201,10 +203,11 @@ class Snapshot:
         self._by_machine = self._by_machine.set(node.machine_key, same | {node.id})
 
     def _drop(self, node: Node) -> None:
-        self._by_key = self._by_key.delete(node.node_key)
-        self._by_name = self._by_name.delete(node.name)
-        self._by_stable_id = self._by_stable_id.delete(node.stable_id)
-        self._by_address = self._by_address.delete(node.ipv4).delete(node.ipv6)
+        self._by_key = _without(self._by_key, node.node_key, node.id)
+        self._by_name = _without(self._by_name, node.name, node.id)
+        self._by_stable_id = _without(self._by_stable_id, node.stable_id, node.id)
+        self._by_address = _without(self._by_address, node.ipv4, node.id)
+        self._by_address = _without(self._by_address, node.ipv6, node.id)
         left = self._by_machine[node.machine_key] - {node.id}
         if left:
             self._by_machine = self._by_machine.set(node.machine_key, left)
@@ -308,6 +311,15 @@ class Snapshot:
                 f"there is no node {text!r}", cure="`doorward nodes list` shows the nodes there are."
             )
         return node
+
+
+def _without(index: "Map[K, int]", key: K, node_id: int) -> "Map[K, int]":
+    """The index without a node's entry.
+
+    Another node may have it already: where another process has freed a name or an address, our own change that gives it
+    to somebody else can be known here first.
+    """
+    return index.delete(key) if index.get(key) == node_id else index
 
 
 def _identity(node: Node) -> tuple[object, ...]:
