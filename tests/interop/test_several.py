@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import getpass
 import shutil
+import socket
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
@@ -90,6 +91,11 @@ async def test_clients_of_two_servers_are_one_tailnet(database: str) -> None:
             # Their relays are two regions of one map, and each has the nearer one for its home.
             regions = (await first.json("status"), await second.json("status"))
             assert all(any(part["name"] == "beside" for part in status["parts"]) for status in regions)
+
+            # A question travels down a node's stream, and only one of the two has it.
+            assert "there" in (await second.run("nodes", "ping", "there")).stdout
+            refused = await first.run("nodes", "ping", "there", check=False)
+            assert f"connected to the doorward at {socket.gethostname()}:{second.folder}" in refused.stderr
 
             await second.set_policy(OPEN)
             await there.cli("set", "--ssh")

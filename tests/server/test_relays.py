@@ -12,6 +12,7 @@ import pytest
 from tests.support.workers import settings_in, write_certificate
 
 from doorward.config import Ports
+from doorward.config.settings import Relay
 from doorward.errors import BadInput
 from doorward.server.relays import MAX_MAP, REGION, OtherRelays, address_of, host_of, own_region, parse
 
@@ -65,6 +66,23 @@ def test_a_relay_that_shares_control_s_certificate_needs_no_pin(tmp_path: Path, 
     settings = settings_in(tmp_path, url=url).settled(PORTS)
     (node,) = own_region(settings, PIN, shared=True).Nodes
     assert (node.CertName, node.DERPPort) == ("", port)
+
+
+def test_a_relay_may_have_a_region_and_an_address_of_its_own(tmp_path: Path) -> None:
+    """Control's address may lead to any of several processes; a relay's must lead to it alone."""
+    relay = Relay(region=905, host="192.0.2.5")
+    settings = settings_in(tmp_path, url="https://control.example.com", relay=relay).settled(PORTS)
+    region = own_region(settings, PIN, shared=False)
+    (node,) = region.Nodes
+    assert (region.RegionID, region.RegionCode, region.RegionName) == (905, "home-905", "doorward-905")
+    assert (node.RegionID, node.Name, node.HostName, node.IPv4, node.IPv6) == (
+        905,
+        "905a",
+        "192.0.2.5",
+        "192.0.2.5",
+        "none",
+    )
+    assert (node.CertName, node.DERPPort) == (PIN, 8444)
 
 
 def test_hosts_and_addresses() -> None:

@@ -119,6 +119,9 @@ def test_a_certificate_for_control_makes_the_relay_s_own_port_needless(tmp_path:
     with closing(bind(_settings(tmp_path, **own), {})) as bound:
         assert "relay" not in bound.sockets
         assert "stun" in bound.sockets
+    # Unless the relay is reached under another address than control.
+    with closing(bind(_settings(tmp_path, **own, **{"relay.host": "192.0.2.5"}), {})) as bound:
+        assert "relay" in bound.sockets
 
 
 def test_the_admin_socket_is_for_the_owner_alone_and_replaces_one_left_behind(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import stat
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx2
 import pytest
+from cryptography import x509
 from tests.support.clock import FakeClock
 from tests.support.waiting import until
 from tests.support.workers import Working, data_folder, relay_of, settings_in, working, write_certificate
@@ -347,6 +349,27 @@ async def test_where_control_has_a_certificate_the_relay_shares_its_listener(fol
         region = running.worker._own_region()
         assert region is not None
         assert (region.Nodes[0].CertName, region.Nodes[0].DERPPort, region.Nodes[0].IPv4) == ("", 8443, "")
+
+
+async def test_a_relay_with_an_address_of_its_own_has_its_own_listener_and_certificate(folder: Path) -> None:
+    cert, key, _ = write_certificate(folder, "control.example.com")
+    settings = settings_in(
+        folder,
+        url="https://control.example.com:8443",
+        tls=Tls(url=Certificate(cert=cert, key=key)),
+        relay=Relay(host="127.0.0.2", region=905),
+    )
+    async with working(settings) as running:
+        region = running.worker._own_region()
+        assert region is not None
+        (node,) = region.Nodes
+        presented = x509.load_der_x509_certificate(
+            await asyncio.to_thread(_leaf, node.DERPPort, pinned_context())
+        )
+        names = presented.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.IPAddress) == [IPv4Address("127.0.0.2")]
+        assert node.HostName == "127.0.0.2"
+        assert node.CertName.startswith("sha256-raw:")
 
 
 async def test_the_doctor_names_what_is_wrong(folder: Path) -> None:

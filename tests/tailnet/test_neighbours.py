@@ -176,7 +176,7 @@ async def test_changes_at_both_at_once_end_in_the_same_truth(address: str) -> No
         )
         await asyncio.sleep(0.2)
         assert knows(both[0]) == knows(both[1])
-        assert len(both[0].snapshot.nodes) > 3
+        assert len(await both[0].audit(limit=1000)) > 20  # enough has happened
         async with running(address, "three", 903) as third:
             assert knows(third) == knows(both[0])
 

@@ -86,15 +86,23 @@ class Questions:
         message = MapResponse(PingRequest=PingRequest(URL=url, URLIsNoise=True, **fields))  # type: ignore[arg-type]
         try:
             if not self._registry.writer.changes.send(node.id, encode(message)):
-                raise Unavailable(
-                    f"{node.name} is not connected", cure="Is it switched on? `doorward nodes list`."
-                )
+                raise self._not_here(node)
             async with asyncio.timeout(PATIENCE):
                 return await future
         except TimeoutError:
             raise Unavailable(f"{node.name} did not answer within {PATIENCE:.0f} s") from None
         finally:
             del self._open[code]
+
+    def _not_here(self, node: Node) -> Unavailable:
+        """Why a node cannot be asked: it has no stream, or another process has it."""
+        neighbours = self._registry.neighbours
+        for other in () if neighbours is None else neighbours.others:
+            if other.id == node.observed.held_by:
+                return Unavailable(
+                    f"{node.name} is connected to the doorward at {other.label}", cure="Ask that one."
+                )
+        return Unavailable(f"{node.name} is not connected", cure="Is it switched on? `doorward nodes list`.")
 
     async def answer(self, request: Request) -> Response:
         """Where answers arrive. Only the machine that was asked may answer."""
