@@ -17,7 +17,6 @@ from typing import NamedTuple
 import pytest
 from tests.support.openssh import another_account
 from tests.support.programs import require, require_client, require_root
-from tests.support.require import missing
 
 from doorward.cli import demo as module
 from doorward.engine.programs import ClientPaths
@@ -254,7 +253,8 @@ def test_it_works_for_a_user_without_rights(folder: Path) -> None:
         timeout=55,
     )
     if "Permission denied" in done.stderr and "doorward" not in done.stdout:
-        missing(f"a checkout that {account.pw_name} may read: {done.stderr.strip()[-200:]}")
+        # No program is missing: this checkout, or its interpreter, is in a folder that is root's alone.
+        pytest.skip(f"{account.pw_name} may not read this checkout: {done.stderr.strip()[-200:]}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"I am {account.pw_name} on a machine" in done.stdout
 

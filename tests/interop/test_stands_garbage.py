@@ -164,16 +164,20 @@ async def test_garbage_at_every_listener_harms_nobody_else(server: Server) -> No
         assert "[error" not in log
 
 
+def _abort(writer: asyncio.StreamWriter) -> None:
+    """Cut a connection. The writer is kept until then: one that is dropped closes its connection by itself."""
+    writer.transport.abort()
+
+
 async def test_many_silent_connections_leave_room_for_others(server: Server) -> None:
     """Connections that say nothing cost a descriptor each, until their time is over, and delay nobody."""
     async with simulated(server.url, "newcomer") as newcomer, contextlib.AsyncExitStack() as stack:
         await server.user("alice")
         key = await server.key("--user", "alice")
         for _ in range(400):
-            _, writer = await Listener(server, "public").connect(inside=False)
-            stack.callback(writer.transport.abort)
-            _, writer = await Listener(server, "relay").connect(inside=False)
-            stack.callback(writer.transport.abort)
+            for name in ("public", "relay"):
+                _, writer = await Listener(server, name).connect(inside=False)
+                stack.callback(_abort, writer)
         began = time.monotonic()
         await newcomer.join(auth_key=key)
         assert time.monotonic() - began < 2

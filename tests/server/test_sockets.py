@@ -155,6 +155,7 @@ def test_a_low_port_needs_rights(tmp_path: Path) -> None:
         from pathlib import Path
         from doorward.config import load
         from doorward.server.sockets import SocketError, bind
+        "".encode("ascii")  # loaded before the interpreter's own folder may be out of reach
         os.setgroups([]); os.setgid(65534); os.setuid(65534)
         try:
             bind(load(None, {"HOME": "/"}, {"data_dir": sys.argv[1], "listen": "127.0.0.1:81"}), {})
