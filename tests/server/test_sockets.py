@@ -155,7 +155,8 @@ def test_a_low_port_needs_rights(tmp_path: Path) -> None:
         from pathlib import Path
         from doorward.config import load
         from doorward.server.sockets import SocketError, bind
-        "".encode("ascii")  # loaded before the interpreter's own folder may be out of reach
+        # Once with rights: everything is loaded before the interpreter's own folder may be out of reach.
+        bind(load(None, {"HOME": "/"}, {"data_dir": sys.argv[1] + "/root", "listen": "127.0.0.1:0"}), {}).close()
         os.setgroups([]); os.setgid(65534); os.setuid(65534)
         try:
             bind(load(None, {"HOME": "/"}, {"data_dir": sys.argv[1], "listen": "127.0.0.1:81"}), {})
