@@ -139,10 +139,12 @@ async def test_addresses_and_names_in_use(database: Database) -> None:
         await database.run(nodes.insert, nouns.node(number, owner, name=name))
     assert await database.read(nodes.names_like, "web") == {"web", "web-1", "web-10"}
     assert await database.read(nodes.names_like, "we%") == {"we%", "we%-1"}
-    assert await database.read(nodes.address_taken, IPv4Address("100.64.0.3"))
-    assert await database.read(nodes.address_taken, IPv6Address("fd7a:115c:a1e0::3"))
-    assert not await database.read(nodes.address_taken, IPv4Address("100.64.0.99"))
-    assert not await database.read(nodes.address_taken, IPv6Address("fd7a:115c:a1e0::99"))
+    there = IPv4Address("100.64.0.3"), IPv6Address("fd7a:115c:a1e0::3")
+    free = IPv4Address("100.64.0.99"), IPv6Address("fd7a:115c:a1e0::99")
+    assert await database.read(nodes.address_taken, *there)
+    assert await database.read(nodes.address_taken, there[0], free[1])
+    assert await database.read(nodes.address_taken, free[0], there[1])
+    assert not await database.read(nodes.address_taken, *free)
 
 
 async def test_loading_every_node_is_cheap_enough_for_a_start(database: Database) -> None:

@@ -1,29 +1,41 @@
 """Who may start the traffic of a rule, resolved against a roster."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from doorward.model import Prefix
 from doorward.policy.document import Kind, Selector
 from doorward.policy.ranges import TAILNET, Range, of_prefix, of_text, without
-from doorward.policy.roster import Roster
+from doorward.policy.roster import Member, Roster
 
 _ANYWHERE = (of_text("0.0.0.0/0"), of_text("::/0"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sources:
     """The resolved ``src`` of a rule."""
 
     nodes: frozenset[int]  # the nodes behind it, routers of source subnets included
     people: frozenset[int]  # the users behind it, for autogroup:self
-    texts: list[
-        str
-    ]  # the packet filter's SrcIPs: IPv4 and then IPv6 of nodes by id, then ranges. Shared: never changed
-    identity: tuple[frozenset[int], frozenset[str]]  # equal for sources that let in the same
+    identity: tuple[
+        frozenset[int], frozenset[str]
+    ]  # nodes and ranges: equal for sources that let in the same
+    ranges: tuple[str, ...]  # those that are not of nodes, in the order of the rule
     everyone: bool
     prefixes: tuple[Prefix, ...]
+    members: Mapping[int, Member]  # of the roster it was resolved against, for the nodes' addresses
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The packet filter's SrcIPs: IPv4 and then IPv6 of nodes by id, then ranges. Shared: never changed.
+
+        Made when first asked for: while many nodes join, most policies are replaced before anybody asks.
+        """
+        members = [self.members[node_id] for node_id in sorted(self.identity[0])]
+        addresses = (*(member.texts[0] for member in members), *(member.texts[1] for member in members))
+        return list(dict.fromkeys((*addresses, *self.ranges)))
 
     @classmethod
     def resolve(cls, selectors: Iterable[Selector], roster: Roster) -> Self:
@@ -55,16 +67,15 @@ class Sources:
             else:
                 named |= found
         blocked = roster.blocked
-        literals = [str(one) for one in without(ranges, roster.excluded())] if ranges else []
-        members = [roster.members[node_id] for node_id in sorted(named - blocked)]
-        addresses = (*(member.texts[0] for member in members), *(member.texts[1] for member in members))
+        literals = tuple(str(one) for one in without(ranges, roster.excluded())) if ranges else ()
         return cls(
             nodes=nodes - blocked,
             people=people - roster.people.suspended,
-            texts=list(dict.fromkeys((*addresses, *literals))),
             identity=(named - blocked, frozenset(literals)),
+            ranges=literals,
             everyone=everyone,
             prefixes=tuple(prefixes),
+            members=roster.members,
         )
 
     def starts_in(self, route: Prefix) -> bool:

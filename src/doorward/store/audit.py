@@ -27,6 +27,7 @@ from doorward.store.tables import audit
 
 FORM = b"doorward audit event 1"
 FIRST = bytes(32)  # what the first event has in place of a digest before it
+_LAST = sa.select(audit.c.seq, audit.c.digest).order_by(audit.c.seq.desc()).limit(1)
 _CHUNK = 1000  # rows that verify() holds at a time
 
 
@@ -49,26 +50,23 @@ def append(
     connection: Connection, actor: str, action: str, target: str, details: Mapping[str, Any], at: datetime
 ) -> AuditEvent:
     """Add one event at the end. Writers take turns, so the end stays where it is until this unit is committed."""
-    last = connection.execute(
-        sa.select(audit.c.seq, audit.c.digest).order_by(audit.c.seq.desc()).limit(1)
-    ).first()
+    last = connection.execute(_LAST).first()
     seq, previous = (last.seq + 1, last.digest) if last else (1, FIRST)
     text = msgspec.json.encode(details, order="deterministic").decode()
     digest = digest_of(
         previous=previous, seq=seq, at=at, actor=actor, action=action, target=target, details=text
     )
-    connection.execute(
-        sa.insert(audit).values(
-            seq=seq,
-            at=at,
-            actor=actor,
-            action=action,
-            target=target,
-            details=text,
-            previous=previous,
-            digest=digest,
-        )
-    )
+    row = {
+        "seq": seq,
+        "at": at,
+        "actor": actor,
+        "action": action,
+        "target": target,
+        "details": text,
+        "previous": previous,
+        "digest": digest,
+    }
+    connection.execute(sa.insert(audit), row)
     return AuditEvent(
         seq=seq,
         at=at,

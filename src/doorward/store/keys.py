@@ -9,6 +9,13 @@ from doorward.model import ApiToken, AuthKey
 from doorward.store import rows
 from doorward.store.tables import api_tokens, auth_keys
 
+_CONSUME = sa.update(auth_keys).where(
+    auth_keys.c.id == sa.bindparam("wanted"),
+    sa.or_(auth_keys.c.reusable.is_(sa.true()), auth_keys.c.used.is_(None)),
+    auth_keys.c.revoked.is_(None),
+    auth_keys.c.expires > sa.bindparam("now"),
+)
+
 
 def insert_auth_key(connection: Connection, draft: AuthKey) -> AuthKey:
     """Store a new auth key. Raises Conflict when its user is not there."""
@@ -21,17 +28,7 @@ def consume(connection: Connection, key_id: int, now: datetime) -> bool:
     One statement decides and marks, so of two units that ask for the same single-use key exactly one is told true.
     False says only that it is unknown, used, revoked or expired: look at the key to say which.
     """
-    statement = (
-        sa.update(auth_keys)
-        .where(
-            auth_keys.c.id == key_id,
-            sa.or_(auth_keys.c.reusable.is_(sa.true()), auth_keys.c.used.is_(None)),
-            auth_keys.c.revoked.is_(None),
-            auth_keys.c.expires > now,
-        )
-        .values(used=now)
-    )
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(_CONSUME, {"wanted": key_id, "now": now, "used": now}).rowcount == 1
 
 
 def revoke_auth_key(connection: Connection, key_id: int, now: datetime) -> bool:

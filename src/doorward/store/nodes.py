@@ -25,6 +25,15 @@ _EVERYTHING = sa.select(
     *nodes.columns, *(column for column in node_observations.columns if column.name != "node_id")
 ).join_from(nodes, node_observations)
 
+# Made once: a statement costs more to put together than to run, and these are run for each node that joins.
+_IN_ORDER = _EVERYTHING.order_by(nodes.c.id)
+_BY_ID = _IN_ORDER.where(nodes.c.id == sa.bindparam("wanted"))
+_BY_NODE_KEY = _IN_ORDER.where(nodes.c.node_key == sa.bindparam("wanted"))
+_BY_MACHINE_KEY = _IN_ORDER.where(nodes.c.machine_key == sa.bindparam("wanted"))
+_WITH_ADDRESSES = sa.select(nodes.c.id).where(
+    sa.or_(nodes.c.ipv4 == sa.bindparam("wanted4"), nodes.c.ipv6 == sa.bindparam("wanted6"))
+)
+
 
 def insert(connection: Connection, draft: Node) -> Node:
     """Store a new node with what was observed of it.
@@ -34,7 +43,7 @@ def insert(connection: Connection, draft: Node) -> Node:
     without a place when the user is not there.
     """
     node = rows.add(connection, nodes, draft)
-    connection.execute(sa.insert(node_observations).values(_observation(node.id, node.observed)))
+    connection.execute(sa.insert(node_observations), _observation(node.id, node.observed))
     return node
 
 
@@ -91,7 +100,7 @@ def by_ids(connection: Connection, node_ids: Sequence[int]) -> list[Node]:
 
 def by_id(connection: Connection, node_id: int) -> Node | None:
     """The node with this id."""
-    return _one(connection, nodes.c.id == node_id)
+    return _first(_run(connection, _BY_ID, node_id))
 
 
 def by_stable_id(connection: Connection, stable_id: str) -> Node | None:
@@ -101,12 +110,12 @@ def by_stable_id(connection: Connection, stable_id: str) -> Node | None:
 
 def by_node_key(connection: Connection, key: NodePublic) -> Node | None:
     """The node that has this node key now."""
-    return _one(connection, nodes.c.node_key == key)
+    return _first(_run(connection, _BY_NODE_KEY, key))
 
 
 def by_machine_key(connection: Connection, key: MachinePublic) -> list[Node]:
     """Every node on this machine: one for each user who signed in there, and tagged ones; by id."""
-    return _load(connection, nodes.c.machine_key == key)
+    return _run(connection, _BY_MACHINE_KEY, key)
 
 
 def by_name(connection: Connection, name: str) -> Node | None:
@@ -119,9 +128,9 @@ def by_address(connection: Connection, address: IPv4Address | IPv6Address) -> No
     return _one(connection, _has(address))
 
 
-def address_taken(connection: Connection, address: IPv4Address | IPv6Address) -> bool:
-    """True when a node has this tailnet address."""
-    return connection.execute(sa.select(nodes.c.id).where(_has(address))).first() is not None
+def address_taken(connection: Connection, ipv4: IPv4Address, ipv6: IPv6Address) -> bool:
+    """True when a node has one of these tailnet addresses."""
+    return connection.execute(_WITH_ADDRESSES, {"wanted4": ipv4, "wanted6": ipv6}).first() is not None
 
 
 def names_like(connection: Connection, base: str) -> set[str]:
@@ -139,16 +148,23 @@ def _observation(node_id: int, observed: Observed) -> dict[str, Any]:
 
 
 def _load(connection: Connection, *conditions: ColumnElement[bool]) -> list[Node]:
+    return _run(connection, _IN_ORDER.where(*conditions))
+
+
+def _run(connection: Connection, statement: sa.Select[Any], wanted: object = None) -> list[Node]:
     split = len(_STATE)
     return [
         Node(
             **dict(zip(_STATE, row[:split], strict=True)),
             observed=Observed(**dict(zip(_OBSERVED, row[split:], strict=True))),
         )
-        for row in connection.execute(_EVERYTHING.where(*conditions).order_by(nodes.c.id))
+        for row in connection.execute(statement, {"wanted": wanted})
     ]
 
 
 def _one(connection: Connection, condition: ColumnElement[bool]) -> Node | None:
-    found = _load(connection, condition)
+    return _first(_load(connection, condition))
+
+
+def _first(found: list[Node]) -> Node | None:
     return found[0] if found else None

@@ -21,15 +21,15 @@ def add(connection: Connection, table: Table, draft: T) -> T:
     """Insert a draft, whose id is 0; return it with the id it was given. Raises Conflict (see ``faults``)."""
     if getattr(draft, "id", None) != 0:
         raise ValueError(f"a draft for {table.name} has id 0: ids are given by the database")
-    key = connection.execute(sa.insert(table).values(fields(table, draft))).inserted_primary_key
+    key = connection.execute(sa.insert(table), fields(table, draft)).inserted_primary_key
     assert key is not None
     return msgspec.structs.replace(draft, id=key[0])
 
 
 def change(connection: Connection, table: Table, value: Any) -> None:
     """Store every field of a value that is there by its id. Raises NotFound, and Conflict (see ``faults``)."""
-    statement = sa.update(table).where(table.c.id == value.id).values(fields(table, value))
-    if not connection.execute(statement).rowcount:
+    statement = sa.update(table).where(table.c.id == sa.bindparam("of"))
+    if not connection.execute(statement, {"of": value.id, **fields(table, value)}).rowcount:
         raise NotFound(f"there is no {value.id} in {table.name}")
 
 

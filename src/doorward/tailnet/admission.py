@@ -484,7 +484,7 @@ def _free_index(connection: Connection, applicant: _Applicant) -> int:
     index = addresses.allocate(
         applicant.settings.pool,
         start,
-        lambda *pair: any(nodes.address_taken(connection, address) for address in pair),
+        lambda ipv4, ipv6: nodes.address_taken(connection, ipv4, ipv6),
     )
     settings.put(connection, _CURSOR, index)
     return index
