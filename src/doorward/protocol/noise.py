@@ -123,11 +123,12 @@ class NoiseTransport:
     Broken once is broken for good: after a RemoteProtocolError every later ``receive`` raises again.
     """
 
-    __slots__ = ("_broken", "_pending", "_receive_cipher", "_receive_count", "_send_cipher", "_send_count")
+    __slots__ = ("_broken", "_pending", "_receive_count", "_receive_key", "_send_count", "_send_key")
 
     def __init__(self, *, send_key: bytes, receive_key: bytes) -> None:
-        self._send_cipher = ChaCha20Poly1305(send_key)
-        self._receive_cipher = ChaCha20Poly1305(receive_key)
+        # The keys and not the ciphers: those have 2 KB each, and to make one takes as long as to seal a record.
+        self._send_key = send_key
+        self._receive_key = receive_key
         self._send_count = 0
         self._receive_count = 0
         self._pending = b""
@@ -139,11 +140,13 @@ class NoiseTransport:
         What is returned must be written in the order of the calls: the counter fixes it.
         Raises LocalProtocolError when the counter is used up.
         """
+        if not plaintext:
+            return b""
+        cipher = ChaCha20Poly1305(self._send_key)
         if len(plaintext) <= MAX_PLAINTEXT:
-            return self._seal(plaintext) if plaintext else b""
-        return b"".join(
-            [self._seal(plaintext[at : at + MAX_PLAINTEXT]) for at in range(0, len(plaintext), MAX_PLAINTEXT)]
-        )
+            return self._seal(cipher, plaintext)
+        starts = range(0, len(plaintext), MAX_PLAINTEXT)
+        return b"".join([self._seal(cipher, plaintext[at : at + MAX_PLAINTEXT]) for at in starts])
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes as they come and return the plaintext of every record that is complete now, maybe none.
@@ -155,6 +158,7 @@ class NoiseTransport:
             raise RemoteProtocolError(self._broken)
         if self._pending:
             data = self._pending + data
+        cipher = ChaCha20Poly1305(self._receive_key)
         texts: list[bytes] = []
         at, end = 0, len(data)
         while end - at >= _HEADER.size:
@@ -168,25 +172,25 @@ class NoiseTransport:
             if end - start < length:
                 break
             at = start + length
-            texts.append(self._open(data[start:at]))
+            texts.append(self._open(cipher, data[start:at]))
         self._pending = data[at:]  # under 4096 bytes: a longer frame was refused by its header
         return texts[0] if len(texts) == 1 else b"".join(texts)
 
-    def _seal(self, text: bytes) -> bytes:
+    def _seal(self, cipher: ChaCha20Poly1305, text: bytes) -> bytes:
         count = self._send_count
         if count >= _LAST_NONCE:
             raise LocalProtocolError("this Noise connection has sent as many records as it ever may")
         self._send_count = count + 1
         # 12 bytes big-endian are the 4 zero bytes and the 8-byte counter of section 6.3.
-        sealed = self._send_cipher.encrypt(count.to_bytes(_NONCE_SIZE, "big"), text, None)
+        sealed = cipher.encrypt(count.to_bytes(_NONCE_SIZE, "big"), text, None)
         return _HEADER.pack(_TYPE_RECORD, len(sealed)) + sealed
 
-    def _open(self, sealed: bytes) -> bytes:
+    def _open(self, cipher: ChaCha20Poly1305, sealed: bytes) -> bytes:
         count = self._receive_count
         if count >= _LAST_NONCE:
             self._fail("the peer has sent more Noise records than one connection may carry")
         try:
-            text = self._receive_cipher.decrypt(count.to_bytes(_NONCE_SIZE, "big"), sealed, None)
+            text = cipher.decrypt(count.to_bytes(_NONCE_SIZE, "big"), sealed, None)
         except InvalidTag:
             self._fail("a Noise record does not decrypt: changed on its way, repeated, or out of order")
         self._receive_count = count + 1

@@ -84,7 +84,7 @@ class Snapshot:
     _by_name: Map[str, int]
     _by_stable_id: Map[str, int]
     _by_address: Map[IPv4Address | IPv6Address, int]
-    _by_machine: Map[MachinePublic, frozenset[int]]
+    _by_machine: Map[MachinePublic, tuple[int, ...]]  # sorted
     _routers: Map[Prefix, frozenset[int]]
     _user_by_name: Map[str, int]
 
@@ -199,8 +199,8 @@ class Snapshot:
         self._by_name = self._by_name.set(node.name, node.id)
         self._by_stable_id = self._by_stable_id.set(node.stable_id, node.id)
         self._by_address = self._by_address.set(node.ipv4, node.id).set(node.ipv6, node.id)
-        same = self._by_machine.get(node.machine_key, frozenset())
-        self._by_machine = self._by_machine.set(node.machine_key, same | {node.id})
+        same = {*self._by_machine.get(node.machine_key, ()), node.id}
+        self._by_machine = self._by_machine.set(node.machine_key, tuple(sorted(same)))
 
     def _drop(self, node: Node) -> None:
         self._by_key = _without(self._by_key, node.node_key, node.id)
@@ -208,7 +208,7 @@ class Snapshot:
         self._by_stable_id = _without(self._by_stable_id, node.stable_id, node.id)
         self._by_address = _without(self._by_address, node.ipv4, node.id)
         self._by_address = _without(self._by_address, node.ipv6, node.id)
-        left = self._by_machine[node.machine_key] - {node.id}
+        left = tuple(other for other in self._by_machine[node.machine_key] if other != node.id)
         if left:
             self._by_machine = self._by_machine.set(node.machine_key, left)
         else:
@@ -267,7 +267,7 @@ class Snapshot:
 
     def nodes_of_machine(self, key: MachinePublic) -> list[Node]:
         """The nodes of one installation, one for each user who signed in on it, oldest first."""
-        return [self.nodes[node_id] for node_id in sorted(self._by_machine.get(key, frozenset()))]
+        return [self.nodes[node_id] for node_id in self._by_machine.get(key, ())]
 
     def user_by_name(self, name: str) -> User | None:
         """The user with this login name."""

@@ -174,7 +174,7 @@ class H2Server(Http2):
         self._running += 1
         stream.task = self._group.create_task(self._serve(stream, scope))
         # Not a finally of the task: one that is cancelled before its first step never enters its code.
-        stream.task.add_done_callback(lambda _: self._end(stream))
+        stream.task.add_done_callback(stream.is_over)
 
     def _data(self, event: h2.events.DataReceived) -> None:
         stream = self._streams.get(event.stream_id or 0)
@@ -219,7 +219,8 @@ class H2Server(Http2):
             else:
                 await stream.answer(500, "Something went wrong here; the server's log has the rest.\n")
 
-    def _end(self, stream: "_Stream") -> None:
+    def end(self, stream: "_Stream") -> None:
+        """A request's task has ended: so does its stream."""
         self._running -= 1
         if self._streams.pop(stream.id, None) is None or self.closed:
             return
@@ -299,6 +300,10 @@ class _Stream:
         self._head_only = head_only
         self._sending = False
         self._waiter: asyncio.Future[None] | None = None
+
+    def is_over(self, _: asyncio.Task[None]) -> None:
+        """The request's task has ended."""
+        self._connection.end(self)
 
     # The extension.
 

@@ -16,6 +16,8 @@ from hpack.table import HeaderTable
 
 T = TypeVar("T")
 
+_MOST_TABLES = 64  # of settings that are kept for sharing; there are a handful of kinds of clients
+
 
 class LeanConnection(H2Connection):
     """An ``H2Connection`` that takes less memory."""
@@ -30,12 +32,12 @@ class LeanConnection(H2Connection):
 
 
 class _Settings(Settings):
-    """One number for each setting, and a queue only for those that wait to be acknowledged."""
+    """One number for each setting, in a table that equal connections share, and a queue only for what is not in force yet."""
 
     def __init__(self, given: Settings, *, client: bool) -> None:
         super().__init__(client)
-        self._settings: Any = dict(given)
-        self._waiting: dict[int, list[int]] = {}
+        self._settings: Any = _shared(dict(given))
+        self._waiting: list[tuple[int, int]] | None = None
 
     def __getitem__(self, key: int) -> int:
         value: int = self._settings[key]
@@ -43,17 +45,32 @@ class _Settings(Settings):
 
     def __setitem__(self, key: int, value: int) -> None:
         self.validate_received_setting(key, value)
-        self._waiting.setdefault(key, []).append(value)
+        self._waiting = [*(self._waiting or ()), (key, value)]
 
     def acknowledge(self) -> dict[SettingCodes | int, ChangedSetting]:
+        """The oldest value that waits, of each setting, is in force."""
         changed: dict[SettingCodes | int, ChangedSetting] = {}
-        for key, values in list(self._waiting.items()):
-            value = values.pop(0)
-            changed[key] = ChangedSetting(key, self._settings.get(key), value)
-            self._settings[key] = value
-            if not values:
-                del self._waiting[key]
+        later: list[tuple[int, int]] = []
+        for key, value in self._waiting or ():
+            if key in changed:
+                later.append((key, value))
+            else:
+                changed[key] = ChangedSetting(key, self._settings.get(key), value)
+        if changed:
+            values = {key: change.new_value for key, change in changed.items()}
+            self._settings = _shared({**self._settings, **values})
+        self._waiting = later or None
         return changed
+
+
+_tables: dict[frozenset[tuple[int, int]], dict[int, int]] = {}
+
+
+def _shared(table: dict[int, int]) -> dict[int, int]:
+    """One table for all that are equal, and never changed. Clients of one kind set the same; a hostile one gets its own."""
+    if len(_tables) >= _MOST_TABLES:
+        return _tables.get(frozenset(table.items()), table)
+    return _tables.setdefault(frozenset(table.items()), table)
 
 
 class _Queue(list[T]):
