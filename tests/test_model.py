@@ -10,7 +10,7 @@ import pytest
 from tests.support import nouns
 
 from doorward import model
-from doorward.model import AuditEvent, Observed, PolicyVersion, Role
+from doorward.model import AuditEvent, Change, ChangeKind, Observed, PolicyVersion, Process, Role
 from doorward.protocol.tailcfg.codec import decode_request, encode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
 
@@ -24,6 +24,10 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
     "AuditEvent": lambda: AuditEvent(
         seq=1, at=nouns.NOW, actor="cli", action="a.b", target="policy", details={}, previous=b"", digest=b""
     ),
+    "Process": lambda: Process(
+        id=1, installation="i", boot=1, label="here", noise_key=nouns.machine_key(1), door_port=8443
+    ),
+    "Change": lambda: Change(id=1, boot=1, kind=ChangeKind.NODES, ids=(1,)),
     "PolicyVersion": lambda: PolicyVersion(id=1, text="{}", actor="cli", created=nouns.NOW),
 }
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from doorward.cli.app import run
+from doorward.telemetry import configure
 
 
 @dataclass
@@ -125,6 +126,8 @@ async def play(
         tell: called with the words of each ``%`` line.
         variables: what is known before the first line.
     """
+    # The server of a script runs in this very process: what it logs is no part of what a command says.
+    configure(level="error", stream=io.StringIO())
     known = dict(variables or {})
     count = 0
     for step in _steps(script):

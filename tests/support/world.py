@@ -93,7 +93,7 @@ class World:
     async def ping(self, node: Node, source: Node | None) -> types.Pong:
         """Nodes that are online answer: directly where the one that is asked said where it is, else by the relay."""
         if not node.observed.online:
-            raise Unavailable(f"{node.name} is not connected")
+            raise Unavailable(f"{node.name} is not connected", cure="Is it switched on?")
         if source is None:
             return types.Pong(node=node.name, source="", seconds=0.0123, endpoint="", relay="")
         endpoint = node.observed.endpoints[0] if node.observed.endpoints else ""
