@@ -90,11 +90,10 @@ def filter_for(
     merged: dict[object, tuple[list[str], tuple[int, ...], list[NetPortRange]]] = {}
     grants: dict[object, FilterRule] = {}
     order: dict[object, None] = {}
-    own_texts = _own_texts(member, roster)
     for index, piece in enumerate(pieces):
         sources = sources_of(piece.sources)
         if piece.own:
-            texts = own_texts if member.owner in sources.people else []
+            texts = roster.texts_of(member.owner) if member.owner in sources.people else []
             identity: object = ("own", piece.protocols) if texts else None
         else:
             texts, identity = sources.texts, (sources.identity, piece.protocols, piece.via)
@@ -123,14 +122,6 @@ def filter_for(
                 )
             )
     return rules
-
-
-def _own_texts(member: Member, roster: Roster) -> list[str]:
-    """The addresses of everything that belongs to the node's owner."""
-    if member.owner is None:
-        return []
-    mine = [roster.members[node_id] for node_id in sorted(roster.by_owner[member.owner])]
-    return [*(one.texts[0] for one in mine), *(one.texts[1] for one in mine)]
 
 
 def _entries(member: Member, piece: Piece, roster: Roster) -> list[NetPortRange]:

@@ -147,6 +147,7 @@ class Roster:
         self.by_tag: dict[str, frozenset[int]] = {}
         self.routes: dict[Prefix, int] = {}  # subnets and how many nodes carry each
         self._sets: dict[Selector, frozenset[int]] = {}
+        self._texts: dict[int | None, list[str]] = {}
         owners: dict[int, set[int]] = {}
         tags: dict[str, set[int]] = {}
         for node in nodes:
@@ -167,6 +168,16 @@ class Roster:
     def blocked(self) -> frozenset[int]:
         """The nodes of suspended users: they start nothing."""
         return _NOBODY.union(*(self.by_owner.get(user, _NOBODY) for user in self.people.suspended))
+
+    def texts_of(self, owner: int | None) -> list[str]:
+        """The addresses of everything that belongs to a user: IPv4 and then IPv6, by id. Shared: never changed."""
+        found = self._texts.get(owner)
+        if found is None:
+            ids = _NOBODY if owner is None else self.by_owner.get(owner, _NOBODY)
+            mine = [self.members[node_id] for node_id in sorted(ids)]
+            found = [*(one.texts[0] for one in mine), *(one.texts[1] for one in mine)]
+            self._texts[owner] = found
+        return found
 
     def excluded(self) -> list[Address]:
         """Tailnet addresses that no rule may let in, however widely it is written."""
@@ -226,6 +237,7 @@ class Roster:
             by_tag=dict(self.by_tag),
             routes=dict(self.routes),
             _sets=dict(self._sets),
+            _texts={},
         )
         return others
 
