@@ -303,6 +303,7 @@ async def test_a_process_that_says_nothing_is_over_after_its_lease(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(neighbours, "LEASE", 1.0)
+    monkeypatch.setattr(neighbours, "RELAY_STAYS", 0.5)
     monkeypatch.setattr(neighbours, "HEARTBEAT", 0.2)
     monkeypatch.setattr(observe.Observations.disconnected, "__kwdefaults__", {"grace": 0.2})
     async with running(address, "two", 902) as two, opened(address, process("one", 901)) as dead:
@@ -313,7 +314,8 @@ async def test_a_process_that_says_nothing_is_over_after_its_lease(
         await until(lambda: node.id in two.snapshot.nodes and two.snapshot.nodes[node.id].observed.online)
         assert set(two.snapshot.settings.derp_map.Regions) == {901, 902}
         await until(lambda: not two.snapshot.nodes[node.id].observed.online)
-        assert set(two.snapshot.settings.derp_map.Regions) == {902}  # nobody is sent to a relay that is gone
+        # Nobody is sent for ever to a relay that is gone.
+        await until(lambda: set(two.snapshot.settings.derp_map.Regions) == {902})
 
 
 async def test_an_ephemeral_node_is_removed_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +403,24 @@ async def test_another_control_key_is_refused_with_the_way_out(address: str) -> 
         pass  # the other is gone, and has said so
 
 
-async def test_a_region_belongs_to_one(address: str) -> None:
+async def test_a_relay_is_told_of_while_its_process_restarts(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "HEARTBEAT", 0.1)
+    async with running(address, "one", 901) as one:
+        seen: set[frozenset[int]] = set()
+        one.writer.watch(lambda _, after, __: seen.add(frozenset(after.settings.derp_map.Regions)))
+        for _ in range(2):
+            async with running(address, "two", 902):
+                await until(lambda: one.neighbours is not None and len(one.neighbours.others) == 1)
+            await until(lambda: one.neighbours is not None and not one.neighbours.others)
+            await asyncio.sleep(0.3)
+        assert seen == {frozenset({901, 902})}
+
+
+async def test_a_region_belongs_to_one(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "RELAY_STAYS", 0.2)
+    monkeypatch.setattr(neighbours, "HEARTBEAT", 0.2)
     async with running(address, "one", 901) as one:
         with pytest.raises(Conflict, match="region 901") as refused:
             async with opened(address, process("two", 901)):
@@ -415,7 +434,7 @@ async def test_a_region_belongs_to_one(address: str) -> None:
             other = region(903)
             await two.set_derp_map(two.snapshot.settings.derp_map, other)
             await known(lambda: 903 in one.snapshot.settings.derp_map.Regions)
-        await known(lambda: set(one.snapshot.settings.derp_map.Regions) == {901})
+        await until(lambda: set(one.snapshot.settings.derp_map.Regions) == {901})
 
 
 async def test_an_installation_that_starts_again_is_the_same_process(address: str) -> None:

@@ -36,6 +36,9 @@ from doorward.telemetry import gauge, log
 
 HEARTBEAT = 2.0  # seconds between two signs of life
 LEASE = 10.0  # seconds without one until a process is taken for dead: a slow commit or two must not do it
+RELAY_STAYS = (
+    10.0  # seconds that the relay of a process that ended is still told of: mostly it is only restarted
+)
 RETRY = 0.5  # seconds until a store that did not answer is asked again
 
 _alive = gauge("processes", "Processes that serve this tailnet, this one included.")
@@ -109,6 +112,7 @@ class Neighbours:
         self._me = entered.me
         self._last = entered.last
         self._alive = tuple(entered.alive)
+        self._parted: dict[int, tuple[Process, float]] = {}  # who ended, and until when its relay is told of
         self._changed = changed
         self._heard = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -195,21 +199,30 @@ class Neighbours:
         if self._writer.monotonic() < self._trusted_from:
             there = {one.id: one for one in self._alive} | there
         there.setdefault(self._me.id, self._me)
-        now = tuple(there[number] for number in sorted(there))
-        _alive.set(len(now))
-        if now == self._alive:
+        now, before = self._writer.monotonic(), {one.id: one for one in self._alive}
+        _alive.set(len(there))
+        over = [number for number, (_, until) in self._parted.items() if number in there or until <= now]
+        for number in over:
+            del self._parted[number]
+        if there == before:
+            if over:
+                self._changed()
             return
-        before, self._alive = {one.id: one for one in self._alive}, now
-        for word, some, rest in (("came", there, before), ("went", before, there)):
-            for number, one in some.items():
-                if number not in rest:
-                    _log.info(f"another process {word}", label=one.label)
+        for number, one in before.items():
+            if number not in there:
+                _log.info("another process went", label=one.label)
+                self._parted[number] = (one, now + RELAY_STAYS)
+        for number, one in there.items():
+            if number not in before:
+                _log.info("another process came", label=one.label)
+        self._alive = tuple(there[number] for number in sorted(there))
         self._observations.neighbours(frozenset(other.id for other in self.others))
         self._changed()
 
     def with_relays(self, own: DERPMap) -> DERPMap:
-        """A DERP map with the relays of the other processes. What it has itself comes first."""
-        regions = {other.region.RegionID: other.region for other in self.others if other.region is not None}
+        """A DERP map with the relays of the other processes. What it has itself comes first, then who lives."""
+        known = (*(one for one, _ in self._parted.values()), *self.others)
+        regions = {one.region.RegionID: one.region for one in known if one.region is not None}
         return msgspec.structs.replace(own, Regions={**regions, **own.Regions})
 
     def own_nodes(self) -> dict[int, int]:
