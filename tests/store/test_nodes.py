@@ -174,6 +174,10 @@ async def test_a_report_alone_leaves_presence_as_it_is(database: Database) -> No
     found = await database.read(nodes.by_id, node.id)
     assert found is not None
     assert found.observed == Observed(online=True, held_by=7, endpoints=("192.0.2.2:2",), cap_version=9)
+    await database.run(nodes.observe, [(node.id, Observed(online=True, held_by=8))], reports=False)
+    found = await database.read(nodes.by_id, node.id)
+    assert found is not None
+    assert found.observed == Observed(online=True, held_by=8, endpoints=("192.0.2.2:2",), cap_version=9)
 
 
 async def test_many_nodes_by_their_ids(database: Database) -> None:

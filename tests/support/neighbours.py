@@ -73,6 +73,8 @@ async def running(
     """A registry that runs, until the end of the block; then it says that it leaves."""
     async with opened(address, process(name, relay), grace=grace) as registry, asyncio.TaskGroup() as group:
         task = group.create_task(registry.run())
+        for _ in range(3):
+            await asyncio.sleep(0)  # what has not begun would not say that it leaves
         try:
             yield registry
         finally:

@@ -61,6 +61,10 @@ def is_at(registry: Registry, node_id: int, endpoint: str) -> bool:
     return registry.snapshot.nodes[node_id].observed.endpoints == (endpoint,)
 
 
+def unwritten(*registries: Registry) -> bool:
+    return any(one.writer.unwritten | one.writer.claims for one in registries)
+
+
 # What is changed
 
 
@@ -171,9 +175,7 @@ async def test_changes_at_both_at_once_end_in_the_same_truth(address: str) -> No
                 for step in range(10):
                     group.create_task(act(1 + round_ * 10 + step))
             await asyncio.sleep(dice.random() * 0.1)
-        await until(
-            lambda: not any(one.writer.unwritten for one in both) and knows(both[0]) == knows(both[1])
-        )
+        await until(lambda: not unwritten(*both) and knows(both[0]) == knows(both[1]))
         await asyncio.sleep(0.2)
         assert knows(both[0]) == knows(both[1])
         assert len(await both[0].audit(limit=1000)) > 20  # enough has happened
@@ -265,11 +267,11 @@ async def test_a_late_report_does_not_undo_that_a_node_went_elsewhere(address: s
         await until(lambda: node.id in two.snapshot.nodes)
         one.writer.changes.subscribe(node.id)
         one.observations.connected(node.id)
-        await until(lambda: not one.writer.unwritten and two.snapshot.nodes[node.id].observed.online)
+        await until(lambda: not one.writer.claims and two.snapshot.nodes[node.id].observed.online)
         newer = two.writer.changes.subscribe(node.id)
         two.observations.connected(node.id)
         await report(one, 1, "192.0.2.9:9")  # not knowing yet
-        await until(lambda: knows(one) == knows(two) and not one.writer.unwritten | two.writer.unwritten)
+        await until(lambda: knows(one) == knows(two) and not unwritten(one, two))
         await asyncio.sleep(0.2)
         assert not newer.ended
         seen = one.snapshot.nodes[node.id].observed

@@ -59,13 +59,17 @@ def delete(connection: Connection, node_id: int) -> None:
 
 
 def observe(
-    connection: Connection, observations: Iterable[tuple[int, Observed]], *, presence: bool = True
+    connection: Connection,
+    observations: Iterable[tuple[int, Observed]],
+    *,
+    reports: bool = True,
+    presence: bool = True,
 ) -> None:
-    """Store what nodes reported, all at once; with ``presence`` also whether they are there, and where.
+    """Store what nodes reported, all at once, and whether they are there, and where; or only one of the two.
 
     One that is gone meanwhile is passed over.
     """
-    names = [name for name in _OBSERVED if presence or name not in _PRESENCE]
+    names = [name for name in _OBSERVED if (presence if name in _PRESENCE else reports)]
     batch = [
         {"of": node_id, **{name: getattr(observed, name) for name in names}}
         for node_id, observed in observations

@@ -173,7 +173,7 @@ class Observations:
         """Write what was observed since the last time. A failure is logged and tried again: nothing is lost by it."""
         writer = self._writer
         rows: dict[int, Observed] = {}
-        for node_id in tuple(writer.unwritten):
+        for node_id in writer.unwritten | writer.claims:
             if (node := writer.snapshot.nodes.get(node_id)) is not None:
                 rows[node_id] = node.observed
             else:
@@ -182,7 +182,9 @@ class Observations:
             return
         boot = None if writer.process is None else writer.process.boot
         try:
-            await writer.database.run(_write, rows, frozenset(writer.claims), boot)
+            await writer.database.run(
+                _write, rows, frozenset(writer.unwritten), frozenset(writer.claims), boot
+            )
         except DoorwardError as error:
             _log.warning(
                 "observations not written", reason=error.message, detail=error.detail, nodes=len(rows)
@@ -201,14 +203,18 @@ class Observations:
 
 
 def _write(
-    connection: Connection, rows: Mapping[int, Observed], claims: frozenset[int], boot: int | None
+    connection: Connection,
+    rows: Mapping[int, Observed],
+    reported: frozenset[int],
+    claimed: frozenset[int],
+    boot: int | None,
 ) -> None:
     if boot is None:
         nodes.observe(connection, rows.items())
         return
-    # Only who has a node's stream says where it is: a late report must not undo that the node went elsewhere.
-    nodes.observe(connection, [row for row in rows.items() if row[0] in claims])
-    nodes.observe(connection, [row for row in rows.items() if row[0] not in claims], presence=False)
+    # Each by itself: a node may report here and have gone elsewhere, and neither news must undo the other.
+    nodes.observe(connection, [row for row in rows.items() if row[0] in reported], presence=False)
+    nodes.observe(connection, [row for row in rows.items() if row[0] in claimed], reports=False)
     feed.append(connection, boot, {ChangeKind.OBSERVED: rows})
 
 

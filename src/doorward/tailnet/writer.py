@@ -256,10 +256,8 @@ class Writer:
         self._replace(before, after, touched, wide=wide)
 
     def observe(self, node: Node, *, claim: bool = False) -> None:
-        """Publish a node of which only observations changed, and remember to write them; a claim: its presence, too."""
-        self.unwritten.add(node.id)
-        if claim:
-            self.claims.add(node.id)
+        """Publish a node of which only what it reports changed, or (``claim``) only its presence, to be written soon."""
+        (self.claims if claim else self.unwritten).add(node.id)
         before = self.snapshot
         after, touched = before.with_nodes([node])
         self._replace(before, after, touched, wide=False)
