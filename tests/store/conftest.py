@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.clock import FakeClock
 from tests.support.postgres import Cluster, postgres
 
-from doorward.clock import SystemClock
 from doorward.store import Database
 
 __all__ = ["postgres"]
@@ -31,5 +31,5 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 async def database(location: str) -> AsyncIterator[Database]:
-    async with await Database.open(location, clock=SystemClock()) as opened:
+    async with await Database.open(location, clock=FakeClock()) as opened:
         yield opened
