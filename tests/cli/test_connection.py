@@ -1,6 +1,5 @@
 """Where the server is and how it is asked: over the socket, over HTTP, and when something else answers."""
 
-import os
 import socket
 import ssl
 import threading
@@ -106,8 +105,10 @@ def test_nobody_answers(tmp_path: Path) -> None:
             ask(Target(server=address, token="x"))
 
 
-def test_a_socket_left_behind_by_a_server_that_is_gone(tmp_path: Path) -> None:
-    os.chdir(tmp_path)
+def test_a_socket_left_behind_by_a_server_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind("doorward.sock")
     with pytest.raises(Unavailable, match="no doorward runs"):

@@ -69,10 +69,13 @@ async def _register_many(server: Server, name: str, keys: list[str], history: Hi
         await _register(server, f"{name}c{index}", key, history)
 
 
-async def _change_policy(server: Server, number: int, history: History) -> None:
-    """Policy after policy, each of which every node is told of, until cancelled."""
+async def _change_policy(server: Server, number: int, history: History, stop: asyncio.Event) -> None:
+    """Policy after policy, each of which every node is told of, until told to stop.
+
+    Not cancelled: the client library's Unix sockets do not bear that in the middle of a request.
+    """
     count = 0
-    while True:
+    while not stop.is_set():
         text = f'{{"grants": [{{"src": ["*"], "dst": ["*"], "ip": ["{1000 * number + count + 1}", "22", "icmp:*"]}}]}}'
         count += 1
         try:
@@ -97,8 +100,9 @@ async def _round(
     async with administrator(server) as api:
         order = {"user": "alice"}
         keys = [(await api.post("/keys", json=order)).json()["secret"] for _ in range(10 * REGISTRARS)]
+    stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        changing = group.create_task(_change_policy(server, number, history))
+        group.create_task(_change_policy(server, number, history, stop))
         joining = [
             group.create_task(_register_many(server, f"r{number}{which}", keys[which::REGISTRARS], history))
             for which in range(REGISTRARS)
@@ -108,7 +112,7 @@ async def _round(
         await asyncio.wait(joining)
         async with administrator(server) as api:
             await api.get("/status")  # waits until the next worker serves
-        changing.cancel()
+        stop.set()
     # The address of a node that was deleted may not come back to another one.
     async with administrator(server) as api:
         name = f"r{number}{number % REGISTRARS}c0"

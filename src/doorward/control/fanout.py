@@ -183,6 +183,7 @@ class MapStream:
             if self._has_to_end():
                 return
             self._make_first()
+            _log.debug("map stream opened", node=self.node_id)
             # From here on this task waits where the client makes us wait; all else is done by the rounds.
             while not self._over:
                 if self._unsent:

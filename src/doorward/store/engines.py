@@ -8,6 +8,7 @@ unit of work read is still true when it commits.
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,14 +124,27 @@ def _pragmas(connection: Any, *statements: str) -> None:
 
 
 def _prepare_writer(connection: Any, _record: object) -> None:
+    _pragmas(connection, f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    _choose_wal(connection)
     _pragmas(
         connection,
-        f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
-        "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
         f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}",
     )
+
+
+def _choose_wal(connection: Any) -> None:
+    """Set the journal of a new file. While another connection does the same, SQLite refuses at once, whatever the timeout."""
+    for left in reversed(range(100)):
+        try:
+            _pragmas(connection, "PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or not left:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _prepare_reader(connection: Any, _record: object) -> None:
