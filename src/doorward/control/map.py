@@ -29,6 +29,8 @@ class Map:
             return MapStream(self._fanout, node, wanted)
         if not wanted.ReadOnly:
             await self._registry.observations.report(node.id, wanted)
+            # Answered once it is stored: a client that was told 200 does not say it again, not even after we crashed.
+            await self._registry.observations.stored(node.id)
         if wanted.OmitPeers:
             return b""
         writer = self._registry.writer

@@ -39,6 +39,7 @@ class Observations:
         self._leaving: dict[int, asyncio.TimerHandle] = {}
         # Which other processes live; told by ``neighbours``.
         self.alive: frozenset[int] = frozenset()
+        self._storing = asyncio.Lock()
 
     @property
     def _me(self) -> int | None:
@@ -168,6 +169,15 @@ class Observations:
                 timer.cancel()
             self._leaving.clear()
             await asyncio.shield(self.flush())
+
+    async def stored(self, node_id: int) -> None:
+        """Return once the store has what the node last reported; many who wait share one transaction.
+
+        A failure is logged and tried again later, as by ``flush``: it is no reason to refuse a report.
+        """
+        async with self._storing:
+            if node_id in self._writer.unwritten:
+                await self.flush()
 
     async def flush(self) -> None:
         """Write what was observed since the last time. A failure is logged and tried again: nothing is lost by it."""
