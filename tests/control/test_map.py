@@ -17,6 +17,7 @@ from doorward.protocol.netmapstate import NetmapState
 from doorward.protocol.tailcfg.codec import encode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo, Service
 from doorward.protocol.tailcfg.map import MapRequest
+from doorward.store import nodes
 
 OWN = '{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}'
 
@@ -57,6 +58,9 @@ async def test_a_lite_update_is_taken_in_and_answered_with_nothing(served: Serve
     assert (known.name, known.observed.home_derp) == ("renamed", 900)
     assert known.observed.endpoints == ("192.0.2.1:41641",)
     assert not known.observed.online
+    # A crash right after the answer loses nothing: the client would not say it again.
+    (stored,) = await served.world.registry.writer.database.read(nodes.load_all)
+    assert stored.observed == known.observed
 
 
 async def test_who_only_reads_changes_nothing(served: Served, link: Link) -> None:
