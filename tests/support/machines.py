@@ -37,4 +37,4 @@ async def all_ready(clients: list[StockClient]) -> None:
             counts.append(sum(map(bool, reached)))
         return bool(min(counts) >= len(clients) - 1)
 
-    await eventually(is_ready, within=20)
+    await eventually(is_ready)

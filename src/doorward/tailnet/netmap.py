@@ -51,11 +51,6 @@ def sees(snapshot: Snapshot, viewer: Node, peer: Node) -> bool:
     return viewer.system or peer.system or snapshot.policy.can_see(viewer.id, peer.id)
 
 
-def viewers(snapshot: Snapshot, node: Node) -> frozenset[int]:
-    """Which nodes see this one. Visibility has no direction, so these are the nodes it sees."""
-    return peer_ids(snapshot, node)
-
-
 def routes_through(snapshot: Snapshot, viewer: Node, router: Node) -> tuple[Prefix, ...]:
     """Which routes the viewer may send through the router now: subnets it is the active router of, exit routes."""
     if not router.approved_routes or viewer.system:
