@@ -63,6 +63,19 @@ async def test_events_are_chained(database: Database) -> None:
     assert await database.read(audit.verify) is None
 
 
+async def test_several_events_at_once_are_chained_in_their_order(database: Database) -> None:
+    await database.run(add, 1)
+    entries = [audit.Entry("cli", "user.create", f"user:{n}", {"n": n}, NOW) for n in (7, 3, 5)]
+    rows = await database.run(audit.append_all, entries)
+    assert [row["seq"] for row in rows] == [2, 3, 4]
+    found = await database.read(audit.load, after=1)
+    assert [(event.target, event.details) for event in found] == [
+        (entry.target, entry.details) for entry in entries
+    ]
+    assert await database.run(audit.append_all, ()) == []
+    assert await database.read(audit.verify) is None
+
+
 async def test_an_empty_log_is_sound(database: Database) -> None:
     assert await database.read(audit.verify) is None
     assert await database.read(audit.load) == []

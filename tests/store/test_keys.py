@@ -30,8 +30,8 @@ async def test_an_auth_key_comes_back_as_it_was_stored(database: Database) -> No
     other = await database.run(keys.insert_auth_key, nouns.auth_key(2, tags=("tag:b",)))
     assert msgspec.structs.replace(key, id=0) == draft
     assert await database.read(keys.auth_key_by_id, key.id) == key
-    assert await database.read(keys.auth_key_by_hash, key.secret_hash) == key
-    assert await database.read(keys.auth_key_by_hash, bytes(32)) is None
+    wanted = [key.secret_hash, bytes(32)]
+    assert await database.read(keys.auth_keys_by_hash, wanted) == {key.secret_hash: key}
     assert await database.read(keys.all_auth_keys) == [key, other]
     with pytest.raises(Conflict) as caught:
         await database.run(keys.insert_auth_key, nouns.auth_key(2))

@@ -56,10 +56,10 @@ async def test_a_node_comes_back_as_it_was_stored(database: Database) -> None:
     ):
         ask: Any = find
         assert await database.read(ask, value) == node
-    assert await database.read(nodes.by_machine_key, node.machine_key) == [node]
+    assert await database.read(nodes.by_machine_keys, [node.machine_key]) == [node]
     assert await database.read(nodes.load_all) == [node]
     assert await database.read(nodes.by_node_key, nouns.node_key(2)) is None
-    assert await database.read(nodes.by_machine_key, nouns.machine_key(2)) == []
+    assert await database.read(nodes.by_machine_keys, [nouns.machine_key(2)]) == []
 
 
 async def test_update_writes_the_state_and_observe_the_observations(database: Database) -> None:
@@ -69,17 +69,35 @@ async def test_update_writes_the_state_and_observe_the_observations(database: Da
     await database.run(nodes.update, renamed)
     assert await database.read(nodes.by_id, node.id) == msgspec.structs.replace(renamed, observed=SEEN)
     await database.run(nodes.observe, [])
-    await database.run(nodes.mark_all_offline, SOON)
-    found = await database.read(nodes.by_id, node.id)
-    assert found is not None
-    assert found.observed == msgspec.structs.replace(SEEN, online=False, last_seen=SOON)
+    assert await database.read(nodes.by_id, node.id) == msgspec.structs.replace(renamed, observed=SEEN)
 
 
-async def test_one_who_was_offline_keeps_when_it_was_last_seen(database: Database) -> None:
-    offline = msgspec.structs.replace(SEEN, online=False)
-    await database.run(nodes.insert, nouns.node(1, await add_user(database), observed=offline))
-    await database.run(nodes.mark_all_offline, SOON)
-    assert (await database.read(nodes.load_all))[0].observed == offline
+async def test_many_at_once_are_stored_in_their_order(database: Database) -> None:
+    owner = await add_user(database)
+    drafts = [nouns.node(number, owner, observed=SEEN if number % 2 else Observed()) for number in (5, 2, 9)]
+    made = await database.run(nodes.insert_all, drafts)
+    assert made == [
+        msgspec.structs.replace(draft, id=node.id) for draft, node in zip(drafts, made, strict=True)
+    ]
+    assert await database.read(nodes.load_all) == sorted(made, key=lambda node: node.id)
+    assert await database.run(nodes.insert_all, []) == []
+
+
+async def test_a_node_that_has_an_id_is_no_draft(database: Database) -> None:
+    node = await database.run(nodes.insert, nouns.node(1, await add_user(database)))
+    with pytest.raises(ValueError, match="id 0"):
+        await database.run(nodes.insert_all, [node])
+
+
+async def test_what_several_ask_for_is_found_at_once(database: Database) -> None:
+    owner = await add_user(database)
+    made = [await database.run(nodes.insert, nouns.node(number, owner)) for number in range(1, 4)]
+    keys = [nouns.node_key(2), nouns.node_key(8), nouns.node_key(3)]
+    assert await database.read(nodes.node_keys_in_use, keys) == {keys[0], keys[2]}
+    machines = [nouns.machine_key(3), nouns.machine_key(1), nouns.machine_key(8)]
+    assert await database.read(nodes.by_machine_keys, machines) == [made[0], made[2]]
+    assert await database.read(nodes.names_in_use, [made[1].name, "nobody"]) == {made[1].name}
+    assert await database.read(nodes.names_in_use, []) == frozenset()
 
 
 async def test_a_deleted_node_is_gone_and_its_id_stays_used(database: Database) -> None:
@@ -117,7 +135,7 @@ async def test_a_machine_has_one_untagged_node_for_each_user(database: Database)
     with pytest.raises(Conflict) as caught:
         await database.run(nodes.insert, nouns.node(5, ann, machine_key=machine))
     assert caught.value.place == "nodes.machine_key, nodes.user_id"
-    found = await database.read(nodes.by_machine_key, machine)
+    found = await database.read(nodes.by_machine_keys, [machine])
     assert [node.user_id for node in found] == [ann, bob, ann, None]
 
 
@@ -141,10 +159,10 @@ async def test_addresses_and_names_in_use(database: Database) -> None:
     assert await database.read(nodes.names_like, "we%") == {"we%", "we%-1"}
     there = IPv4Address("100.64.0.3"), IPv6Address("fd7a:115c:a1e0::3")
     free = IPv4Address("100.64.0.99"), IPv6Address("fd7a:115c:a1e0::99")
-    assert await database.read(nodes.address_taken, *there)
-    assert await database.read(nodes.address_taken, there[0], free[1])
-    assert await database.read(nodes.address_taken, free[0], there[1])
-    assert not await database.read(nodes.address_taken, *free)
+    assert await database.read(nodes.addresses_in_use, [there])
+    assert await database.read(nodes.addresses_in_use, [(there[0], free[1])])
+    assert await database.read(nodes.addresses_in_use, [(free[0], there[1])])
+    assert not await database.read(nodes.addresses_in_use, [free])
 
 
 async def test_loading_every_node_is_cheap_enough_for_a_start(database: Database) -> None:

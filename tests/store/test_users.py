@@ -17,6 +17,7 @@ async def test_a_user_comes_back_as_it_was_stored(database: Database) -> None:
     stored = await database.run(users.insert, draft)
     assert stored.id > 0
     assert await database.read(users.by_id, stored.id) == stored
+    assert await database.read(users.by_ids, [stored.id, stored.id + 1]) == {stored.id: stored}
     assert await database.read(users.by_name, "zoë@example.com") == stored
     assert await database.read(users.by_name, "ZOË@example.com") is None
     assert await database.read(users.load_all) == [stored]

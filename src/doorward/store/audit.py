@@ -13,9 +13,9 @@ database can still cut off its end or seal a new chain; keeping the last digest 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ from doorward.store.tables import audit
 FORM = b"doorward audit event 1"
 FIRST = bytes(32)  # what the first event has in place of a digest before it
 _LAST = sa.select(audit.c.seq, audit.c.digest).order_by(audit.c.seq.desc()).limit(1)
+_INSERT = sa.insert(audit)
 _CHUNK = 1000  # rows that verify() holds at a time
 
 
@@ -46,37 +47,39 @@ def digest_of(
     return seal.digest()
 
 
+class Entry(NamedTuple):
+    """An event before it has its place in the log; the fields are those of ``AuditEvent``."""
+
+    actor: str
+    action: str
+    target: str
+    details: Mapping[str, Any]
+    at: datetime
+
+
 def append(
     connection: Connection, actor: str, action: str, target: str, details: Mapping[str, Any], at: datetime
 ) -> AuditEvent:
     """Add one event at the end. Writers take turns, so the end stays where it is until this unit is committed."""
+    (row,) = append_all(connection, (Entry(actor, action, target, details, at),))
+    return AuditEvent(**{**row, "details": msgspec.json.decode(row["details"], type=dict[str, Any])})
+
+
+def append_all(connection: Connection, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Add events at the end, in this order, with two statements for all of them; returns the rows."""
     last = connection.execute(_LAST).first()
-    seq, previous = (last.seq + 1, last.digest) if last else (1, FIRST)
-    text = msgspec.json.encode(details, order="deterministic").decode()
-    digest = digest_of(
-        previous=previous, seq=seq, at=at, actor=actor, action=action, target=target, details=text
-    )
-    row = {
-        "seq": seq,
-        "at": at,
-        "actor": actor,
-        "action": action,
-        "target": target,
-        "details": text,
-        "previous": previous,
-        "digest": digest,
-    }
-    connection.execute(sa.insert(audit), row)
-    return AuditEvent(
-        seq=seq,
-        at=at,
-        actor=actor,
-        action=action,
-        target=target,
-        details=msgspec.json.decode(text, type=dict[str, Any]),
-        previous=previous,
-        digest=digest,
-    )
+    seq, digest = (last.seq, last.digest) if last else (0, FIRST)
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        row: dict[str, Any] = entry._asdict()
+        row["details"] = msgspec.json.encode(entry.details, order="deterministic").decode()
+        seq += 1
+        row["seq"], row["previous"] = seq, digest
+        row["digest"] = digest = digest_of(**row)
+        rows.append(row)
+    if rows:
+        connection.execute(_INSERT, rows)
+    return rows
 
 
 def verify(connection: Connection) -> int | None:

@@ -1,5 +1,6 @@
 """Auth keys, which admit nodes, and API tokens, which admit programs. Of both only the SHA-256 of the secret is here."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ _CONSUME = sa.update(auth_keys).where(
     auth_keys.c.revoked.is_(None),
     auth_keys.c.expires > sa.bindparam("now"),
 )
+_BY_HASHES = sa.select(auth_keys).where(auth_keys.c.secret_hash.in_(sa.bindparam("wanted", expanding=True)))
 
 
 def insert_auth_key(connection: Connection, draft: AuthKey) -> AuthKey:
@@ -54,9 +56,10 @@ def auth_key_by_id(connection: Connection, key_id: int) -> AuthKey | None:
     return rows.one(connection, auth_keys, AuthKey, auth_keys.c.id == key_id)
 
 
-def auth_key_by_hash(connection: Connection, secret_hash: bytes) -> AuthKey | None:
-    """The auth key whose secret has this SHA-256."""
-    return rows.one(connection, auth_keys, AuthKey, auth_keys.c.secret_hash == secret_hash)
+def auth_keys_by_hash(connection: Connection, secret_hashes: Iterable[bytes]) -> dict[bytes, AuthKey]:
+    """The auth keys whose secrets have these SHA-256, by it; unknown ones are left out."""
+    found = rows.run(connection, _BY_HASHES, AuthKey, wanted=list(secret_hashes))
+    return {key.secret_hash: key for key in found}
 
 
 def insert_api_token(connection: Connection, draft: ApiToken) -> ApiToken:

@@ -4,11 +4,11 @@ Each node has exactly one row in both. ``update`` writes only the first and ``ob
 observation can never undo a decision.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
@@ -29,10 +29,20 @@ _EVERYTHING = sa.select(
 _IN_ORDER = _EVERYTHING.order_by(nodes.c.id)
 _BY_ID = _IN_ORDER.where(nodes.c.id == sa.bindparam("wanted"))
 _BY_NODE_KEY = _IN_ORDER.where(nodes.c.node_key == sa.bindparam("wanted"))
-_BY_MACHINE_KEY = _IN_ORDER.where(nodes.c.machine_key == sa.bindparam("wanted"))
-_WITH_ADDRESSES = sa.select(nodes.c.id).where(
-    sa.or_(nodes.c.ipv4 == sa.bindparam("wanted4"), nodes.c.ipv6 == sa.bindparam("wanted6"))
+_BY_MACHINE_KEYS = _IN_ORDER.where(nodes.c.machine_key.in_(sa.bindparam("wanted", expanding=True)))
+_WITH_ADDRESSES = sa.select(nodes.c.ipv4, nodes.c.ipv6).where(
+    sa.or_(
+        nodes.c.ipv4.in_(sa.bindparam("wanted4", expanding=True)),
+        nodes.c.ipv6.in_(sa.bindparam("wanted6", expanding=True)),
+    )
 )
+_WITH_KEYS = sa.select(nodes.c.node_key).where(nodes.c.node_key.in_(sa.bindparam("wanted", expanding=True)))
+_WITH_NAMES = sa.select(nodes.c.name).where(nodes.c.name.in_(sa.bindparam("wanted", expanding=True)))
+_IDS = sa.select(nodes.c.stable_id, nodes.c.id).where(
+    nodes.c.stable_id.in_(sa.bindparam("wanted", expanding=True))
+)
+_INSERT = sa.insert(nodes)
+_INSERT_OBSERVATION = sa.insert(node_observations)
 
 
 def insert(connection: Connection, draft: Node) -> Node:
@@ -42,9 +52,21 @@ def insert(connection: Connection, draft: Node) -> Node:
     "nodes.stable_id", or "nodes.machine_key, nodes.user_id" for a second untagged node of one user on one machine;
     without a place when the user is not there.
     """
-    node = rows.add(connection, nodes, draft)
-    connection.execute(sa.insert(node_observations), _observation(node.id, node.observed))
-    return node
+    return insert_all(connection, [draft])[0]
+
+
+def insert_all(connection: Connection, drafts: Sequence[Node]) -> list[Node]:
+    """Store new nodes, with three statements for all of them. Raises as ``insert`` does, and then nothing may be kept."""
+    if not drafts:
+        return []
+    if any(draft.id for draft in drafts):
+        raise ValueError("a draft for nodes has id 0: ids are given by the database")
+    connection.execute(_INSERT, [rows.fields(nodes, draft) for draft in drafts])
+    given = connection.execute(_IDS, {"wanted": [draft.stable_id for draft in drafts]})
+    ids: dict[str, int] = {row.stable_id: row.id for row in given}
+    made = [msgspec.structs.replace(draft, id=ids[draft.stable_id]) for draft in drafts]
+    connection.execute(_INSERT_OBSERVATION, [_observation(node.id, node.observed) for node in made])
+    return made
 
 
 def update(connection: Connection, node: Node) -> Node:
@@ -81,14 +103,6 @@ def observe(
     connection.execute(statement.values(columns), batch)
 
 
-def mark_all_offline(connection: Connection, at: datetime) -> None:
-    """Say of every node that is still called online that it was last seen ``at``: for the start of the program."""
-    table = node_observations
-    connection.execute(
-        sa.update(table).where(table.c.online.is_(sa.true())).values(online=False, last_seen=at)
-    )
-
-
 def load_all(connection: Connection) -> list[Node]:
     """Every node with its observations, by id."""
     return _load(connection)
@@ -117,11 +131,6 @@ def by_node_key(connection: Connection, key: NodePublic) -> Node | None:
     return _first(_run(connection, _BY_NODE_KEY, key))
 
 
-def by_machine_key(connection: Connection, key: MachinePublic) -> list[Node]:
-    """Every node on this machine: one for each user who signed in there, and tagged ones; by id."""
-    return _run(connection, _BY_MACHINE_KEY, key)
-
-
 def by_name(connection: Connection, name: str) -> Node | None:
     """The node with this first DNS label."""
     return _one(connection, nodes.c.name == name)
@@ -132,14 +141,37 @@ def by_address(connection: Connection, address: IPv4Address | IPv6Address) -> No
     return _one(connection, _has(address))
 
 
-def address_taken(connection: Connection, ipv4: IPv4Address, ipv6: IPv6Address) -> bool:
-    """True when a node has one of these tailnet addresses."""
-    return connection.execute(_WITH_ADDRESSES, {"wanted4": ipv4, "wanted6": ipv6}).first() is not None
+def by_machine_keys(connection: Connection, keys: Iterable[MachinePublic]) -> list[Node]:
+    """Every node on these machines, by id: one for each user who signed in there, and tagged ones."""
+    return _run(connection, _BY_MACHINE_KEYS, list(keys))
+
+
+def node_keys_in_use(connection: Connection, keys: Iterable[NodePublic]) -> frozenset[NodePublic]:
+    """Those of these node keys that a node has."""
+    return frozenset(connection.execute(_WITH_KEYS, {"wanted": list(keys)}).scalars())
+
+
+def addresses_in_use(
+    connection: Connection, pairs: Collection[tuple[IPv4Address, IPv6Address]]
+) -> frozenset[IPv4Address | IPv6Address]:
+    """The tailnet addresses of the nodes that have one of these."""
+    wanted = {"wanted4": [ipv4 for ipv4, _ in pairs], "wanted6": [ipv6 for _, ipv6 in pairs]}
+    return frozenset(address for row in connection.execute(_WITH_ADDRESSES, wanted) for address in row)
+
+
+def names_in_use(connection: Connection, names: Iterable[str]) -> frozenset[str]:
+    """Those of these names that a node has."""
+    return frozenset(connection.execute(_WITH_NAMES, {"wanted": list(names)}).scalars())
 
 
 def names_like(connection: Connection, base: str) -> set[str]:
     """The names in use that are ``base`` or start with ``base-``: what a new name with a suffix must differ from."""
-    condition = sa.or_(nodes.c.name == base, nodes.c.name.startswith(f"{base}-", autoescape=True))
+    if connection.dialect.name == "sqlite":
+        # Its LIKE knows no letter case, so no index can serve it. Names are compared by their bytes here: "." follows "-".
+        longer = sa.and_(nodes.c.name >= f"{base}-", nodes.c.name < f"{base}.")
+    else:
+        longer = nodes.c.name.startswith(f"{base}-", autoescape=True)
+    condition = sa.or_(nodes.c.name == base, longer)
     return set(connection.execute(sa.select(nodes.c.name).where(condition)).scalars())
 
 

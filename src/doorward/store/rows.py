@@ -53,6 +53,13 @@ def load(
     return [kind(**dict(zip(names, row, strict=True))) for row in connection.execute(statement)]
 
 
+def run(connection: Connection, statement: sa.Select[Any], kind: type[T], **parameters: Any) -> list[T]:
+    """The rows of a statement that was made before, as values of ``kind``: it selects exactly its fields."""
+    result = connection.execute(statement, parameters)
+    names = list(result.keys())
+    return [kind(**dict(zip(names, row, strict=True))) for row in result]
+
+
 def one(connection: Connection, table: Table, kind: type[T], *conditions: ColumnElement[bool]) -> T | None:
     """The one row that meets the conditions, or None."""
     found = load(connection, table, kind, *conditions, limit=1)

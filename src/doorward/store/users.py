@@ -1,10 +1,15 @@
 """Users: one row a person."""
 
+from collections.abc import Iterable
+
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from doorward.model import User
 from doorward.store import rows
 from doorward.store.tables import users
+
+_BY_IDS = sa.select(users).where(users.c.id.in_(sa.bindparam("wanted", expanding=True)))
 
 
 def insert(connection: Connection, draft: User) -> User:
@@ -34,6 +39,11 @@ def load_all(connection: Connection) -> list[User]:
 def by_id(connection: Connection, user_id: int) -> User | None:
     """The user with this id."""
     return rows.one(connection, users, User, users.c.id == user_id)
+
+
+def by_ids(connection: Connection, user_ids: Iterable[int]) -> dict[int, User]:
+    """Those of these users that are there, by id."""
+    return {user.id: user for user in rows.run(connection, _BY_IDS, User, wanted=list(user_ids))}
 
 
 def by_name(connection: Connection, name: str) -> User | None:

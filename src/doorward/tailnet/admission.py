@@ -18,31 +18,23 @@ import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 import msgspec
 
 from doorward.errors import BadInput, Conflict, NotFound, NotPermitted, TooMany
-from doorward.model import AuthKey, Node, Observed, Process, Registration, User
-from doorward.policy import Policy
+from doorward.model import Node, Registration, User
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.protocol.tailcfg.capability import MINIMUM_CAPVER, release_of
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import RegisterRequest
-from doorward.store import Connection, audit, keys, nodes, processes, registrations, settings, users
-from doorward.tailnet import addresses, secrets, units
+from doorward.store import Connection, audit, nodes, registrations, users
+from doorward.tailnet import secrets
+from doorward.tailnet.gate import Applicant, Desk, Gate, first_seen, tags_of
 from doorward.tailnet.observe import Observations
-from doorward.tailnet.reported import usable_hostinfo
-from doorward.tailnet.settings import Settings
-from doorward.tailnet.snapshot import advertised
 from doorward.tailnet.writer import Effect, Writer
 
 # Anybody who reaches the listener may ask to be let in, so what is kept of it is bounded. Far more than people can look at.
 MOST_WAITING = 1000
-
-_CURSOR = (
-    "addresses.cursor"  # the last index that was given out, so that a freed address rests before its next use
-)
 
 
 class Verdict(Enum):
@@ -62,25 +54,13 @@ class Outcome(msgspec.Struct, frozen=True):
     link_code: str = ""  # with NEEDS_PERSON; a new one each time
 
 
-class _Applicant(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks to be let in, with what is needed to make it a node."""
-
-    machine_key: MachinePublic
-    request: RegisterRequest
-    observed: Observed
-    stable_id: str
-    random_index: int
-    settings: Settings
-    policy: Policy
-    now: datetime
-
-
 class Admission:
     """Registrations, each decided in one transaction."""
 
     def __init__(self, writer: Writer, observations: Observations) -> None:
         self._writer = writer
         self._observations = observations
+        self._gate = Gate(writer)
         # Registrations that are waited for. A client that lost its connection asks again before we notice that the
         # first asker is gone, so there may be several.
         self._waiting: dict[int, set[asyncio.Event]] = {}
@@ -134,14 +114,14 @@ class Admission:
             for event in self._waiting.get(registration_id, ()):
                 event.set()
 
-    def _applicant(self, machine_key: MachinePublic, request: RegisterRequest | None) -> _Applicant:
+    def _applicant(self, machine_key: MachinePublic, request: RegisterRequest | None) -> Applicant:
         """Everything random, and everything the transaction may ask the present snapshot."""
         writer = self._writer
         settings_now = writer.snapshot.settings
-        return _Applicant(
+        return Applicant(
             machine_key=machine_key,
             request=request or _NO_REQUEST,
-            observed=_first_seen(request or _NO_REQUEST),
+            observed=first_seen(request or _NO_REQUEST),
             stable_id="n" + secrets.base32(writer.entropy(10)),
             random_index=int.from_bytes(writer.entropy(8), "big") if settings_now.random_addresses else -1,
             settings=settings_now,
@@ -156,9 +136,9 @@ class Admission:
 
     async def _again(self, known: Node, request: RegisterRequest) -> Node:
         """A node that is in already: a restart. It may ask for other tags than it has."""
-        wanted = _tags(request.Hostinfo or Hostinfo())
+        wanted = tags_of(request.Hostinfo or Hostinfo())
         # Only a new wish counts: an old one was decided on then, and an administrator may have decided otherwise since.
-        if wanted and wanted not in (known.tags, _tags(known.observed.hostinfo)):
+        if wanted and wanted not in (known.tags, tags_of(known.observed.hostinfo)):
             await self._writer.apply(_retag, known.id, wanted, self._applicant(known.machine_key, request))
         return await self._introduced(known, request)
 
@@ -169,7 +149,10 @@ class Admission:
 
     async def _by_key(self, machine_key: MachinePublic, request: RegisterRequest, secret: str) -> Outcome:
         applicant = self._applicant(machine_key, request)
-        node = await self._writer.apply(_admit_by_key, secrets.digest(secret), applicant)
+        node = await self._gate.admit(secrets.digest(secret), applicant)
+        known = self._writer.snapshot.nodes.get(node.id, node)
+        if known.observed is applicant.observed:  # a new node: what it says of its host came in with it
+            return Outcome(Verdict.ADMITTED, known)
         return Outcome(Verdict.ADMITTED, await self._introduced(node, request))
 
     async def _park(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
@@ -226,15 +209,6 @@ class Admission:
 _NO_REQUEST = RegisterRequest(Version=0, NodeKey=NodePublic.zero())
 
 
-def _tags(hostinfo: Hostinfo) -> tuple[str, ...]:
-    return tuple(sorted(set(hostinfo.RequestTags or ())))
-
-
-def _first_seen(request: RegisterRequest) -> Observed:
-    hostinfo = usable_hostinfo(request.Hostinfo or Hostinfo())
-    return Observed(hostinfo=hostinfo, cap_version=request.Version)
-
-
 def _park(connection: Connection, draft: Registration) -> None:
     """Keep a request, and forget those whose time is over or that this one replaces."""
     registrations.delete_expired(connection, draft.created)
@@ -267,7 +241,7 @@ def _log_out(connection: Connection, node_id: int, now: datetime) -> Effect[None
 
 
 def _retag(
-    connection: Connection, node_id: int, wanted: tuple[str, ...], applicant: _Applicant
+    connection: Connection, node_id: int, wanted: tuple[str, ...], applicant: Applicant
 ) -> Effect[Node]:
     """A known node asks for other tags: as its owner, or as the tagged node it is, may it?"""
     node = nodes.by_id(connection, node_id)
@@ -302,47 +276,8 @@ def _tag_refused(tag: str) -> NotPermitted:
     )
 
 
-def _admit_by_key(connection: Connection, digest: bytes, applicant: _Applicant) -> Effect[Node]:
-    key = keys.auth_key_by_hash(connection, digest)
-    if key is None:
-        raise NotPermitted(
-            "there is no such auth key", cure="Was it copied whole? `doorward keys create` makes one."
-        )
-    now = applicant.now
-    cure = "Ask for a new one: `doorward keys create`."
-    if key.revoked is not None:
-        raise NotPermitted(f"the auth key {key.prefix} was revoked", cure=cure)
-    if key.expires <= now:
-        raise NotPermitted(f"the auth key {key.prefix} has expired", cure=cure)
-    owner = None if key.user_id is None else users.by_id(connection, key.user_id)
-    if owner is not None and owner.suspended:
-        raise NotPermitted(f"{owner.name} is suspended", cure="Ask an administrator.")
-    tags = key.tags
-    for tag in _tags(applicant.observed.hostinfo):
-        if tag not in key.tags and (key.tags or owner is None or not applicant.policy.may_tag(owner, tag)):
-            raise NotPermitted(
-                f"this auth key may not give the tag {tag}",
-                cure=f"Ask for a key made with `--tag {tag}`, or leave out --advertise-tags.",
-            )
-        tags = tuple(sorted({*tags, tag}))
-    if not keys.consume(connection, key.id, now):
-        raise NotPermitted(
-            f"the auth key {key.prefix} was used already, and it admits one node only",
-            cure="Ask for a new one, or for a reusable one: `doorward keys create --reusable`.",
-        )
-    return _admit(
-        connection,
-        applicant,
-        owner=owner,
-        tags=tags,
-        actor=f"key:{key.id}",
-        key=key,
-        ephemeral=key.ephemeral or applicant.request.Ephemeral,
-    )
-
-
 def _approve(
-    connection: Connection, actor: str, registration_id: int, user_id: int, present: _Applicant
+    connection: Connection, actor: str, registration_id: int, user_id: int, present: Applicant
 ) -> Effect[Node]:
     user = users.by_id(connection, user_id)
     if user is None:
@@ -365,136 +300,14 @@ def _approve(
         Ephemeral=registration.ephemeral,
     )
     applicant = msgspec.structs.replace(
-        present, machine_key=registration.machine_key, request=request, observed=_first_seen(request)
+        present, machine_key=registration.machine_key, request=request, observed=first_seen(request)
     )
-    tags = _tags(registration.hostinfo)
+    tags = tags_of(registration.hostinfo)
     for tag in tags:
         if not applicant.policy.may_tag(user, tag):
             raise _tag_refused(tag)
-    effect = _admit(
-        connection, applicant, owner=user, tags=tags, actor=actor, key=None, ephemeral=registration.ephemeral
-    )
-    registrations.approve(connection, registration_id, effect.result.id, present.now)
-    return msgspec.structs.replace(effect, registrations=(registration_id,))
-
-
-def _admit(
-    connection: Connection,
-    applicant: _Applicant,
-    *,
-    owner: User | None,
-    tags: tuple[str, ...],
-    actor: str,
-    key: AuthKey | None,
-    ephemeral: bool,
-) -> Effect[Node]:
-    """Make the node, or give a known one its new key. Everything is checked by now but what the tables themselves hold."""
-    request, now = applicant.request, applicant.now
-    if nodes.by_node_key(connection, request.NodeKey) is not None:
-        raise Conflict(
-            "this node key is registered already", cure="Sign in again: the client makes a new one."
-        )
-    expiry = None if tags else now + applicant.settings.key_duration
-    if expiry is not None and request.Expiry is not None:
-        expiry = min(expiry, request.Expiry)
-    system = key is not None and key.system
-    fields: dict[str, Any] = {
-        "node_key": request.NodeKey,
-        "machine_key": applicant.machine_key,
-        "tags": tags,
-        "key_expiry": None if system else expiry,
-        "ephemeral": ephemeral,
-        "auth_key_id": None if key is None else key.id,
-    }
-    hostinfo = applicant.observed.hostinfo
-    process = processes.by_own_key(connection, key.id) if key is not None and system else None
-    before = _own_node(connection, process) if system else _same_node(connection, applicant, owner, tags)
-    if before is not None:
-        node = nodes.update(connection, msgspec.structs.replace(before, **fields))
-        action = "node.reauthenticate"
-    else:
-        index = _free_index(connection, applicant)
-        ipv4, ipv6 = applicant.settings.pool.at(index)
-        draft = Node(
-            id=0,
-            **fields,
-            stable_id=applicant.stable_id,
-            user_id=None if owner is None else owner.id,
-            name=units.free_name(connection, applicant.settings, hostinfo.Hostname),
-            ipv4=ipv4,
-            ipv6=ipv6,
-            created=now,
-            system=system,
-            observed=applicant.observed,
-        )
-        node = nodes.insert(connection, draft)
-        action = "node.register"
-    if process is not None and process.own_node != node.id:
-        processes.update(connection, msgspec.structs.replace(process, own_node=node.id))
-    node = _approve_routes(
-        connection, msgspec.structs.replace(node, observed=applicant.observed), applicant.policy
-    )
-    details = {
-        "name": node.name,
-        "user": None if owner is None else owner.name,
-        "tags": tags,
-        "addresses": [str(address) for address in node.addresses],
-        "key": str(node.node_key),
-    }
-    audit.append(
-        connection, actor=actor, action=action, target=f"node:{node.stable_id}", details=details, at=now
-    )
-    return Effect(result=node, nodes=(node,))
-
-
-def _same_node(
-    connection: Connection, applicant: _Applicant, owner: User | None, tags: tuple[str, ...]
-) -> Node | None:
-    """The node that this machine is already for the same owner.
-
-    A person who signs in with tags, or again without them, gives away or takes back the node they have there.
-    """
-    there = [node for node in nodes.by_machine_key(connection, applicant.machine_key) if not node.system]
-    mine = [node for node in there if owner is not None and node.user_id == owner.id]
-    tagged = [node for node in there if node.tags]
-    untagged = [node for node in mine if not node.tags]
-    order = (*tagged, *untagged) if tags else (*untagged, *mine)
-    return order[0] if order else None
-
-
-def _own_node(connection: Connection, process: Process | None) -> Node | None:
-    """Doorward's own node, of which each process has one; it keeps its addresses even where its client starts from nothing.
-
-    One that no process calls its own is from when there was only one process, and is its successor's.
-    """
-    own = [node for node in nodes.load_all(connection) if node.system]
-    if process is None:
-        return own[0] if own else None
-    taken = {other.own_node: other.id for other in processes.load_all(connection)}
-    for node in own:
-        if taken.get(node.id) == process.id:
-            return node
-    return next((node for node in own if node.id not in taken), None)
-
-
-def _free_index(connection: Connection, applicant: _Applicant) -> int:
-    start = applicant.random_index
-    if start < 0:
-        start = (settings.get(connection, _CURSOR, int) or 0) + 1
-    index = addresses.allocate(
-        applicant.settings.pool,
-        start,
-        lambda ipv4, ipv6: nodes.address_taken(connection, ipv4, ipv6),
-    )
-    settings.put(connection, _CURSOR, index)
-    return index
-
-
-def _approve_routes(connection: Connection, node: Node, policy: Policy) -> Node:
-    """What autoApprovers allow it to route, it may route at once."""
-    routes = policy.auto_approved(node, advertised(node))
-    missing = frozenset(routes) - frozenset(node.approved_routes)
-    if not missing:
-        return node
-    approved = tuple(sorted({*node.approved_routes, *missing}, key=str))
-    return nodes.update(connection, msgspec.structs.replace(node, approved_routes=approved))
+    desk = Desk(connection, (applicant,))
+    desk.admit(applicant, owner=user, tags=tags, actor=actor, key=None, ephemeral=registration.ephemeral)
+    (node,) = desk.close()
+    registrations.approve(connection, registration_id, node.id, present.now)
+    return Effect(result=node, nodes=(node,), registrations=(registration_id,))

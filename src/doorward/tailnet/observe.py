@@ -17,7 +17,7 @@ from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.store import Connection, audit, feed, nodes
 from doorward.tailnet import names, units
-from doorward.tailnet.reported import merged, usable_endpoints, usable_hostinfo
+from doorward.tailnet.reported import merged, relay_of, usable_endpoints, usable_hostinfo
 from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import advertised
 from doorward.tailnet.writer import Effect, Writer
@@ -70,9 +70,7 @@ class Observations:
         node = self._node(node_id)
         before = node.observed.hostinfo
         hostinfo = before if said is None else merged(before, usable_hostinfo(said))
-        # 0 says that none is chosen now: peers go on trying the last one, and could not be told "none" anyway.
-        home = hostinfo.NetInfo.PreferredDERP if hostinfo.NetInfo is not None else 0
-        home = home if 0 < home < 2**31 else seen.home_derp
+        home = relay_of(hostinfo, seen.home_derp)
         self._set(node, msgspec.structs.replace(seen, hostinfo=hostinfo, home_derp=home))
         if names.label_of(hostinfo.Hostname) != names.label_of(before.Hostname) and not node.renamed:
             settings = self._writer.snapshot.settings

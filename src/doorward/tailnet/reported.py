@@ -36,6 +36,15 @@ def merged(before: Hostinfo, after: Hostinfo) -> Hostinfo:
     return after
 
 
+def relay_of(hostinfo: Hostinfo, before: int) -> int:
+    """The region of a node's home relay, which was ``before``.
+
+    0 says that none is chosen now: peers go on trying the last one, and could not be told "none" anyway.
+    """
+    home = hostinfo.NetInfo.PreferredDERP if hostinfo.NetInfo is not None else 0
+    return home if 0 < home < 2**31 else before
+
+
 def usable_endpoints(endpoints: Iterable[str]) -> tuple[str, ...]:
     """Those that may be given to peers: whole addresses with a port, none of a single link, each once.
 

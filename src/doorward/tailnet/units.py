@@ -4,7 +4,7 @@ They run on the store's writer thread, one after the other, so what they read is
 ids rather than values where the row may have changed since the caller looked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -31,8 +31,16 @@ def first_policy(connection: Connection, now: datetime) -> None:
         audit.append(connection, "system", "policy.set", "policy", {"default": True}, now)
 
 
-def free_name(connection: Connection, settings: Settings, hostname: str, node_id: int | None = None) -> str:
+def free_name(
+    connection: Connection,
+    settings: Settings,
+    hostname: str,
+    node_id: int | None = None,
+    given: Container[str] = (),
+) -> str:
     """A name for a host that no other node has; ``node_id`` is the node that is to have it, if there is one yet.
+
+    ``given`` are names that are as good as taken.
 
     The door's own name is never free: our DNS answers it with our node, and a node called like it would get a share
     of the people who mean the door.
@@ -44,7 +52,7 @@ def free_name(connection: Connection, settings: Settings, hostname: str, node_id
         used.discard(own.name)
 
     def taken(name: str) -> bool:
-        if name == settings.door_label:
+        if name == settings.door_label or name in given:
             return True
         if name == base or name.startswith(f"{base}-"):
             return name in used
