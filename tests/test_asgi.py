@@ -64,6 +64,20 @@ async def drop_things(call: str, shelf: str) -> None:
         raise ZeroDivisionError("secret inner words")
 
 
+class Versioned(msgspec.Struct):
+    version: int
+
+    @property
+    def etag(self) -> str:
+        return str(self.version)
+
+
+@operation("PUT", "/versioned")
+async def change_versioned(call: str, if_match: str | None) -> Versioned:
+    """Change it; answers with the version that the change was for, or 0."""
+    return Versioned(version=int(if_match or 0))
+
+
 async def enter(request: Request, needed: Operation) -> str:
     who = request.headers.get("x-who", "")
     if not who:
@@ -71,7 +85,9 @@ async def enter(request: Request, needed: Operation) -> str:
     return who
 
 
-APP = Starlette(routes=asgi.routes([add_thing, list_things, drop_things], prefix="/api", enter=enter))
+APP = Starlette(
+    routes=asgi.routes([add_thing, list_things, drop_things, change_versioned], prefix="/api", enter=enter)
+)
 
 
 @pytest.fixture
@@ -120,6 +136,25 @@ async def test_a_bad_path_or_query_is_refused(client: httpx2.AsyncClient) -> Non
     assert "unknown field `colour`" in (await client.get("/api/things/3?colour=red")).json()["title"]
     assert (await client.get("/api/things/3?limit=1&limit=2")).json()["place"] == "limit"
     assert (await client.delete("/api/things/3?force=1")).json()["place"] == "force"
+
+
+@pytest.mark.parametrize(
+    ("headers", "version"),
+    [({}, 0), ({"If-Match": "*"}, 0), ({"If-Match": ' "7" '}, 7), ({"If-Match": '"7"'}, 7)],
+)
+async def test_versions_travel_as_entity_tags(
+    client: httpx2.AsyncClient, headers: dict[str, str], version: int
+) -> None:
+    answer = await client.put("/api/versioned", headers=headers)
+    assert (answer.json(), answer.headers["etag"]) == ({"version": version}, f'"{version}"')
+    assert "etag" not in (await client.get("/api/things/x")).headers
+
+
+@pytest.mark.parametrize("header", ["7", 'W/"7"', '"7", "8"', '"7', '"7"x', '"a b"', "", '"7"*'])
+async def test_what_is_not_one_strong_entity_tag_is_refused(client: httpx2.AsyncClient, header: str) -> None:
+    answer = await client.put("/api/versioned", headers={"If-Match": header})
+    assert (answer.status_code, answer.json()["place"]) == (400, "If-Match")
+    assert answer.json()["cure"]
 
 
 async def test_a_body_must_be_declared_and_short(client: httpx2.AsyncClient) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support import nouns
 
 from doorward import model
-from doorward.model import AuditEvent, Change, ChangeKind, Observed, PolicyVersion, Process, Role
+from doorward.model import AuditEvent, Change, ChangeKind, Observed, PolicyEntry, PolicyVersion, Process, Role
 from doorward.protocol.tailcfg.codec import decode_request, encode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
 
@@ -29,6 +29,9 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
     ),
     "Change": lambda: Change(id=1, boot=1, kind=ChangeKind.NODES, ids=(1,)),
     "PolicyVersion": lambda: PolicyVersion(id=1, text="{}", actor="cli", created=nouns.NOW),
+    "PolicyEntry": lambda: PolicyEntry(
+        id=1, actor="cli", created=nouns.NOW, comment="", added=1, removed=0, size=2
+    ),
 }
 
 

@@ -8,8 +8,9 @@ An endpoint is an *operation*: an async function whose annotations are its contr
     async def create_user(call: Call, body: NewUser) -> User:
         '''Create a user.'''
 
-``body`` is the JSON request, ``query`` the query parameters, any other name a part of the path; each is converted to its
-annotated type and refused with the place of the fault otherwise. The first argument is whatever ``enter`` made of the
+``body`` is the JSON request, ``query`` the query parameters, ``if_match`` the entity tag of an If-Match header without its
+quotes (None where there is none), any other name a part of the path; each is converted to its annotated type and refused
+with the place of the fault otherwise. An answer that has an ``etag`` is sent with it in the ETag header. The first argument is whatever ``enter`` made of the
 request: it says who is asking, and raises where they may not. What is returned is encoded as JSON; what is raised
 becomes a problem (RFC 9457). ``routes`` turns operations into Starlette routes; the same objects describe themselves
 for OpenAPI.
@@ -19,6 +20,7 @@ Beside it, for every application of ours: ``StripIdentityHeaders``, ``SecurityHe
 """
 
 import inspect
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -44,6 +46,8 @@ DEFAULT_BODY_LIMIT = 64 * 1024
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1; we serve no TRACE
 
 T = TypeVar("T")
+
+_ENTITY_TAG = re.compile(r'"([\x21\x23-\x7e]*)"')  # RFC 9110, section 8.8.3, without bytes beyond ASCII
 
 _logger = log("asgi")
 
@@ -92,6 +96,9 @@ def json_answer(value: Any, status: int = 200) -> Response:
     """``value`` as JSON; None with status 204 is an empty body. Never cached: it may be about who is asking."""
     content = b"" if value is None and status == 204 else msgspec.json.encode(value)
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    etag = getattr(value, "etag", None)
+    if etag is not None:
+        headers["ETag"] = f'"{etag}"'
     return Response(content, status, headers, media_type=None if status == 204 else "application/json")
 
 
@@ -172,6 +179,23 @@ def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T] | None) -> T | 
         raise _bad_input(error, "the query parameters cannot be used") from None
 
 
+def entity_tag(header: str | None) -> str | None:
+    """The tag of an If-Match header (RFC 9110, section 13.1.1); None for no header, and for ``*``: whatever there is.
+
+    Raises BadInput for a weak tag, which never matches, and for several: who changes something has seen one version of it.
+    """
+    if header is None or header.strip() == "*":
+        return None
+    match = _ENTITY_TAG.fullmatch(header.strip())
+    if match is None:
+        raise BadInput(
+            "the header If-Match holds something else than one strong entity tag",
+            cure='Send back what the ETag header of the answer to GET said, such as "5".',
+            place="If-Match",
+        )
+    return match[1]
+
+
 def refuse_cross_origin(method: str, headers: Mapping[str, str], *, trusted: Iterable[str] = ()) -> None:
     """Refuse a write that a page of another origin makes with this person's browser (CSRF).
 
@@ -219,6 +243,7 @@ class Operation:
     body_limit: int
     body: Any  # the type of the JSON request, None for no body
     query: Any  # the type of the query parameters, None for none
+    conditional: bool  # it looks at If-Match
     parts: Mapping[str, Any]  # path parameter to its type
     answer: Any  # the type of the JSON answer, NoneType for none
     summary: str
@@ -247,9 +272,9 @@ def operation(
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
 
     def declare(handler: Callable[..., Awaitable[Any]]) -> Operation:
-        hints = get_type_hints(handler)
+        hints = get_type_hints(handler, include_extras=True)
         arguments = list(inspect.signature(handler).parameters)[1:]
-        parts = {name: hints[name] for name in arguments if name not in {"body", "query"}}
+        parts = {name: hints[name] for name in arguments if name not in {"body", "query", "if_match"}}
         if sorted(parts) != sorted(names):
             raise TypeError(f"{handler}: the path has {names}, the function takes {sorted(parts)}")
         summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n")
@@ -262,6 +287,7 @@ def operation(
             body_limit=body_limit,
             body=hints.get("body"),
             query=hints.get("query"),
+            conditional="if_match" in arguments,
             parts=parts,
             answer=hints["return"],
             summary=summary.rstrip("."),
@@ -312,6 +338,8 @@ class _Resource:
         query = decode_query(request.query_params.multi_items(), found.query)
         if found.query is not None:
             arguments["query"] = query
+        if found.conditional:
+            arguments["if_match"] = entity_tag(request.headers.get("if-match"))
         if found.body is not None:
             body = await read_body(request, found.body_limit)
             arguments["body"] = decode_json(body, found.body, request.headers.get("content-type", ""))

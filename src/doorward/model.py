@@ -159,6 +159,21 @@ class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     actor: str
     created: datetime
+    comment: str = ""  # why, in its author's words
+    added: int | None = None  # lines that the version before did not have; None where nobody counted
+    removed: int | None = None  # lines of the version before that it does not have
+
+
+class PolicyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of the policy as the history lists it: all but its text."""
+
+    id: int
+    actor: str
+    created: datetime
+    comment: str
+    added: int | None
+    removed: int | None
+    size: int  # characters of text
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):

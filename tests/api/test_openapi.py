@@ -65,6 +65,14 @@ def test_an_operation_is_described_whole(path: str, method: str, each: dict[str,
     assert ("requestBody" in each) <= (method in {"post", "put", "patch"})
 
 
+def test_a_change_of_the_policy_may_name_the_version_it_is_for() -> None:
+    paths = DOCUMENT["paths"]
+    (header,) = (one for one in paths["/api/v1/policy"]["put"]["parameters"] if one["in"] == "header")
+    assert (header["name"], header["required"]) == ("If-Match", False)
+    assert "412" in paths["/api/v1/policy"]["put"]["responses"]
+    assert all(one["in"] != "header" for one in paths["/api/v1/policy"]["get"]["parameters"])
+
+
 def test_requests_are_closed_and_answers_open() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert schemas["NewUser"]["additionalProperties"] is False

@@ -1,5 +1,7 @@
 """The policy over the API."""
 
+from pathlib import Path
+
 import httpx2
 import pytest
 from tests.support.world import World
@@ -16,18 +18,23 @@ BROKEN = '{\n  "grants": [{"src": ["group:none"], "dst": ["*"], "ip": ["*"]}],\n
 
 
 async def test_get_set_history_rollback(admin: httpx2.AsyncClient) -> None:
-    assert (await admin.get("/policy")).json() == {"text": DEFAULT_POLICY}
-    version = (await admin.put("/policy", json={"text": OPEN})).json()
-    assert (version["id"], version["actor"], version["size"], version["current"]) == (
+    first = (await admin.get("/policy")).json()
+    assert (first["text"], first["version"], first["actor"]) == (DEFAULT_POLICY, 1, "system")
+    assert (first["comment"], first["owner"]) == ("default", None)
+    version = (await admin.put("/policy", json={"text": OPEN, "comment": "for the party"})).json()
+    assert (version["id"], version["actor"], version["size"], version["current"], version["comment"]) == (
         2,
         "cli",
         len(OPEN),
         True,
+        "for the party",
     )
     assert (await admin.get("/policy")).json()["text"] == OPEN
     history = (await admin.get("/policy/history")).json()
     assert [(each["id"], each["current"]) for each in history] == [(2, True), (1, False)]
     assert len((await admin.get("/policy/history?limit=1")).json()) == 1
+    older = (await admin.get("/policy/history?before=2")).json()
+    assert [(each["id"], each["current"]) for each in older] == [(1, False)]
     assert (await admin.post("/policy/rollback", json={})).json()["id"] == 3
     assert (await admin.get("/policy")).json()["text"] == DEFAULT_POLICY
     assert (await admin.post("/policy/rollback", json={"version": 2})).status_code == 200
@@ -37,6 +44,64 @@ async def test_get_set_history_rollback(admin: httpx2.AsyncClient) -> None:
 
 async def test_the_first_version_has_none_before_it(admin: httpx2.AsyncClient) -> None:
     assert (await admin.post("/policy/rollback", json={})).status_code == 409
+
+
+async def test_a_version_with_its_text_and_what_it_changed(admin: httpx2.AsyncClient) -> None:
+    await admin.put("/policy", json={"text": '{\n"grants": [],\n}\n'})
+    await admin.put("/policy", json={"text": '{\n"acls": [],\n}\n'})
+    answer = await admin.get("/policy/versions/2")
+    assert (answer.json()["text"], answer.json()["current"]) == ('{\n"grants": [],\n}\n', False)
+    assert "etag" not in answer.headers
+    assert (await admin.get("/policy/versions/3")).headers["etag"] == '"3"'
+    assert (await admin.get("/policy/versions/3/diff")).json() == {
+        "old": 2,
+        "new": 3,
+        "added": 1,
+        "removed": 1,
+        "diff": '--- version 2\n+++ version 3\n@@ -1,3 +1,3 @@\n {\n-"grants": [],\n+"acls": [],\n }\n',
+    }
+    whole = (await admin.get("/policy/versions/1/diff")).json()
+    assert (whole["old"], whole["removed"]) == (None, 0)
+    assert whole["diff"].startswith("--- nothing\n+++ version 1\n@@ -0,0 +1,")
+    back = (await admin.get("/policy/versions/1/diff?against=3")).json()
+    assert (back["old"], back["new"]) == (3, 1)
+    for path in ("9", "0", "9/diff", "3/diff?against=9", f"{10**30}", f"3/diff?against={10**30}"):
+        assert (await admin.get(f"/policy/versions/{path}")).status_code in {400, 404}, path
+
+
+async def test_a_change_for_a_version_that_is_no_longer_in_force_is_refused(
+    admin: httpx2.AsyncClient,
+) -> None:
+    seen = (await admin.get("/policy")).headers["etag"]
+    assert seen == '"1"'
+    made = await admin.put("/policy", json={"text": OPEN}, headers={"If-Match": seen})
+    assert (made.status_code, made.headers["etag"]) == (200, '"2"')
+    for act in (
+        admin.put("/policy", json={"text": "{}"}, headers={"If-Match": seen}),
+        admin.post("/policy/rollback", json={}, headers={"If-Match": seen}),
+    ):
+        refused = await act
+        assert (refused.status_code, refused.json()["type"]) == (412, "policy-changed")
+        assert "version 2 of the policy is in force, set by cli at 2026-" in refused.json()["title"]
+        assert "history diff 1 2" in refused.json()["cure"]
+    assert (await admin.get("/policy")).json()["text"] == OPEN
+    for header in ("2", 'W/"2"', '"1", "2"', '"two"', f'"{10**30}"', ""):
+        answer = await admin.put("/policy", json={"text": "{}"}, headers={"If-Match": header})
+        assert (answer.status_code, answer.json()["place"]) == (400, "If-Match"), header
+    assert (await admin.put("/policy", json={"text": "{}"}, headers={"If-Match": "*"})).status_code == 200
+
+
+async def test_a_file_that_owns_the_policy_is_named(
+    admin: httpx2.AsyncClient, world: World, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.hujson"
+    file.write_text(OPEN)
+    await world.registry.own_policy(file)
+    found = (await admin.get("/policy")).json()
+    assert (found["owner"], found["actor"], found["comment"]) == (str(file), "file", str(file))
+    for act in (admin.put("/policy", json={"text": "{}"}), admin.post("/policy/rollback", json={})):
+        refused = await act
+        assert (refused.status_code, str(file) in refused.json()["title"]) == (409, True)
 
 
 async def test_a_refusal_shows_every_fault_and_changes_nothing(admin: httpx2.AsyncClient) -> None:

@@ -73,6 +73,8 @@ def play_script(world: World) -> Play:
                 await world.report(world.registry.snapshot.find_node(hostname), *endpoints)
             case ["later", seconds]:
                 world.clock.advance(float(seconds))
+            case ["own", file]:
+                await world.registry.own_policy(world.folder / file)
             case ["find", level, subject, message, cure]:
                 world.find(level, subject, message, cure)
             case _:

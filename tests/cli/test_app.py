@@ -30,8 +30,8 @@ users create, users list, users show, users role, users delete
 keys create, keys list, keys revoke
 nodes list, nodes show, nodes approve, nodes rename, nodes expire, nodes delete, nodes tags, nodes routes, nodes waiting
 nodes ping, dns get, dns set
-policy get, policy set, policy check, policy compile, policy diff, policy reach, policy who-can, policy history
-policy rollback
+policy get, policy set, policy check, policy compile, policy diff, policy reach, policy who-can, policy rollback
+policy history, policy history show, policy history diff
 tokens create, tokens list, tokens revoke
 audit list, audit tail, audit verify, audit export
 setup client
@@ -41,7 +41,7 @@ setup client
 def commands(at: cyclopts.App, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], cyclopts.App]]:
     """Every command that does something, with its words."""
     names = [name for name in at if not name.startswith("-")]
-    if not names:
+    if not names or at.default_command is not None:
         yield path, at
     for name in names:
         yield from commands(at[name], (*path, name))

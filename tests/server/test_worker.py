@@ -243,6 +243,9 @@ async def test_reloading_reads_the_policy_file_and_a_bad_one_changes_nothing(fol
             policy.write_text(OPEN)
             running.reload.set()
             assert (await laptop.until(lambda netmap: netmap.peers)).peers[0].Name.startswith("server.")
+        parts = (await running.ask("GET", "/status"))["parts"]
+        (text,) = (part["text"] for part in parts if part["name"] == "policy")
+        assert text == f"version 3, set by file, owned by {policy}"
 
 
 async def test_reloading_reads_other_relays_again_and_a_bad_map_changes_nothing(folder: Path) -> None:

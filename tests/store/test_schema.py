@@ -26,7 +26,7 @@ SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+revision, down_revision, branch_labels, depends_on = "{next}", "{newest}", None, None
 
 
 def upgrade():
@@ -38,11 +38,16 @@ def upgrade():
 """
 
 
-def later(folder: Path, *, oldest: int = 3, then: str = "pass") -> Schema:
+NEWEST, NEXT = CURRENT.revision, f"{tables.VERSION + 1:04}"
+
+
+def later(folder: Path, *, oldest: int = tables.VERSION + 1, then: str = "pass") -> Schema:
     migrations = folder / "migrations"
     shutil.copytree(CURRENT.migrations, migrations, ignore=shutil.ignore_patterns("__pycache__"))
-    (migrations / "versions" / "0003_next.py").write_text(SECOND.format(then=then))
-    return Schema(version=3, oldest=oldest, migrations=migrations)
+    (migrations / "versions" / f"{NEXT}_next.py").write_text(
+        SECOND.format(then=then, next=NEXT, newest=NEWEST)
+    )
+    return Schema(version=tables.VERSION + 1, oldest=oldest, migrations=migrations)
 
 
 async def opened(location: str, wanted: Schema = CURRENT) -> Database:
@@ -158,7 +163,7 @@ async def test_a_database_of_the_first_version_is_migrated_with_what_it_holds(lo
 
 
 async def test_a_fresh_database_says_who_made_it(database: Database) -> None:
-    assert await database.read(number) == "0002"
+    assert await database.read(number) == NEWEST
     assert await database.read(settings.get, schema.OLDEST_KEY, int) == tables.OLDEST
     assert await database.read(settings.get, schema.WRITTEN_BY, str)
 
@@ -182,16 +187,16 @@ async def test_an_older_database_is_migrated_and_a_copy_kept(location: str, tmp_
     async with await opened(location) as database:
         node = await database.run(add_node)
     async with await opened(location, later(tmp_path)) as database:
-        assert await database.read(number) == "0003"
+        assert await database.read(number) == NEXT
         assert await database.read(pronouns) == ["they"]
         assert await database.read(nodes.load_all) == [node]  # rebuilding users did not take its nodes along
-        assert await database.read(settings.get, schema.OLDEST_KEY, int) == 3
+        assert await database.read(settings.get, schema.OLDEST_KEY, int) == tables.VERSION + 1
         assert await database.read(audit.verify) is None
         assert await database.read(damage) == []
     if location.startswith("postgresql"):
         return
     (copy,) = copies(location)
-    assert copy.name == "doorward.db.schema-2"
+    assert copy.name == f"doorward.db.schema-{tables.VERSION}"
     assert copy.stat().st_mode & 0o777 == 0o600
     async with await opened(str(copy)) as database:
         assert await database.read(nodes.load_all) == [node]
@@ -205,7 +210,7 @@ async def test_a_migration_that_fails_changes_nothing(location: str, tmp_path: P
     with pytest.raises(Exception, match=r"half way|refused a statement"):
         await opened(location, later(tmp_path, then=then))
     async with await opened(location) as database:
-        assert await database.read(number) == "0002"
+        assert await database.read(number) == NEWEST
         assert await database.read(describe) == before
         assert await database.read(nodes.load_all) == [node]
 
@@ -224,12 +229,12 @@ async def test_a_copy_that_finds_no_room_stops_the_migration(tmp_path: Path) -> 
     location = str(tmp_path / "doorward.db")
     async with await opened(location):
         pass
-    (tmp_path / "doorward.db.schema-2.partial").mkdir()  # in the way of the copy
+    (tmp_path / f"doorward.db.schema-{tables.VERSION}.partial").mkdir()  # in the way of the copy
     with pytest.raises(Unavailable, match="copied before its migration") as caught:
         await opened(location, later(tmp_path))
     assert caught.value.cure
     async with await opened(location) as database:
-        assert await database.read(number) == "0002"
+        assert await database.read(number) == NEWEST
 
 
 async def test_a_newer_database_is_refused_by_name(location: str, tmp_path: Path) -> None:
@@ -240,7 +245,7 @@ async def test_a_newer_database_is_refused_by_name(location: str, tmp_path: Path
     with pytest.raises(UnusableDatabase) as caught:
         await opened(location)
     assert "9.8.7" in caught.value.message
-    assert "schema 3" in caught.value.message
+    assert f"schema {tables.VERSION + 1}" in caught.value.message
     assert "Install doorward 9.8.7" in caught.value.cure
 
 
@@ -253,7 +258,7 @@ async def test_a_newer_database_that_allows_it_is_opened(location: str, tmp_path
         assert await database.read(nodes.load_all) == [node]
         await database.run(users.insert, nouns.user(2))
         assert len(await database.read(users.load_all)) == 2
-        assert await database.read(number) == "0003"
+        assert await database.read(number) == NEXT
 
 
 async def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every way in which people change the tailnet: what it does, what it refuses, and what the audit log says of it."""
 
 import asyncio
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.protocol.tailcfg.dns import DNSRecord
 from doorward.tailnet import registry as module
 from doorward.tailnet.settings import DNS
+from doorward.tailnet.units import PolicyChanged
 
 
 async def last_event(world: World) -> AuditEvent:
@@ -294,7 +296,7 @@ async def test_a_policy_is_in_force_at_once_and_kept(world: World, pair: tuple[i
     assert world.registry.snapshot.policy.peers(pair[0]) == frozenset()
     assert (await reopened(world)).policy_text == closed
     event = await last_event(world)
-    assert (event.actor, event.action, event.details) == ("user:ann", "policy.set", {"version": version.id})
+    assert (event.actor, event.action, event.details["version"]) == ("user:ann", "policy.set", version.id)
 
 
 async def test_a_bad_policy_changes_nothing(world: World, pair: tuple[int, int]) -> None:
@@ -314,13 +316,80 @@ async def test_a_bad_policy_changes_nothing(world: World, pair: tuple[int, int])
 async def test_rollback_is_a_new_version(world: World) -> None:
     first = (await world.registry.policy_history())[0]
     await world.registry.set_policy("cli", TAGS)
-    version = await world.registry.rollback_policy("cli", first.id)
-    assert world.registry.policy_text == first.text
+    version = await world.registry.rollback_policy("user:ann", first.id, comment="too early")
+    text = DEFAULT_POLICY
+    assert world.registry.policy_text == text
     assert version.id > first.id
-    history = await world.registry.policy_history()
-    assert [each.text for each in history] == [first.text, TAGS, first.text]
-    assert [each.text for each in await world.registry.policy_history(1)] == [first.text]
+    assert version.comment == "back to version 1: too early"
+    ids = [each.id for each in await world.registry.policy_history()]
+    assert [(await world.registry.policy_version(each)).text for each in ids] == [text, TAGS, text]
+    assert [each.id for each in await world.registry.policy_history(1)] == [version.id]
+    assert [each.id for each in await world.registry.policy_history(before=2)] == [first.id]
+    event = await last_event(world)
+    assert (event.actor, event.action, event.details["restores"]) == ("user:ann", "policy.rollback", 1)
     await unchanged(world, world.registry.rollback_policy("cli", 99), NotFound, "no policy version 99")
+    assert (await world.registry.rollback_policy("cli")).text == TAGS
+
+
+async def test_a_first_policy_has_none_before_it(world: World) -> None:
+    await unchanged(world, world.registry.rollback_policy("cli"), Conflict, "no earlier version")
+
+
+async def test_a_rollback_is_checked_by_the_rules_of_today(world: World) -> None:
+    guarded = '{"grants": [], "tests": [{"src": "ann", "deny": ["100.64.0.1:22"]}]}'
+    await world.registry.create_user("cli", "ann")
+    node = await world.join(1, "laptop", "ann")
+    await world.registry.set_policy("cli", guarded)
+    await world.registry.set_policy("cli", TAGS)
+    await world.registry.delete_node("cli", node.id)
+    await unchanged(world, world.registry.rollback_policy("cli"), PolicyError, r"version 2:1:\d+: test")
+
+
+async def test_every_version_says_who_why_and_how_much(world: World) -> None:
+    await world.registry.set_policy("cli", "{\n}\n")
+    version = await world.registry.set_policy(
+        "user:ann", '{\n  "grants": [],\n  "acls": [],\n}\n', comment="closed"
+    )
+    assert (version.actor, version.comment, version.added, version.removed) == ("user:ann", "closed", 2, 0)
+    event = await last_event(world)
+    assert event.details == {
+        "version": version.id,
+        "comment": "closed",
+        "sha256": hashlib.sha256(version.text.encode()).hexdigest(),
+    }
+    assert await world.registry.current_policy() == version
+
+
+async def test_the_text_that_is_in_force_makes_no_version(world: World) -> None:
+    before = (world.registry.snapshot, await world.registry.audit(limit=1000))
+    version = await world.registry.set_policy("cli", DEFAULT_POLICY, comment="again")
+    assert (version.id, version.comment) == (1, "default")
+    assert (world.registry.snapshot, await world.registry.audit(limit=1000)) == before
+
+
+async def test_of_two_who_edit_at_once_the_second_is_told(world: World) -> None:
+    seen = (await world.registry.current_policy()).id
+    first = await world.registry.set_policy("user:ann", TAGS, expected=seen)
+    with pytest.raises(PolicyChanged) as caught:
+        await world.registry.set_policy("user:bob", '{"grants": []}', expected=seen)
+    told = caught.value.sentence()
+    assert f"version {first.id} of the policy is in force, set by user:ann at 2026-01-02 03:04:05 UTC" in told
+    assert f"`doorward policy history diff {seen} {first.id}`" in told
+    assert world.registry.policy_text == TAGS
+    stale = world.registry.rollback_policy("user:bob", 1, expected=seen)
+    await unchanged(world, stale, PolicyChanged, "made for version 1")
+    assert (await world.registry.set_policy("user:bob", DEFAULT_POLICY, expected=first.id)).id == first.id + 1
+
+
+async def test_of_many_at_once_only_one_is_not_told(world: World) -> None:
+    """The version is compared inside the transaction: no change slips in between."""
+    texts = [f'// {number}\n{{"grants": []}}' for number in range(20)]
+    tried = [world.registry.set_policy("cli", text, expected=1) for text in texts]
+    done = await asyncio.gather(*tried, return_exceptions=True)
+    assert [type(each) for each in done].count(PolicyChanged) == 19
+    (winner,) = (each for each in done if not isinstance(each, BaseException))
+    assert world.registry.policy_text == winner.text
+    assert len(await world.registry.policy_history()) == 2
 
 
 async def test_a_file_that_owns_the_policy_is_the_only_way_to_change_it(world: World, tmp_path: Path) -> None:
@@ -328,7 +397,8 @@ async def test_a_file_that_owns_the_policy_is_the_only_way_to_change_it(world: W
     file.write_text(TAGS)
     await world.registry.own_policy(file)
     assert world.registry.policy_text == TAGS
-    assert (await world.registry.policy_history())[0].actor == "file"
+    entry = (await world.registry.policy_history())[0]
+    assert (entry.actor, entry.comment) == ("file", str(file))
     await unchanged(world, world.registry.set_policy("cli", DEFAULT_POLICY), Conflict, "is owned by")
     await unchanged(world, world.registry.rollback_policy("cli", 1), Conflict, "is owned by")
     versions = await world.registry.policy_history()
@@ -428,7 +498,7 @@ async def test_every_change_is_one_event_of_a_whole_chain(world: World, pair: tu
     await registry.expire_node("cli", pair[0])
     await registry.delete_node("cli", pair[1])
     await registry.set_dns("cli", DNS(magic_dns=False))
-    await registry.set_policy("cli", TAGS)
+    await registry.set_policy("cli", DEFAULT_POLICY)
     await registry.set_role("cli", "ann", Role.ADMIN)
     await registry.revoke_auth_key("cli", 1)
     await registry.revoke_api_token("cli", 1)

@@ -63,7 +63,7 @@ async def create_key(call: Call, body: types.NewKey) -> types.MadeKey:
 
 
 @operation("DELETE", "/keys/{number}", needs=Permission.KEYS, raises=[NotFound])
-async def revoke_key(call: Call, number: int) -> types.Key:
+async def revoke_key(call: Call, number: types.Number) -> types.Key:
     """Revoke an auth key: it admits nobody any more. The nodes it admitted stay."""
     key = await call.registry.revoke_auth_key(call.actor, number)
     return _answer(call.snapshot, key, call.context.clock.now())

@@ -49,6 +49,10 @@ def _parameters(each: Operation, schemas: dict[Any, Any], components: dict[str, 
             {"name": name, "in": "query", "required": name in query.get("required", ()), "schema": schema}
             for name, schema in query["properties"].items()
         ]
+    if each.conditional:
+        text = "What the ETag header said of the version this change is made for; another is in force: 412."
+        header = {"name": "If-Match", "in": "header", "required": False, "description": text}
+        described.append({**header, "schema": {"type": "string"}})
     return described
 
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
 from doorward.api import types
 from doorward.api.access import Permission
 from doorward.api.context import Call
 from doorward.api.reach import compare, parse_goal, ways_to
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
-from doorward.model import Node, PolicyVersion
+from doorward.model import Node, PolicyEntry, PolicyVersion
 from doorward.policy import Diagnostic, Policy, PolicyError, parse_policy
 from doorward.policy.check import check as run_tests
+from doorward.policy.textdiff import count_changes, unified
 from doorward.tailnet.snapshot import Snapshot
+from doorward.tailnet.units import PolicyChanged
 
 # A tailnet with thousands of hosts and groups; the API's other requests are small.
 TEXT_LIMIT = 2 * 1024 * 1024
@@ -25,27 +29,65 @@ def _compiled(snapshot: Snapshot, draft: types.PolicyDraft) -> Policy:
     return policy
 
 
-def _version(version: PolicyVersion, *, current: bool) -> types.PolicyVersion:
+def _entry(version: PolicyVersion | PolicyEntry, *, current: bool) -> types.PolicyVersion:
     return types.PolicyVersion(
         id=version.id,
         actor=version.actor,
         created=version.created,
-        size=len(version.text.encode()),
+        comment=version.comment,
+        added=version.added,
+        removed=version.removed,
+        size=version.size if isinstance(version, PolicyEntry) else len(version.text),
         current=current,
     )
 
 
+def _expected(if_match: str | None) -> int | None:
+    """The version that an If-Match header names. Raises BadInput."""
+    if if_match is None:
+        return None
+    if not if_match.isascii() or not if_match.isdecimal() or len(if_match) > 18:
+        raise BadInput(
+            "the entity tag in If-Match is no version of the policy",
+            cure="Send back what the ETag header of GET /policy said.",
+            place="If-Match",
+        )
+    return int(if_match)
+
+
 @operation("GET", "/policy", needs=Permission.READ)
 async def get_policy(call: Call) -> types.PolicyText:
-    """Show the policy in force, comments and all."""
-    return types.PolicyText(text=call.registry.policy_text)
+    """Show the policy in force, comments and all.
+
+    The ETag header names its version: sent back as If-Match with a change, it keeps two people from overwriting each other.
+    """
+    now, owner = await call.registry.current_policy(), call.registry.policy_file
+    return types.PolicyText(
+        text=now.text,
+        version=now.id,
+        actor=now.actor,
+        created=now.created,
+        comment=now.comment,
+        owner=None if owner is None else str(owner),
+    )
 
 
-@operation("PUT", "/policy", needs=Permission.POLICY, body_limit=TEXT_LIMIT, raises=[PolicyError, Conflict])
-async def set_policy(call: Call, body: types.PolicyDraft) -> types.PolicyVersion:
-    """Put a policy in force. One with any fault is refused as a whole, with every fault's place."""
-    version = await call.registry.set_policy(call.actor, body.text, filename=body.filename)
-    return _version(version, current=True)
+@operation(
+    "PUT",
+    "/policy",
+    needs=Permission.POLICY,
+    body_limit=TEXT_LIMIT,
+    raises=[PolicyError, Conflict, PolicyChanged],
+)
+async def set_policy(call: Call, body: types.PolicyDraft, if_match: str | None) -> types.PolicyVersion:
+    """Put a policy in force. One with any fault is refused as a whole, with every fault's place.
+
+    The text that is in force already makes no new version.
+    """
+    version = await call.registry.set_policy(
+        call.actor, body.text, filename=body.filename, comment=body.comment, expected=_expected(if_match)
+    )
+    return _entry(version, current=True)
 
 
 @operation("POST", "/policy/check", needs=Permission.READ, body_limit=TEXT_LIMIT)
@@ -120,24 +162,53 @@ def _reach(snapshot: Snapshot, destination: str, protocol: str, sources: Iterabl
 
 @operation("GET", "/policy/history", needs=Permission.READ)
 async def list_versions(call: Call, query: types.PolicyVersionFilter) -> list[types.PolicyVersion]:
-    """List the versions of the policy, newest first."""
-    return _versions(await call.registry.policy_history(query.limit))
+    """List the versions of the policy, newest first.
+
+    The newest thousand are kept, the largest of them fewer; the audit log names every version for good.
+    """
+    found = await call.registry.policy_history(query.limit, before=query.before)
+    return [_entry(each, current=index == 0 and query.before is None) for index, each in enumerate(found)]
 
 
-def _versions(found: Iterable[PolicyVersion]) -> list[types.PolicyVersion]:
-    return [_version(version, current=index == 0) for index, version in enumerate(found)]
+@operation("GET", "/policy/versions/{number}", needs=Permission.READ, raises=[NotFound])
+async def get_version(call: Call, number: types.Number) -> types.PolicyVersionText:
+    """Show a version of the policy."""
+    version, now = await call.registry.policy_version(number), await call.registry.current_policy()
+    entry = _entry(version, current=version.id == now.id)
+    return types.PolicyVersionText(**msgspec.structs.asdict(entry), text=version.text)
 
 
-@operation("POST", "/policy/rollback", needs=Permission.POLICY, raises=[PolicyError, Conflict])
-async def rollback_policy(call: Call, body: types.Rollback) -> types.PolicyVersion:
-    """Put an earlier version in force again, as a new version."""
-    wanted = body.version
-    if wanted is None:
-        found = await call.registry.policy_history(2)
-        if len(found) < 2:
-            raise Conflict("there is no earlier version to go back to")
-        wanted = found[1].id
-    return _version(await call.registry.rollback_policy(call.actor, wanted), current=True)
+@operation("GET", "/policy/versions/{number}/diff", needs=Permission.READ, raises=[NotFound])
+async def diff_versions(call: Call, number: types.Number, query: types.TextDiffFilter) -> types.TextDiff:
+    """Compare the texts of two versions."""
+    new = await call.registry.policy_version(number)
+    if query.against is None:
+        old = await call.registry.policy_before(number)
+    else:
+        old = await call.registry.policy_version(query.against)
+    before, name = ("", "nothing") if old is None else (old.text, f"version {old.id}")
+    added, removed = count_changes(before, new.text)
+    return types.TextDiff(
+        old=None if old is None else old.id,
+        new=new.id,
+        added=added,
+        removed=removed,
+        diff=unified(before, new.text, name, f"version {new.id}"),
+    )
+
+
+@operation(
+    "POST",
+    "/policy/rollback",
+    needs=Permission.POLICY,
+    raises=[PolicyError, Conflict, NotFound, PolicyChanged],
+)
+async def rollback_policy(call: Call, body: types.Rollback, if_match: str | None) -> types.PolicyVersion:
+    """Put an earlier version in force again, as a new version. It is checked like any other."""
+    version = await call.registry.rollback_policy(
+        call.actor, body.version, comment=body.comment, expected=_expected(if_match)
+    )
+    return _entry(version, current=True)
 
 
 OPERATIONS = (
@@ -149,5 +220,7 @@ OPERATIONS = (
     get_reach,
     get_who_can,
     list_versions,
+    get_version,
+    diff_versions,
     rollback_policy,
 )

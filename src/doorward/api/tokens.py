@@ -52,7 +52,7 @@ async def create_token(call: Call, body: types.NewToken) -> types.MadeToken:
 
 
 @operation("DELETE", "/tokens/{number}", needs=Permission.TOKENS, raises=[NotFound])
-async def revoke_token(call: Call, number: int) -> types.Token:
+async def revoke_token(call: Call, number: types.Number) -> types.Token:
     """Revoke an API token: from now on it says nothing."""
     for token in await call.registry.list_api_tokens():
         if token.id == number:

@@ -17,6 +17,8 @@ DAY = 24 * HOUR
 
 # A secret that lives for more than ten years is better made again.
 Lifetime = Annotated[int, msgspec.Meta(gt=0, le=3650 * DAY, description="seconds")]
+# What the database numbers things with: no larger one can be asked for.
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
@@ -213,10 +215,24 @@ class Diagnostic(Answer, frozen=True, kw_only=True):
     cure: str = ""
 
 
+# Why a policy was changed, in its author's words.
+Comment = Annotated[str, msgspec.Meta(max_length=500)]
+
+
 class PolicyText(Answer, frozen=True, kw_only=True):
     """The policy in force."""
 
     text: str
+    version: int
+    actor: str  # who set it
+    created: datetime
+    comment: str
+    owner: str | None  # the file that owns the policy, and is the only way to change it
+
+    @property
+    def etag(self) -> str:
+        """What to send as If-Match with a change of this version."""
+        return str(self.version)
 
 
 class PolicyDraft(Request, frozen=True, kw_only=True):
@@ -224,6 +240,7 @@ class PolicyDraft(Request, frozen=True, kw_only=True):
 
     text: str
     filename: str = "policy.hujson"  # what diagnostics call it
+    comment: Comment = ""  # why, for the history; only with a change
 
 
 class PolicyCheck(Answer, frozen=True, kw_only=True):
@@ -240,20 +257,52 @@ class PolicyVersion(Answer, frozen=True, kw_only=True):
     id: int
     actor: str  # who set it
     created: datetime
-    size: int  # bytes of text
+    comment: str
+    added: int | None  # lines that the version before did not have; null where nobody counted
+    removed: int | None  # lines of the version before that it does not have
+    size: int  # characters of text
     current: bool
+
+    @property
+    def etag(self) -> str | None:
+        """What to send as If-Match with a change of this version; only of the one in force."""
+        return str(self.id) if self.current else None
+
+
+class PolicyVersionText(PolicyVersion, frozen=True, kw_only=True):
+    """One version of the policy, with its text."""
+
+    text: str
 
 
 class PolicyVersionFilter(Request, frozen=True, kw_only=True):
     """How much of the history to list."""
 
     limit: Count = 20
+    before: Number | None = None  # only versions with a smaller number
+
+
+class TextDiffFilter(Request, frozen=True, kw_only=True):
+    """What to compare a version with."""
+
+    against: Number | None = None  # an earlier version; left out, the one before it
+
+
+class TextDiff(Answer, frozen=True, kw_only=True):
+    """What changed in the text between two versions."""
+
+    old: int | None  # null: it is the oldest that is kept, and all of it counts as new
+    new: int
+    added: int  # lines
+    removed: int
+    diff: str  # in the unified form
 
 
 class Rollback(Request, frozen=True, kw_only=True):
     """Which version to go back to; left out, the one before the current."""
 
-    version: int | None = None
+    version: Number | None = None
+    comment: Comment = ""
 
 
 class CompileFilter(Request, frozen=True, kw_only=True):
@@ -383,8 +432,8 @@ class EventFilter(Request, frozen=True, kw_only=True):
     action: str | None = None  # ending in a dot: every action that starts with it
     target: str | None = None
     since: datetime | None = None
-    before: int | None = None  # events with a smaller number
-    after: int | None = None  # events with a greater number, oldest first
+    before: Number | None = None  # events with a smaller number
+    after: Number | None = None  # events with a greater number, oldest first
     limit: Count = 100
 
 

@@ -96,6 +96,7 @@ class Target:
         *,
         body: msgspec.Struct | None = None,
         query: Mapping[str, object] | None = None,
+        if_match: int | None = None,
     ) -> T:
         """Ask the API and return its answer.
 
@@ -105,6 +106,7 @@ class Target:
             answer: the type of the answer; NoneType where there is none.
             body: the request.
             query: query parameters; those that are None are left out.
+            if_match: the version that a change is made for; the server refuses it once there is another.
 
         Raises:
             ServerRefusedError: the server said no.
@@ -112,7 +114,7 @@ class Target:
             NotPermitted: the socket is not ours to use.
             RemoteProtocolError: what answers is not doorward.
         """
-        return self._open().call(method, path, answer, body=body, query=query)
+        return self._open().call(method, path, answer, body=body, query=query, if_match=if_match)
 
     def _open(self) -> "Server":
         server = self.server
@@ -153,11 +155,14 @@ class Server:
         *,
         body: msgspec.Struct | None,
         query: Mapping[str, object] | None,
+        if_match: int | None,
     ) -> T:
         """See Target.call."""
         given = {name: _query_text(value) for name, value in (query or {}).items() if value is not None}
         target = self.base + PREFIX + path + ("?" + urlencode(given) if given else "")
         headers = {"Accept": "application/json", **self.headers()}
+        if if_match is not None:
+            headers["If-Match"] = f'"{if_match}"'
         content = None
         if body is not None:
             content = msgspec.json.encode(body)

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from doorward.api import types
 from doorward.cli import output
 from doorward.cli.connection import Flag, Target, read_text
+from doorward.cli.policy_history import IfVersion, Why, history, say_in_force
 from doorward.cli.times import relative
 
 app = App(
@@ -20,46 +21,67 @@ app = App(
     """,
 )
 
+app.command(history)
+
 File = Annotated[Path, Parameter(name="FILE", allow_leading_hyphen=True)]
 
 
-def _draft(file: Path) -> types.PolicyDraft:
-    return types.PolicyDraft(text=read_text(file), filename="stdin" if str(file) == "-" else str(file))
+def _draft(file: Path, comment: str = "") -> types.PolicyDraft:
+    filename = "stdin" if str(file) == "-" else str(file)
+    return types.PolicyDraft(text=read_text(file), filename=filename, comment=comment)
 
 
 @app.command(name="get")
-def get_policy(*, target: Target | None = None) -> None:
-    """Print the policy in force, comments and all.
+def get_policy(*, json: Flag = False, target: Target | None = None) -> None:
+    """Print the policy in force, comments and all; on stderr, which version it is.
 
     Example: `doorward policy get > policy.hujson`
 
     Args:
+        json: Print an object: the text, its version, who set it when and why, and the file that owns the policy, if any.
         target: Which server.
     """
-    output.raw((target or Target()).call("GET", "/policy", types.PolicyText).text)
+    found = (target or Target()).call("GET", "/policy", types.PolicyText)
+    if json:
+        output.as_json(found)
+        return
+    output.raw(found.text)
+    output.note(f"Version {found.version}, set by {found.actor} {relative(found.created)}.")
+    if found.owner is not None:
+        output.note(f"{found.owner} owns the policy: edit that file, and send doorward SIGHUP.")
 
 
 @app.command(name="set")
-def set_policy(file: File, /, *, json: Flag = False, target: Target | None = None) -> None:
+def set_policy(
+    file: File,
+    /,
+    *,
+    comment: Why = "",
+    if_version: IfVersion = None,
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
     """Put a policy in force. Nodes follow within a second.
 
-    Example: `doorward policy set policy.hujson`
+    Example: `doorward policy set policy.hujson --comment "ops may use the printers"`
 
     Exit codes: 0 it is in force; 1 it is refused, and the old one stays.
 
     Args:
         file: The policy; `-` reads stdin.
+        comment: Why, for the history.
+        if_version: Only if this version is still in force, so that nobody's change is overwritten.
         json: Print the version as JSON.
         target: Which server.
     """
-    server, draft = target or Target(), _draft(file)
-    version = server.call("PUT", "/policy", types.PolicyVersion, body=draft)
+    server, draft = target or Target(), _draft(file, comment)
+    version = server.call("PUT", "/policy", types.PolicyVersion, body=draft, if_match=if_version)
     if json:
         output.as_json(version)
         return
     found = server.call("POST", "/policy/check", types.PolicyCheck, body=draft)
     output.diagnostics(draft.filename, found.warnings, label="warning: ")
-    output.line(f"The policy is in force, as version {version.id}.")
+    say_in_force(version)
 
 
 @app.command(name="check")
@@ -212,59 +234,32 @@ def _show_ways(ways: tuple[types.Way, ...]) -> None:
     )
 
 
-@app.command(name="history")
-def list_versions(*, limit: int = 20, json: Flag = False, target: Target | None = None) -> None:
-    """List the versions of the policy, newest first.
-
-    Example: `doorward policy history`
-
-    Args:
-        limit: At most so many.
-        json: Print a list of objects instead of a table.
-        target: Which server.
-    """
-    found = (target or Target()).call(
-        "GET", "/policy/history", list[types.PolicyVersion], query={"limit": limit}
-    )
-    if json:
-        output.as_json(found)
-        return
-    output.table(
-        ("VERSION", "SET", "BY", "BYTES", ""),
-        (
-            (
-                str(each.id),
-                relative(each.created),
-                each.actor,
-                str(each.size),
-                "in force" if each.current else "",
-            )
-            for each in found
-        ),
-        empty="There is no version yet.",
-    )
-
-
 @app.command(name="rollback")
 def rollback_policy(
     version: Annotated[int | None, Parameter(name="VERSION")] = None,
     /,
     *,
+    comment: Why = "",
+    if_version: IfVersion = None,
     json: Flag = False,
     target: Target | None = None,
 ) -> None:
-    """Put an earlier version of the policy in force again, as a new version.
+    """Put an earlier version of the policy in force again, as a new version. It is checked like any other.
 
     Example: `doorward policy rollback 3`
 
     Args:
         version: Its number in `doorward policy history`; left out, the one before the current.
+        comment: Why, for the history.
+        if_version: Only if this version is still in force.
         json: Print the version as JSON.
         target: Which server.
     """
-    body = types.Rollback(version=version)
-    found = (target or Target()).call("POST", "/policy/rollback", types.PolicyVersion, body=body)
+    body = types.Rollback(version=version, comment=comment)
+    found = (target or Target()).call(
+        "POST", "/policy/rollback", types.PolicyVersion, body=body, if_match=if_version
+    )
     if json:
         output.as_json(found)
     else:
-        output.line(f"The policy is in force, as version {found.id}.")
+        say_in_force(found)

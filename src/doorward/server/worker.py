@@ -321,6 +321,7 @@ class Worker:
             Part(name="control", state="running", text=settings.url),
             self._relay_part(),
             Part(name="database", state="running", text=registry.writer.database.where),
+            await _policy_part(registry),
             own_node.part(),
             *_beside(registry),
         ]
@@ -427,6 +428,13 @@ class _Certificates:
                     _log.info("certificate renewed", of=name, until=certificate.expires.isoformat())
             except (DoorwardError, OSError) as error:
                 _log.error("certificate not renewed", of=name, reason=str(error))
+
+
+async def _policy_part(registry: Registry) -> Part:
+    """Which policy is in force, and where it is changed."""
+    version, file = await registry.current_policy(), registry.policy_file
+    owner = "" if file is None else f", owned by {file}"
+    return Part(name="policy", state="running", text=f"version {version.id}, set by {version.actor}{owner}")
 
 
 def _beside(registry: Registry) -> list[Part]:

@@ -33,7 +33,7 @@ from doorward.store.columns import Address, Choice, Flag, Json, Key, Moment, Pre
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 2
+VERSION = 3
 OLDEST = 1
 
 metadata = MetaData(
@@ -187,6 +187,9 @@ policy_versions = _table(
     _must("text", Words()),
     _must("actor", Words()),
     _must("created", Moment()),
+    Column("comment", Words(), nullable=False, server_default=text("''")),
+    _may("added", whole()),
+    _may("removed", whole()),
     numbered=True,
 )
 

@@ -20,6 +20,7 @@ from doorward.model import (
     AuditEvent,
     AuthKey,
     Node,
+    PolicyEntry,
     PolicyVersion,
     Process,
     Registration,
@@ -353,14 +354,35 @@ class Registry:
         """The policy file as it was written, comments and all."""
         return self.snapshot.policy_text
 
-    async def set_policy(self, actor: str, text: str, *, filename: str = "policy.hujson") -> PolicyVersion:
-        """Put another policy in force. Raises PolicyError, with every fault's place, and then keeps the old one."""
+    async def current_policy(self) -> PolicyVersion:
+        """The version in force."""
+        version = await self.writer.database.read(policies.current)
+        assert version is not None, "a store has a policy from its first start on"
+        return version
+
+    async def set_policy(
+        self,
+        actor: str,
+        text: str,
+        *,
+        filename: str = "policy.hujson",
+        comment: str = "",
+        expected: int | None = None,
+    ) -> PolicyVersion:
+        """Put another policy in force; the text that is in force already makes no new version.
+
+        Raises PolicyError, with every fault's place, PolicyChanged when the version ``expected`` is no longer in force, and
+        Conflict while a file owns the policy; then the old one stays.
+        """
+        self._require_unowned()
+        return await self._put_policy(actor, text, filename, comment=comment, expected=expected)
+
+    def _require_unowned(self) -> None:
         if self.policy_file is not None:
             raise Conflict(
                 f"the policy is owned by {self.policy_file}",
                 cure="Edit that file and send doorward SIGHUP, or remove `policy.file` from the settings.",
             )
-        return await self._put_policy(actor, text, filename)
 
     async def own_policy(self, file: Path) -> None:
         """Read the policy from a file, which from now on is the only way to change it. A bad file changes nothing."""
@@ -373,26 +395,69 @@ class Registry:
                 place=str(file),
             ) from None
         if text != self.policy_text:
-            await self._put_policy("file", text, str(file))
+            await self._put_policy("file", text, str(file), comment=str(file))
         self.policy_file = file
 
-    async def _put_policy(self, actor: str, text: str, filename: str) -> PolicyVersion:
+    async def _put_policy(
+        self,
+        actor: str,
+        text: str,
+        filename: str,
+        *,
+        comment: str,
+        expected: int | None = None,
+        restores: int | None = None,
+    ) -> PolicyVersion:
         document = parse_policy(text, filename=filename)
         run_tests(self.snapshot.with_policy(document, text).policy)
-        return await self.writer.apply(units.set_policy, actor, document, text, self.writer.now())
+        draft = units.PolicyDraft(
+            document=document, text=text, comment=comment, expected=expected, restores=restores
+        )
+        return await self.writer.apply(units.set_policy, actor, draft, self.writer.now())
 
-    async def policy_history(self, limit: int = 50) -> list[PolicyVersion]:
-        """Earlier policies, newest first."""
-        return await self.writer.database.read(policies.history, limit=limit)
+    async def policy_history(self, limit: int = 50, *, before: int | None = None) -> list[PolicyEntry]:
+        """The versions of the policy without their texts, newest first; those older than the id ``before``."""
+        return await self.writer.database.read(policies.history, before=before, limit=limit)
 
-    async def rollback_policy(self, actor: str, version_id: int) -> PolicyVersion:
-        """Put an earlier policy in force again, as a new version."""
+    async def policy_version(self, version_id: int) -> PolicyVersion:
+        """A version of the policy. Raises NotFound."""
         version = await self.writer.database.read(policies.by_id, version_id)
         if version is None:
             raise NotFound(
-                f"there is no policy version {version_id}", cure="`doorward policy history` lists them."
+                f"there is no policy version {version_id}, or it is no longer kept",
+                cure="`doorward policy history` lists those there are.",
             )
-        return await self.set_policy(actor, version.text, filename=f"version {version_id}")
+        return version
+
+    async def policy_before(self, version_id: int) -> PolicyVersion | None:
+        """The version before this one, if it is still kept."""
+        return await self.writer.database.read(policies.before, version_id)
+
+    async def rollback_policy(
+        self, actor: str, version_id: int | None = None, *, comment: str = "", expected: int | None = None
+    ) -> PolicyVersion:
+        """Put an earlier policy in force again, as a new version; without an id the one before the current.
+
+        It is checked like any other: nodes, people and rules of the language may have changed meanwhile. Raises like
+        `set_policy`, and NotFound.
+        """
+        self._require_unowned()
+        if version_id is None:
+            now = await self.current_policy()
+            version = await self.policy_before(now.id)
+            if version is None:
+                raise Conflict("there is no earlier version to go back to", cure="Set the policy you want.")
+            expected = now.id if expected is None else expected
+        else:
+            version = await self.policy_version(version_id)
+        return await self._put_policy(
+            actor,
+            version.text,
+            f"version {version.id}",
+            comment=f"back to version {version.id}" + (f": {comment}" if comment else ""),
+            expected=expected,
+            restores=version.id,
+        )
 
     async def set_dns(self, actor: str, dns: DNS) -> DNS:
         """Replace what nodes are told about DNS. Raises BadInput for what clients could not use."""

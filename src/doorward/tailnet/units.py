@@ -4,6 +4,7 @@ They run on the store's writer thread, one after the other, so what they read is
 ids rather than values where the row may have changed since the caller looked.
 """
 
+import hashlib
 from collections.abc import Container, Iterable
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -14,6 +15,7 @@ import msgspec
 from doorward.errors import BadInput, Conflict, NotFound
 from doorward.model import EXIT_ROUTES, ApiToken, AuthKey, Node, PolicyVersion, Prefix, Process, User
 from doorward.policy import DEFAULT_POLICY, Document
+from doorward.policy.textdiff import count_changes
 from doorward.store import Connection, audit, keys, nodes, policies, processes, users
 from doorward.store import settings as stored
 from doorward.tailnet import names
@@ -27,7 +29,11 @@ AWAY = "ephemeral node away"
 def first_policy(connection: Connection, now: datetime) -> None:
     """Give a new store the default policy."""
     if policies.current(connection) is None:
-        policies.insert(connection, PolicyVersion(id=0, text=DEFAULT_POLICY, actor="system", created=now))
+        lines = len(DEFAULT_POLICY.splitlines())
+        first = PolicyVersion(
+            id=0, text=DEFAULT_POLICY, actor="system", created=now, comment="default", added=lines, removed=0
+        )
+        policies.insert(connection, first)
         audit.append(connection, "system", "policy.set", "policy", {"default": True}, now)
 
 
@@ -265,13 +271,66 @@ def prefixes(texts: Iterable[str]) -> frozenset[Prefix]:
     return frozenset(found)
 
 
+class PolicyChanged(Conflict):
+    """A change was made for a version of the policy that is no longer in force (RFC 9110, section 13.1.1)."""
+
+    status = 412
+    problem = "policy-changed"
+
+    def __init__(self, expected: int, found: PolicyVersion) -> None:
+        super().__init__(
+            f"version {found.id} of the policy is in force, set by {found.actor} at "
+            f"{found.created:%Y-%m-%d %H:%M:%S} UTC; this change was made for version {expected}, and nothing was changed",
+            cure=f"See what they did with `doorward policy history diff {expected} {found.id}`, and make the change again.",
+        )
+
+
+class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy that was found good, and what is to be remembered of it."""
+
+    document: Document
+    text: str
+    comment: str = ""
+    expected: int | None = None  # the version it was made for; None: whichever is in force
+    restores: int | None = None  # the earlier version whose text it is
+
+
 def set_policy(
-    connection: Connection, actor: str, document: Document, text: str, now: datetime
+    connection: Connection, actor: str, draft: PolicyDraft, now: datetime
 ) -> Effect[PolicyVersion]:
-    """Store a policy that was found good, as the newest version."""
-    version = policies.insert(connection, PolicyVersion(id=0, text=text, actor=actor, created=now))
-    audit.append(connection, actor, "policy.set", "policy", {"version": version.id}, now)
-    return Effect(result=version, policy=(document, text))
+    """Store a policy as the newest version; a text that is in force already makes none. Raises PolicyChanged."""
+    found = policies.current(connection)
+    assert found is not None, "a store has a policy from its first start on"
+    if draft.expected is not None and draft.expected != found.id:
+        raise PolicyChanged(draft.expected, found)
+    if draft.text == found.text:
+        return Effect(result=found)
+    added, removed = count_changes(found.text, draft.text)
+    version = policies.insert(
+        connection,
+        PolicyVersion(
+            id=0,
+            text=draft.text,
+            actor=actor,
+            created=now,
+            comment=draft.comment,
+            added=added,
+            removed=removed,
+        ),
+    )
+    details: dict[str, Any] = {
+        "version": version.id,
+        "sha256": hashlib.sha256(draft.text.encode()).hexdigest(),
+    }
+    if draft.comment:
+        details["comment"] = draft.comment
+    if draft.restores is not None:
+        details["restores"] = draft.restores
+    if pruned := policies.prune(connection):
+        details["forgotten"] = pruned
+    action = "policy.set" if draft.restores is None else "policy.rollback"
+    audit.append(connection, actor, action, "policy", details, now)
+    return Effect(result=version, policy=(draft.document, draft.text))
 
 
 def set_dns(connection: Connection, actor: str, dns: DNS, now: datetime) -> Effect[DNS]:
