@@ -1,4 +1,4 @@
-"""What nodes cost the coordination server: ``python -m bench.control [--nodes N] [--topology star|teams|mesh] [--rounds N]``.
+"""What nodes cost the coordination server.
 
 One real ``doorward serve`` (store on SQLite with fsync, policy, audit), and simulated clients in another process that speak
 ts2021 over loopback, each with its own keys, a Hostinfo of a usual size, and an open map stream. Server cost is the worker's
@@ -8,24 +8,24 @@ own CPU time; wall times include the clients, which share the machine, so they a
 sees everyone.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
 import signal
-import statistics
 import time
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any
 
-import uvloop
+import httpx2
 from tests.support.server import Server
+from tests.support.simulated import administrator
 
+from bench.machine import Process
 from doorward.clock import SystemClock
 from doorward.engine.client import ControlClient
 from doorward.engine.controlconn import fetch_server_key
 from doorward.protocol.keys import DiscoPrivate, MachinePrivate, NodePrivate
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, Service
-from doorward.telemetry import configure
 
 TEAM = 50
 AT_ONCE = 64  # clients that join at the same time
@@ -37,30 +37,39 @@ POLICIES = {
 }
 
 
-class Process:
-    """What the kernel says of a process."""
+@dataclass
+class Taken:
+    """What one server with its fleet gave: seconds, CPU seconds of the worker, megabytes."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    count: int
+    joined: float = 0.0  # until everyone was registered
+    joined_cpu: float = 0.0
+    first: float = 0.0  # until everyone had a first map
+    first_cpu: float = 0.0
+    settled: float = 0.0  # everyone said where it is, and everyone who may know was told
+    settled_cpu: float = 0.0
+    messages: int = 0  # since the start
+    megabytes: float = 0.0  # of JSON
+    memory: int = 0  # of the worker, with every stream open
+    seers: int = 0  # of one node's change
+    changes: list[float] = field(default_factory=list)  # until the last of them knew
+    change_cpu: list[float] = field(default_factory=list)  # for each of them
+    back: float = 0.0  # after the worker was killed, until all had a full map again
+    back_cpu: float = 0.0
 
-    def cpu(self) -> float:
-        """CPU seconds so far, user and system, of the threads that live: to the nanosecond, where ``stat`` has hundredths."""
-        threads = Path(f"/proc/{self.pid}/task").iterdir()
-        return (
-            sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads)
-            / 1e9
-        )
+    @property
+    def rate(self) -> float:
+        """Registrations a second."""
+        return self.count / self.joined
 
-    def memory(self) -> int:
-        """Resident megabytes."""
-        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) // 1024
-        return 0
+    @property
+    def whole_cpu(self) -> float:
+        """From nothing until everyone has everyone."""
+        return self.joined_cpu + self.first_cpu + self.settled_cpu
 
 
 class Fleet:
-    """Simulated clients, and when each last heard something."""
+    """Simulated clients, and when each last heard something. The first and the last keep their netmaps."""
 
     def __init__(self, url: str, count: int) -> None:
         self.url = url
@@ -95,7 +104,7 @@ class Fleet:
                     entropy=os.urandom,
                     hostinfo=hostinfo,
                     server_key=key,
-                    keep_netmap=False,
+                    keep_netmap=number in {0, self.count - 1},
                     on_payload=lambda payload, number=number: self._heard(number, payload),  # type: ignore[misc]
                 )
             )
@@ -130,78 +139,86 @@ class Fleet:
             await asyncio.sleep(0.1)
 
 
-def line(what: str, value: str) -> None:
-    """One row."""
-    print(f"| {what} | {value} |", flush=True)
-
-
-async def measure(topology: str, count: int, rounds: int) -> None:
-    """All rows of one topology."""
+async def measure(topology: str, count: int, changes: int, *, storm: bool = False) -> Taken:
+    """One server and one fleet, from nothing to ``changes`` changes, and on to everyone's return with ``storm``."""
+    taken = Taken(count)
     async with Server(environ={"DOORWARD_TAILSCALED": "off"}, level="warning") as server:
-        await server.set_policy(POLICIES[topology])
-        keys = await _keys(server, topology, count)
+        async with administrator(server) as api:
+            (await api.put("/policy", json={"text": POLICIES[topology]})).raise_for_status()
+            keys = await _keys(api, topology, count)
         worker = Process(server.worker_pid())
-        line("worker, memory before", f"{worker.memory()} MB")
         fleet = Fleet(server.url, count)
         await fleet.make()
         cpu = worker.cpu()
-        wall = await fleet.join(keys)
-        used = worker.cpu() - cpu
-        line("registrations, durable", f"{count / wall:.0f}/s, {1000 * used / count:.2f} CPU-ms each")
+        taken.joined = await fleet.join(keys)
+        taken.joined_cpu = worker.cpu() - cpu
         async with asyncio.TaskGroup() as group:
             cpu, began = worker.cpu(), time.perf_counter()
             following = [group.create_task(client.follow()) for client in fleet.clients]
             while not all(fleet.heard):
                 await asyncio.sleep(0.05)
-            line("first maps to all", f"{time.perf_counter() - began:.2f} s, {worker.cpu() - cpu:.2f} CPU-s")
+            taken.first, taken.first_cpu = time.perf_counter() - began, worker.cpu() - cpu
             cpu, began = worker.cpu(), time.perf_counter()
-            room = asyncio.Semaphore(AT_ONCE)
-
-            async def say(number: int) -> None:
-                async with room:
-                    await fleet.report(number, 40000)
-
-            async with asyncio.TaskGroup() as reports:
-                for number in range(count):
-                    reports.create_task(say(number))
-            await fleet.quiet()
-            line(
-                "every node reports itself, until all is quiet",
-                f"{max(fleet.heard) - began:.2f} s, {worker.cpu() - cpu:.2f} CPU-s",
-            )
-            line("sent since the start", f"{fleet.messages} messages, {fleet.bytes / 1e6:.1f} MB of JSON")
-            await _one_change(fleet, worker, topology, rounds)
-            line("worker, memory with all streams", f"{worker.memory()} MB")
-            await _storm(fleet, server, worker)
+            await _everyone_reports(fleet)
+            taken.settled, taken.settled_cpu = max(fleet.heard) - began, worker.cpu() - cpu
+            taken.messages, taken.megabytes = fleet.messages, fleet.bytes / 1e6
+            await _one_change(fleet, worker, topology, changes, taken)
+            _check(fleet, topology, taken)
+            taken.memory = worker.memory()
+            if storm:
+                await _storm(fleet, server, worker, taken)
             for task in following:
                 task.cancel()
+    return taken
 
 
-async def _keys(server: Server, topology: str, count: int) -> list[str]:
+async def _everyone_reports(fleet: Fleet) -> None:
+    """Every node says where it is, until all is quiet."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def say(number: int) -> None:
+        async with room:
+            await fleet.report(number, 40000)
+
+    async with asyncio.TaskGroup() as reports:
+        for number in range(fleet.count):
+            reports.create_task(say(number))
+    await fleet.quiet()
+
+
+def _check(fleet: Fleet, topology: str, taken: Taken) -> None:
+    """The netmaps that are kept are whole: whoever was measured was told everything."""
+    for client, peers in (
+        (fleet.clients[0], taken.seers),
+        (fleet.clients[-1], 1 if topology == "star" else taken.seers),
+    ):
+        if len(client.netmap.peers) != peers:
+            raise ValueError(f"a node of {topology} has {len(client.netmap.peers)} peers, expected {peers}")
+
+
+async def _keys(api: httpx2.AsyncClient, topology: str, count: int) -> list[str]:
     """Keys so that client number i has the owner that the topology wants."""
-    if topology == "star":
-        await server.user("alice")
-        key = await server.key("--user", "alice", "--reusable")
-        hub = await server.key("--tag", "tag:hub", "--reusable")
-        return [hub, *([key] * (count - 1))]
-    if topology == "mesh":
-        await server.user("alice")
-        return [await server.key("--user", "alice", "--reusable")]
-    keys = []
-    for number in range((count + TEAM - 1) // TEAM):
-        await server.user(f"user{number}")
-        keys.append(await server.key("--user", f"user{number}", "--reusable"))
-    return keys
+
+    async def ask(path: str, **body: Any) -> Any:
+        return (await api.post(path, json=body)).raise_for_status().json()
+
+    async def key(**whose: Any) -> str:
+        return str((await ask("/keys", reusable=True, **whose))["secret"])
+
+    owners = [f"user{number}" for number in range((count + TEAM - 1) // TEAM if topology == "teams" else 1)]
+    for owner in owners:
+        await ask("/users", name=owner)
+    keys = [await key(user=owner) for owner in owners]
+    return [await key(tags=["tag:hub"]), *(keys * (count - 1))] if topology == "star" else keys
 
 
-async def _one_change(fleet: Fleet, worker: Process, topology: str, rounds: int) -> None:
+async def _one_change(fleet: Fleet, worker: Process, topology: str, rounds: int, taken: Taken) -> None:
     """One node has another endpoint: until the last who sees it knows, and what that costs for each of them."""
-    seers = (
+    taken.seers = (
         len(range(0, fleet.count, max(1, fleet.count // TEAM))) - 1
         if topology == "teams"
         else fleet.count - 1
     )
-    walls, costs = [], []
     for number in range(rounds):
         await asyncio.sleep(0.3)
         before, cpu = fleet.messages, worker.cpu()
@@ -209,45 +226,19 @@ async def _one_change(fleet: Fleet, worker: Process, topology: str, rounds: int)
         await fleet.report(0, 41000 + number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(30):
-                while fleet.messages - before < seers:
+                while fleet.messages - before < taken.seers:
                     await asyncio.sleep(0.002)
-        walls.append(max(fleet.heard) - began)
+        taken.changes.append(max(fleet.heard) - began)
         await asyncio.sleep(0.3)
-        costs.append(1e6 * (worker.cpu() - cpu) / max(1, fleet.messages - before))
-    line(
-        f"one change to the last of {seers} streams",
-        f"{statistics.median(walls):.3f} s, {statistics.median(costs):.0f} CPU-us for each",
-    )
+        taken.change_cpu.append((worker.cpu() - cpu) / max(1, fleet.messages - before))
 
 
-async def _storm(fleet: Fleet, server: Server, worker: Process) -> None:
+async def _storm(fleet: Fleet, server: Server, worker: Process, taken: Taken) -> None:
     """The worker is killed, and everyone comes back at once: new handshakes, streams and full maps."""
     fleet.heard = [0.0] * fleet.count
     began = time.perf_counter()
     os.kill(worker.pid, signal.SIGKILL)
     while not all(fleet.heard):
         await asyncio.sleep(0.05)
-    wall = time.perf_counter() - began
-    following = Process(server.worker_pid())
-    line("worker killed, until all have a full map again", f"{wall:.2f} s, {following.cpu():.2f} CPU-s")
-    await fleet.quiet(2.0)
-    line("and until all is quiet", f"{max(fleet.heard) - began:.2f} s, {following.cpu():.2f} CPU-s")
-    line("worker, memory then", f"{following.memory()} MB")
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m bench.control", description="What nodes cost.")
-    parser.add_argument("--nodes", type=int, default=300)
-    parser.add_argument("--topology", choices=sorted(POLICIES), action="append")
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    configure(level="warning")
-    for topology in asked.topology or ["star", "teams", "mesh"]:
-        print(f"\n{asked.nodes} nodes, {topology}\n\n| what | measured |\n| --- | --- |", flush=True)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(topology, asked.nodes, asked.rounds))
-
-
-if __name__ == "__main__":
-    main()
+    taken.back = time.perf_counter() - began
+    taken.back_cpu = Process(server.worker_pid()).cpu()

@@ -1,16 +1,13 @@
-"""What a person waits for: ``python -m bench.journeys [--rounds N]``.
+"""What a person waits for.
 
 Real programs on loopback: ``doorward serve``, the stock client, OpenSSH. Wall seconds, median and range of the rounds. The
 baseline of each row is what the machine needs for the part of it that is not doorward's.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
-import platform
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +18,8 @@ from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
 from tests.support.waiting import eventually
+
+from bench.table import Figures, Found, Group, Options, Row
 
 Measure = Callable[[], Awaitable[float]]
 
@@ -42,19 +41,9 @@ async def rounds(count: int, measure: Measure) -> list[float]:
     return [await measure() for _ in range(count)]
 
 
-def row(name: str, must: str, values: list[float], base_name: str, base: list[float]) -> None:
-    """One line of the table."""
-    median, floor = statistics.median(values), statistics.median(base)
-    print(
-        f"| {name} | {median:.2f} ({min(values):.2f}-{max(values):.2f}) | {must} "
-        f"| {base_name}: {floor:.2f} | {median / floor:.1f} |",
-        flush=True,
-    )
-
-
-async def bench_serve(count: int) -> None:
+async def bench_serve(count: int) -> Found:
     """From the command to ``ready``, in a new data directory and in one that was used."""
-    python = await rounds(count, lambda: timed(sys.executable, "-c", "import sqlalchemy, uvicorn, h2"))
+    python = await _imports(count)
     fresh, again = [], []
     for _ in range(count):
         server = Server()
@@ -64,72 +53,51 @@ async def bench_serve(count: int) -> None:
             again.append(await server.start())
         finally:
             await server.__aexit__(None, None, None)
-    row("`serve` to `ready`, new data directory", "2 (1)", fresh, "import of its libraries", python)
-    row("`serve` to `ready`, used data directory", "2 (1)", again, "import of its libraries", python)
+    return {"serve-new": Figures(fresh, python), "serve": Figures(again, python)}
 
 
-async def bench_up(count: int) -> None:
-    """``tailscale up`` with a key, on a client that was never logged in."""
-    values: list[float] = []
-    floor: list[float] = []
-    async with Server() as server:
-        key = await server.key("--user", await server.user(), "--reusable")
-        for number in range(count):
-            async with StockClient(f"node{number}") as client:
-                floor.append(await timed(str(client.client.tailscale), "version"))
-                began = time.perf_counter()
-                await client.up(server.url, key)
-                values.append(time.perf_counter() - began)
-    row("`tailscale up` with a key", "0.5 (0.15)", values, "`tailscale version`", floor)
+async def _imports(count: int) -> list[float]:
+    return await rounds(count, lambda: timed(sys.executable, "-c", "import sqlalchemy, uvicorn, h2"))
 
 
-def _streams(log: Path) -> int:
-    return log.read_text(errors="replace").count("map stream opened")
-
-
-async def bench_return(count: int) -> None:
-    """How soon clients are back, by the server's log: after the worker was killed, and after everything was."""
-    worker: list[float] = []
-    everything: list[float] = []
-    floor: list[float] = []
-    async with Server() as server, machines(server, "laptop", "server"):
-        await server.own_node()
-        for _ in range(count):
-            floor.append(await timed(sys.executable, "-c", "import sqlalchemy, uvicorn, h2"))
-            await asyncio.sleep(2)
-            before = _streams(server.log)
-            began = time.perf_counter()
-            os.kill(server.worker_pid(), signal.SIGKILL)
-            worker.append(await _until_streams(server.log, before + 2, began))
-        for _ in range(count):
-            await asyncio.sleep(2)
-            before = _streams(server.log)
-            await server.kill()
-            began = time.perf_counter()
-            await server.start()
-            everything.append(await _until_streams(server.log, before + 2, began))
-    row("two clients back after the worker was killed", "5 (0.5)", worker, "import of its libraries", floor)
-    row(
-        "the same after everything was killed and started", "15", everything, "import of its libraries", floor
-    )
-
-
-async def _until_streams(log: Path, count: int, began: float) -> float:
-    async with asyncio.timeout(40):
-        while _streams(log) < count:
-            await asyncio.sleep(0.01)
-    return time.perf_counter() - began
-
-
-async def bench_ssh(count: int) -> None:
-    """``ssh HOST true`` through the tailnet."""
+async def bench_living(count: int) -> Found:
+    """What happens on a tailnet that is there: two stock clients, and others that come."""
     async with Server() as server, machines(server, "laptop", "server") as (laptop, target):
-        await target.cli("set", "--ssh")
-        command = laptop.ssh_command("root@server", "true")
-        await eventually(lambda: _works(command), within=15)
-        values = await rounds(count, lambda: timed(*command))
-        floor = await rounds(count, lambda: timed("ssh", "-V"))
-    row("`ssh true` between two nodes", "(0.3)", values, "`ssh -V`", floor)
+        await server.own_node()
+        return {
+            "up": await _up(server, count),
+            "ssh": await _ssh(laptop, target, count),
+            "cli": await _cli(server, count),
+            "back": Figures(
+                [await _killed(server, _kill_worker) for _ in range(count)], await _imports(count)
+            ),
+            "back-all": Figures(
+                [await _killed(server, _kill_everything) for _ in range(count)], await _imports(count)
+            ),
+        }
+
+
+async def _up(server: Server, count: int) -> Figures:
+    """``tailscale up`` with a key, on a client that was never logged in."""
+    found = Figures()
+    key = await server.key("--user", await server.user("bob"), "--reusable")
+    for number in range(count):
+        async with StockClient(f"node{number}") as client:
+            found.baseline.append(await timed(str(client.client.tailscale), "version"))
+            began = time.perf_counter()
+            await client.up(server.url, key)
+            found.samples.append(time.perf_counter() - began)
+            await client.cli("logout")
+    return found
+
+
+async def _ssh(laptop: StockClient, target: StockClient, count: int) -> Figures:
+    """``ssh HOST true`` through the tailnet."""
+    await target.cli("set", "--ssh")
+    command = laptop.ssh_command("root@server", "true")
+    await eventually(lambda: _works(command), within=15)
+    values = await rounds(count, lambda: timed(*command))
+    return Figures(values, await rounds(count, lambda: timed("ssh", "-V")))
 
 
 async def _works(command: list[str]) -> bool:
@@ -139,37 +107,77 @@ async def _works(command: list[str]) -> bool:
     return False
 
 
-async def bench_cli(count: int) -> None:
+async def _cli(server: Server, count: int) -> Figures:
     """``doorward nodes list``."""
-    async with Server() as server:
-        doorward = str(Path(sys.executable).with_name("doorward"))
-        command = (doorward, "nodes", "list", "--data-dir", str(server.folder))
-        values = await rounds(count, lambda: timed(*command))
-        floor = await rounds(count, lambda: timed(sys.executable, "-c", "pass"))
-    row("`doorward nodes list`", "0.4 (0.2)", values, "`python -c pass`", floor)
+    doorward = str(Path(sys.executable).with_name("doorward"))
+    command = (doorward, "nodes", "list", "--data-dir", str(server.folder))
+    values = await rounds(count, lambda: timed(*command))
+    return Figures(values, await rounds(count, lambda: timed(sys.executable, "-c", "pass")))
 
 
-def processor() -> str:
-    """What the machine calls its processor."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+async def _killed(server: Server, kill: Callable[[Server], Awaitable[float]]) -> float:
+    """How soon the two clients are back, by the server's log."""
+    await asyncio.sleep(2)
+    before = _streams(server.log)
+    began = await kill(server)
+    async with asyncio.timeout(40):
+        while _streams(server.log) < before + 2:
+            await asyncio.sleep(0.01)
+    return time.perf_counter() - began
 
 
-async def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.journeys", description="What a person waits for.")
-    parser.add_argument("--rounds", type=int, default=5)
-    count = parser.parse_args().rounds
-    print(
-        f"{os.cpu_count()} cores of {processor()}, Python {platform.python_version()}, {platform.system()}\n"
+async def _kill_worker(server: Server) -> float:
+    began = time.perf_counter()
+    os.kill(server.worker_pid(), signal.SIGKILL)
+    return began
+
+
+async def _kill_everything(server: Server) -> float:
+    await server.kill()
+    began = time.perf_counter()
+    await server.start()
+    return began
+
+
+def _streams(log: Path) -> int:
+    return log.read_text(errors="replace").count("map stream opened")
+
+
+def _group(
+    name: str,
+    bench: Callable[[int], Awaitable[Found]],
+    seconds: float,
+    *rows: tuple[str, str, str, float | None, float | None],
+) -> Group:
+    made = (
+        Row(id=key, what=what, unit="s", baseline=baseline, must=must, aim=aim)
+        for key, what, baseline, must, aim in rows
     )
-    print("| what | seconds, median (range) | must (aim) | baseline | ratio |")
-    print("| --- | --- | --- | --- | --- |")
-    for bench in (bench_serve, bench_up, bench_return, bench_ssh, bench_cli):
-        await bench(count)
+
+    async def run(options: Options) -> Found:
+        return await bench(options.rounds)
+
+    return Group(name=name, rows=tuple(made), run=lambda options: asyncio.run(run(options)), seconds=seconds)
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+_IMPORTS = "import of its libraries"
+
+GROUPS = (
+    _group(
+        "journeys, serve",
+        bench_serve,
+        25,
+        ("serve-new", "`serve` to `ready`, new data directory", _IMPORTS, 2, 1),
+        ("serve", "`serve` to `ready`, used data directory", _IMPORTS, 2, 1),
+    ),
+    _group(
+        "journeys",
+        bench_living,
+        90,
+        ("up", "`tailscale up` with a key", "`tailscale version`", 0.5, 0.15),
+        ("back", "two stock clients back after the worker was killed", _IMPORTS, 5, 0.5),
+        ("back-all", "the same after everything was killed and started", _IMPORTS, 15, None),
+        ("ssh", "`ssh true` between two nodes", "`ssh -V`", None, 0.3),
+        ("cli", "`doorward nodes list`", "`python -c pass`", 0.4, 0.2),
+    ),
+)
