@@ -94,7 +94,7 @@ def main() -> int:
     options = Options(rounds=asked.rounds, nodes=asked.nodes, many=asked.many)
     arguments = ["--rounds", str(asked.rounds), "--nodes", str(asked.nodes), "--many", str(asked.many)]
     if asked.smoke:
-        options = Options(rounds=1, nodes=40, many=50, smoke=True)
+        options = Options(rounds=1, nodes=40, many=40, smoke=True)
         arguments = ["--smoke"]
     if asked.groups:
         lift_limits()

@@ -1,7 +1,7 @@
 """The rows about the coordination server, and what each is measured beside. The measurements are in ``bench.control``."""
 
 import statistics
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -17,14 +17,29 @@ GROWTH = (100, 300, 600, 1000)
 HEADSCALE = "a 2026 Headscale on a like machine, another run"
 
 
-def _run(what: Coroutine[Any, Any, Any]) -> Any:
+# In a smoke run all sizes are one size, so that rows may share what was taken.
+_shared: dict[tuple[object, ...], Any] = {}
+
+
+def _take(
+    options: Options, what: Callable[..., Coroutine[Any, Any, Any]], *arguments: object, storm: bool = False
+) -> Any:
+    key = (what, *arguments, storm)
+    if options.smoke and key in _shared:
+        return _shared[key]
     configure(level="warning")
-    return uvloop.run(what)
+    _shared[key] = made = uvloop.run(what(*arguments, storm=True) if storm else what(*arguments))
+    return made
 
 
-def _changes(found: Found, name: str, every: list[Taken], streams: int) -> None:
+def _streams(count: int) -> str:
+    """What a figure is of: the text of a row says it of an ordinary run."""
+    return f"{count:,} streams"
+
+
+def _changes(found: Found, name: str, every: list[Taken]) -> None:
     """The two rows of one change; both have the same baseline, one stream's cost times the streams."""
-    naive = [baselines.change(min(streams, 500)) for _ in every]
+    naive = [baselines.change(200) for _ in range(max(len(every), 3))]
     cost = [1e6 * each for taken in every for each in taken.change_cpu]
     walls = [wall for taken in every for wall in taken.changes]
     found[f"{name}-cpu"] = Figures(cost, [1e6 * each for each in naive], f"{every[0].seers:,} streams see it")
@@ -36,22 +51,25 @@ def star(options: Options) -> Found:
     found: Found = {}
     rounds = range(options.rounds)
     commits = [baselines.commits(0.1 if options.smoke else 1.0) for _ in rounds]
-    every = [_run(measure("star", options.nodes, CHANGES)) for _ in rounds]
-    bare = [_run(baselines.streams(options.nodes)) for _ in rounds]
+    every = [_take(options, measure, "star", options.nodes, CHANGES) for _ in rounds]
+    bare = [_take(options, baselines.streams, options.nodes) for _ in rounds]
     cpu = 1000 * statistics.median(taken.joined_cpu for taken in every) / options.nodes
     note = f"{cpu:.2f} CPU-ms each; Headscale 12 to 24/s ({HEADSCALE})"
     found["registrations"] = Figures([taken.rate for taken in every], commits, note)
-    found["memory-star"] = Figures([float(taken.memory) for taken in every], bare)
-    _changes(found, "change", every, options.nodes)
+    found["memory-star"] = Figures([float(taken.memory) for taken in every], bare, _streams(options.nodes))
+    _changes(found, "change", every)
     return found
 
 
 def big_star(options: Options) -> Found:
     """Memory and one change with many streams; one fleet, because it takes a minute to join."""
     found: Found = {}
-    taken = _run(measure("star", options.many, max(5, options.rounds) if not options.smoke else 1))
-    found["memory-many"] = Figures([float(taken.memory)], [_run(baselines.streams(options.many))])
-    _changes(found, "change-many", [taken], options.many)
+    taken = _take(
+        options, measure, "star", options.many, CHANGES if options.smoke else max(5, options.rounds)
+    )
+    bare = [_take(options, baselines.streams, options.many)]
+    found["memory-many"] = Figures([float(taken.memory)], bare, _streams(options.many))
+    _changes(found, "change-many", [taken])
     return found
 
 
@@ -59,19 +77,21 @@ def teams(options: Options) -> Found:
     """Memory, and the storm, where people see their own 50 nodes."""
     found: Found = {}
     rounds = range(options.rounds)
-    every = [_run(measure("teams", options.nodes, 1, storm=True)) for _ in rounds]
-    bare = [_run(baselines.streams(options.nodes)) for _ in rounds]
+    every = [_take(options, measure, "teams", options.nodes, 1, storm=True) for _ in rounds]
+    bare = [_take(options, baselines.streams, options.nodes) for _ in rounds]
     hands = [baselines.handshakes(options.nodes) for _ in rounds]
-    found["memory-teams"] = Figures([float(taken.memory) for taken in every], bare)
+    found["memory-teams"] = Figures([float(taken.memory) for taken in every], bare, _streams(options.nodes))
     cpu = statistics.median(taken.back_cpu for taken in every)
-    found["storm"] = Figures([taken.back for taken in every], hands, f"{cpu:.1f} CPU-s of the worker")
+    found["storm"] = Figures(
+        [taken.back for taken in every], hands, f"{options.nodes:,} nodes; {cpu:.1f} CPU-s of the worker"
+    )
     return found
 
 
 def mesh(options: Options) -> Found:
     """Everyone joins, and everyone learns of everyone."""
     count = 30 if options.smoke else MESH
-    every = [_run(measure("mesh", count, 0)) for _ in range(options.rounds)]
+    every = [_take(options, measure, "mesh", count, 0) for _ in range(options.rounds)]
     encoding = [baselines.maps(count) for _ in range(options.rounds)]
     sent = statistics.median(taken.megabytes for taken in every)
     wall = statistics.median(taken.joined + taken.first + taken.settled for taken in every)
@@ -81,8 +101,8 @@ def mesh(options: Options) -> Found:
 
 def growth(options: Options) -> Found:
     """The same for fewer and more nodes, once each."""
-    sizes = (20, 30) if options.smoke else GROWTH
-    every = [_run(measure("mesh", size, 0)) for size in sizes]
+    sizes = (30,) if options.smoke else GROWTH
+    every = [_take(options, measure, "mesh", size, 0) for size in sizes]
     each = ", ".join(f"{taken.count:,}: {taken.whole_cpu:.1f} CPU-s" for taken in every)
     return {"mesh-growth": Figures([every[-1].whole_cpu], [baselines.maps(sizes[-1])], each)}
 

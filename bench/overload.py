@@ -132,7 +132,7 @@ async def idle(relay: Relay, *, count: int, settle: float) -> float:
 def idles(options: Options) -> Found:
     """Memory per connection. Each time a new server: memory that was used once is not given back."""
     found: Found = {}
-    count, settle = (50, 0.05) if options.smoke else (500, 0.3)
+    count, settle = (20, 0.05) if options.smoke else (500, 0.3)
     for tls in (False, True):
         values: dict[str, list[float]] = {DERPER: [], OURS: [], PLAIN_LOOP: []}
         for _ in range(options.rounds):

@@ -15,7 +15,7 @@ import os
 import statistics
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -207,7 +207,7 @@ def rates(options: Options) -> Found:
             for relay in relays.values():
                 relay.process.pin(CORES[0])
             os.sched_setaffinity(0, {CORES[1]})
-        for load in RATES:
+        for load in (replace(load, groups=4) if options.smoke else load for load in RATES):
             every = take_turns(relays, options.rounds, partial(load.run, seconds=seconds, settle=settle))
             server, client = (
                 100 * statistics.median(getattr(cost, side) for cost in every[OURS])

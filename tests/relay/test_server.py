@@ -17,7 +17,6 @@ from doorward.errors import RemoteProtocolError, Unavailable
 from doorward.protocol import derp
 from doorward.protocol.keys import NodePublic
 from doorward.relay import Limits
-from doorward.relay.server import TLS_READ_BUFFER
 from doorward.relay.session import HANDSHAKE_SECONDS, STALL_SECONDS
 from doorward.telemetry import exposition
 
@@ -384,12 +383,13 @@ async def test_a_mesh_peer_watches_forwards_and_closes(anyio_backend: Any) -> No
 
 
 @pytest.mark.parametrize("anyio_backend", LOOPS[:1], indirect=True)
-async def test_tls_on_asyncio_keeps_a_small_read_buffer(anyio_backend: Any) -> None:
+async def test_tls_on_asyncio_shares_a_read_buffer(anyio_backend: Any) -> None:
     async with running_relay() as relay:
-        alice = await relay.connect(ALICE)
-        (connection,) = relay.relay.hub.connections_of(ALICE.public())
-        assert len(connection.owner._wire._ssl_protocol._ssl_buffer) == TLS_READ_BUFFER
+        alice, bob = await relay.connect(ALICE), await relay.connect(BOB)
+        ends = [relay.relay.hub.connections_of(each.public())[0] for each in (ALICE, BOB)]
+        assert len({id(end.owner._wire._ssl_protocol._ssl_buffer) for end in ends}) == 1
         alice.close()
+        bob.close()
 
 
 async def test_nobody_can_speak_http_to_the_client(anyio_backend: Any) -> None:

@@ -1,7 +1,6 @@
 """The relay as a whole: who may come in, what runs beside the packets, and its HTTP routes."""
 
 import asyncio
-import asyncio.sslproto
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -21,19 +20,10 @@ from doorward.transport.listener import Refusal, UpgradeRequest
 
 TICK_SECONDS: Final = 1.0
 
-# asyncio gives every TLS connection a read buffer of 256 KiB for life. A TLS record has 16 KiB at most; two of them keep
-# reads of bulk data large enough.
-TLS_READ_BUFFER: Final = 32 * 1024
-
 _EVENTS = counter("relay_events_total", "What the relay counted: packets, bytes, drops by reason.", "what")
 _CLIENTS = gauge("relay_clients", "Node keys connected to the relay.")
 _ELSEWHERE = gauge("relay_clients_elsewhere", "Node keys known to be at other relays of the region.")
 _log = log("relay")
-
-
-def lower_tls_read_buffers() -> None:
-    """Make asyncio's own TLS connections cost 32 KiB instead of 256. uvloop's do not need it and are left alone."""
-    asyncio.sslproto.SSLProtocol.max_size = TLS_READ_BUFFER
 
 
 class Relay:
@@ -69,7 +59,6 @@ class Relay:
         self._stalled: dict[End, tuple[int, float]] = {}
         self._told = dict(self.hub.counts.items())
         self._group: asyncio.TaskGroup | None = None
-        lower_tls_read_buffers()
 
     # --- For the listener
 

@@ -31,6 +31,7 @@ from uvicorn.server import ServerState
 
 from doorward.clock import Clock
 from doorward.telemetry import counter, log
+from doorward.transport.readbuffer import ReadBuffer
 
 _log = log("listener")
 _REFUSED = counter(
@@ -164,6 +165,7 @@ class _Door:
         self.limits = limits
         self.group = group
         self.state = ServerState()
+        self.reading = ReadBuffer()
         self.asking: set[asyncio.Task[None]] = set()
         # Held by transport, because the protocols are other people's objects; swept of closed ones every second.
         self.taken: dict[asyncio.Transport, asyncio.Protocol] = {}
@@ -204,6 +206,7 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         door = self._door
+        door.reading.lend(transport)
         accepted = transport.get_extra_info("socket")
         if accepted.family != socket.AF_UNIX:
             # Not left to inheritance: what waited in the queue since before we listened would have none of it.
