@@ -1,6 +1,8 @@
 """The policy over the API."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -102,6 +104,100 @@ async def test_a_file_that_owns_the_policy_is_named(
     for act in (admin.put("/policy", json={"text": "{}"}), admin.post("/policy/rollback", json={})):
         refused = await act
         assert (refused.status_code, str(file) in refused.json()["title"]) == (409, True)
+
+
+COMMENTED = """{
+    // people
+    "groups": {"group:ops": ["ann"]}, // on call
+    "grants": [],
+}
+"""
+
+
+async def test_edits_keep_the_text(admin: httpx2.AsyncClient) -> None:
+    await admin.put("/policy", json={"text": COMMENTED})
+    edits: list[dict[str, Any]] = [
+        {"do": "add-name", "section": "groups", "key": "group:ops", "name": "bob"},
+        {"do": "add-name", "section": "tagOwners", "key": "tag:web", "name": "group:ops"},
+        {"do": "set-host", "name": "office", "address": "10.0.0.1"},
+        {
+            "do": "add-rule",
+            "section": "grants",
+            "rule": {"src": ["group:ops"], "dst": ["office"], "ip": ["22"]},
+        },
+    ]
+    tried = await admin.post("/policy/edit", json={"edits": edits, "dry_run": True})
+    assert (tried.json()["version"], tried.json()["changed"]) == (2, True)
+    assert (await admin.get("/policy")).json()["text"] == COMMENTED
+    done = await admin.post("/policy/edit", json={"edits": edits})
+    assert (done.json()["version"], done.headers["etag"]) == (3, '"3"')
+    text = (await admin.get("/policy")).json()["text"]
+    assert (
+        text
+        == """{
+    // people
+    "groups": {"group:ops": ["ann", "bob"]}, // on call
+    "grants": [{"src": ["group:ops"], "dst": ["office"], "ip": ["22"]}],
+    "tagOwners": {"tag:web": ["group:ops"]},
+    "hosts": {"office": "10.0.0.1"},
+}
+"""
+    )
+    assert done.json()["diff"].splitlines()[2:] == tried.json()["diff"].splitlines()[2:]
+    (entry,) = (await admin.get("/policy/history?limit=1")).json()
+    assert entry["comment"] == (
+        "add bob to group:ops; add group:ops to tag:web; set host office to 10.0.0.1; add a rule to grants"
+    )
+    undone = [
+        {"do": "remove-name", "section": "groups", "key": "group:ops", "name": "bob"},
+        {"do": "remove-rule", "section": "grants", "number": 0},
+        {"do": "set-host", "name": "office", "address": None},
+    ]
+    assert (await admin.post("/policy/edit", json={"edits": undone})).json()["changed"] is True
+
+
+async def test_edits_are_refused_whole(admin: httpx2.AsyncClient) -> None:
+    await admin.put("/policy", json={"text": COMMENTED})
+    good = {"do": "add-name", "section": "groups", "key": "group:ops", "name": "bob"}
+    deep: Any = []
+    for _ in range(80):
+        deep = [deep]
+    for bad, status in (
+        ({"do": "remove-rule", "section": "grants", "number": 0}, 404),
+        ({"do": "add-rule", "section": "grants", "rule": {"src": ["tag:none"]}}, 400),
+        ({"do": "add-rule", "section": "grants", "rule": {"app": {"x/y": deep}}}, 400),
+        ({"do": "set-host", "name": "a\u0000", "address": "x" * 1_100_000}, 400),
+        ({"do": "burn", "section": "grants"}, 400),
+    ):
+        for dry_run in (True, False):
+            answer = await admin.post("/policy/edit", json={"edits": [good, bad], "dry_run": dry_run})
+            assert answer.status_code == status, answer.text
+    for many in ([], [good] * 101):
+        assert (await admin.post("/policy/edit", json={"edits": many})).status_code == 400
+    assert (await admin.get("/policy")).json()["text"] == COMMENTED
+    for dry_run in (True, False):
+        stale = await admin.post(
+            "/policy/edit", json={"edits": [good], "dry_run": dry_run}, headers={"If-Match": '"1"'}
+        )
+        assert (stale.status_code, stale.json()["type"]) == (412, "policy-changed")
+
+
+async def test_edits_of_many_at_once_are_all_made(admin: httpx2.AsyncClient) -> None:
+    await admin.put("/policy", json={"text": COMMENTED})
+    names = [f"user{number}" for number in range(12)]
+    every = await asyncio.gather(
+        *(
+            admin.post(
+                "/policy/edit",
+                json={"edits": [{"do": "add-name", "section": "groups", "key": "group:ops", "name": name}]},
+            )
+            for name in names
+        )
+    )
+    assert {answer.status_code for answer in every} == {200}
+    text = (await admin.get("/policy")).json()["text"]
+    assert all(f'"{name}"' in text for name in names)
+    assert sorted(answer.json()["version"] for answer in every) == list(range(3, 15))
 
 
 async def test_a_refusal_shows_every_fault_and_changes_nothing(admin: httpx2.AsyncClient) -> None:

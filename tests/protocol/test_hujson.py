@@ -5,50 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fuzz.targets import hujson as fuzz_target
+from tests.support.hujson import DATA, written_hujson
 
 from doorward.protocol import hujson
 
-_BLANKS = ["", " ", "\n\t", "// c\n", "/* c */", "/* / ** */ \r\n"]
-_LEAF = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(10**15), 10**15),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
-)
-_DATA = st.recursive(
-    _LEAF,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.dictionaries(st.text('abc"\\é', max_size=3), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-def _written(data: object, random: Random) -> str:
-    """The data as HuJSON, with blanks, comments and trailing commas strewn in."""
-
-    def gap() -> str:
-        return random.choice(_BLANKS)
-
-    if isinstance(data, dict):
-        parts = [f"{gap()}{json.dumps(name)}{gap()}:{_written(item, random)}" for name, item in data.items()]
-        return gap() + "{" + _listed(parts, gap(), random) + "}" + gap()
-    if isinstance(data, list):
-        return gap() + "[" + _listed([_written(item, random) for item in data], gap(), random) + "]" + gap()
-    return gap() + json.dumps(data, ensure_ascii=random.random() < 0.5) + gap()
-
-
-def _listed(parts: list[str], gap: str, random: Random) -> str:
-    if not parts:
-        return gap
-    return ",".join(parts) + ("," + gap if random.random() < 0.5 else "")
-
 
 @settings(deadline=None)  # the machine may be busy
-@given(_DATA, st.randoms(use_true_random=False))
+@given(DATA, st.randoms(use_true_random=False))
 def test_means_the_data_and_writes_back_every_byte(data: object, random: Random) -> None:
-    text = _written(data, random)
+    text = written_hujson(data, random)
     value = hujson.parse(text)
     assert hujson.plain(value) == data
     assert hujson.dump(value) == text
@@ -61,7 +26,7 @@ def test_any_text_parses_and_writes_back_or_is_refused_in_its_place(text: str) -
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(_DATA)
+@given(DATA)
 def test_agrees_with_json_on_json(data: object) -> None:
     text = json.dumps(data, indent=1)
     assert hujson.plain(hujson.parse(text)) == json.loads(text)

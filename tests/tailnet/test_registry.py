@@ -14,6 +14,7 @@ from tests.support.world import World
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, Unauthenticated
 from doorward.model import AuditEvent, Role
 from doorward.policy import DEFAULT_POLICY, PolicyError
+from doorward.policy.edit import AddName
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.protocol.tailcfg.dns import DNSRecord
 from doorward.tailnet import registry as module
@@ -392,6 +393,24 @@ async def test_of_many_at_once_only_one_is_not_told(world: World) -> None:
     assert len(await world.registry.policy_history()) == 2
 
 
+async def test_an_edit_is_made_again_on_what_somebody_else_set_meanwhile(world: World) -> None:
+    edits = [AddName("groups", "group:ops", "ann")]
+    theirs = '// theirs\n{"grants": []}\n'
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.registry.set_policy("user:bob", theirs))
+        mine = group.create_task(world.registry.edit_policy("user:ann", edits))
+    before, after = await mine
+    text = world.registry.policy_text
+    assert text == '// theirs\n{"grants": [], "groups": {"group:ops": ["ann"]}}\n'
+    assert (before.text, after.text) == (theirs, text)
+    assert (after.actor, after.comment) == ("user:ann", "add ann to group:ops")
+    again, same = await world.registry.edit_policy("user:ann", edits)
+    assert again.id == same.id == after.id
+    await unchanged(
+        world, world.registry.edit_policy("user:ann", edits, expected=1), PolicyChanged, "for version 1"
+    )
+
+
 async def test_a_file_that_owns_the_policy_is_the_only_way_to_change_it(world: World, tmp_path: Path) -> None:
     file = tmp_path / "policy.hujson"
     file.write_text(TAGS)
@@ -401,6 +420,8 @@ async def test_a_file_that_owns_the_policy_is_the_only_way_to_change_it(world: W
     assert (entry.actor, entry.comment) == ("file", str(file))
     await unchanged(world, world.registry.set_policy("cli", DEFAULT_POLICY), Conflict, "is owned by")
     await unchanged(world, world.registry.rollback_policy("cli", 1), Conflict, "is owned by")
+    edits = [AddName("groups", "group:ops", "ann")]
+    await unchanged(world, world.registry.edit_policy("cli", edits), Conflict, "is owned by")
     versions = await world.registry.policy_history()
     await world.registry.own_policy(file)
     assert await world.registry.policy_history() == versions

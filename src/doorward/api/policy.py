@@ -13,6 +13,8 @@ from doorward.errors import BadInput, Conflict, NotFound
 from doorward.model import Node, PolicyEntry, PolicyVersion
 from doorward.policy import Diagnostic, Policy, PolicyError, parse_policy
 from doorward.policy.check import check as run_tests
+from doorward.policy.edit import AddName, AddRule, Edit, RemoveName, RemoveRule, SetHost
+from doorward.policy.edit import apply as apply_edits
 from doorward.policy.textdiff import count_changes, unified
 from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.units import PolicyChanged
@@ -211,6 +213,53 @@ async def rollback_policy(call: Call, body: types.Rollback, if_match: str | None
     return _entry(version, current=True)
 
 
+@operation(
+    "POST",
+    "/policy/edit",
+    needs=Permission.POLICY,
+    body_limit=TEXT_LIMIT,
+    raises=[PolicyError, Conflict, NotFound, PolicyChanged],
+)
+async def edit_policy(call: Call, body: types.PolicyEdits, if_match: str | None) -> types.PolicyEdited:
+    """Change parts of the policy: comments, layout and everything else stay as they are written.
+
+    The changed policy is checked like any other. Without If-Match, a change that somebody else makes meanwhile is kept, and
+    the edits are made on top of it.
+    """
+    edits = [_edit(each) for each in body.edits]
+    expected = _expected(if_match)
+    if not body.dry_run:
+        before, after = await call.registry.edit_policy(
+            call.actor, edits, comment=body.comment, expected=expected
+        )
+        return _edited(before, after.text, version=after.id, name=f"version {after.id}")
+    now = await call.registry.current_policy()
+    if expected is not None and expected != now.id:
+        raise PolicyChanged(expected, now)
+    text = apply_edits(now.text, edits)
+    _compiled(call.snapshot, types.PolicyDraft(text=text, filename="the changed policy"))
+    return _edited(now, text, version=now.id, name="changed")
+
+
+def _edited(before: PolicyVersion, text: str, *, version: int, name: str) -> types.PolicyEdited:
+    diff = unified(before.text, text, f"version {before.id}", name)
+    return types.PolicyEdited(version=version, changed=text != before.text, diff=diff)
+
+
+def _edit(given: types.PolicyEdit) -> Edit:
+    match given:
+        case types.AddName():
+            return AddName(given.section, given.key, given.name)
+        case types.RemoveName():
+            return RemoveName(given.section, given.key, given.name)
+        case types.SetHost():
+            return SetHost(given.name, given.address)
+        case types.AddRule():
+            return AddRule(given.section, given.rule)
+        case types.RemoveRule():
+            return RemoveRule(given.section, given.number)
+
+
 OPERATIONS = (
     get_policy,
     set_policy,
@@ -223,4 +272,5 @@ OPERATIONS = (
     get_version,
     diff_versions,
     rollback_policy,
+    edit_policy,
 )

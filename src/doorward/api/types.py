@@ -305,6 +305,67 @@ class Rollback(Request, frozen=True, kw_only=True):
     comment: Comment = ""
 
 
+class AddName(Request, frozen=True, kw_only=True, tag_field="do", tag="add-name"):
+    """Put a name into a list: a person into a group, an owner to a tag. A list that is missing is made."""
+
+    section: Literal["groups", "tagOwners"]
+    key: str  # "group:ops", "tag:web"
+    name: str
+
+
+class RemoveName(Request, frozen=True, kw_only=True, tag_field="do", tag="remove-name"):
+    """Take a name out of a list."""
+
+    section: Literal["groups", "tagOwners"]
+    key: str
+    name: str
+
+
+class SetHost(Request, frozen=True, kw_only=True, tag_field="do", tag="set-host"):
+    """Name an address or a prefix; null takes the name away."""
+
+    name: str
+    address: str | None
+
+
+class AddRule(Request, frozen=True, kw_only=True, tag_field="do", tag="add-rule"):
+    """Put a rule at the end of its section."""
+
+    section: Literal["grants", "acls", "ssh"]
+    rule: dict[str, Any]
+
+
+class RemoveRule(Request, frozen=True, kw_only=True, tag_field="do", tag="remove-rule"):
+    """Take a rule away. Send If-Match with it: its number may be another's by now."""
+
+    section: Literal["grants", "acls", "ssh"]
+    number: Number  # the first is 0
+
+
+PolicyEdit = AddName | RemoveName | SetHost | AddRule | RemoveRule
+
+
+class PolicyEdits(Request, frozen=True, kw_only=True):
+    """Changes of parts of the policy: all of them or none."""
+
+    edits: Annotated[tuple[PolicyEdit, ...], msgspec.Meta(min_length=1, max_length=100)]
+    comment: Comment = ""  # left out: what the edits do
+    dry_run: bool = False  # only say what would change, and whether it would be accepted
+
+
+class PolicyEdited(Answer, frozen=True, kw_only=True):
+    """What edits changed."""
+
+    version: int  # in force now
+    changed: bool  # false: it was so already, and there is no new version
+    diff: str  # of the text, in the unified form
+
+    @property
+    def etag(self) -> str:
+        """What to send as If-Match with the next change."""
+        return str(self.version)
+
+
 class CompileFilter(Request, frozen=True, kw_only=True):
     """What of a compiled policy to show."""
 

@@ -289,9 +289,9 @@ class _RemoteServer(Server):
 
 
 def read_text(file: Path) -> str:
-    """The text of a file, or of stdin for ``-``. Raises BadInput where it cannot be read."""
+    """The text of a file, line ends as they are, or of stdin for ``-``. Raises BadInput where it cannot be read."""
     try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        return sys.stdin.read() if str(file) == "-" else file.read_bytes().decode()
     except UnicodeDecodeError:
         raise BadInput(f"{file} is not UTF-8 text") from None
     except OSError as error:

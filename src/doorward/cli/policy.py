@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from doorward.api import types
 from doorward.cli import output
 from doorward.cli.connection import Flag, Target, read_text
+from doorward.cli.policy_edit import COMMANDS
 from doorward.cli.policy_history import IfVersion, Why, history, say_in_force
 from doorward.cli.times import relative
 
@@ -22,6 +23,8 @@ app = App(
 )
 
 app.command(history)
+for _name, _command in COMMANDS.items():
+    app.command(_command, name=_name)
 
 File = Annotated[Path, Parameter(name="FILE", allow_leading_hyphen=True)]
 

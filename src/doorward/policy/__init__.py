@@ -9,7 +9,8 @@
 Modules: ``document`` (what a file says, and `PolicyError`), ``parse`` with ``parse_rules``, ``parse_ssh``, ``reader`` and
 ``selectors`` (text to document), ``roster`` (who is there), ``sources``, ``filters``, ``ssh`` and ``compile`` (document
 to answers), ``reach`` (who can reach what, by which rule), ``check`` (the file's own tests), ``ranges`` (address
-arithmetic), ``default`` (the first policy).
+arithmetic), ``edit`` (changes of one thing in a file's text), ``textdiff`` (what changed between two texts), ``default``
+(the first policy).
 
 To add a section of the language: a field in `Document`, a function in ``parse`` that reads it with the `Reader`, and
 its meaning beside ``filters`` and ``ssh``.

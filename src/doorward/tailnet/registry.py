@@ -29,6 +29,8 @@ from doorward.model import (
 )
 from doorward.policy import parse_policy
 from doorward.policy.check import check as run_tests
+from doorward.policy.edit import Edit
+from doorward.policy.edit import apply as apply_edits
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import names, secrets, units
@@ -44,6 +46,7 @@ from doorward.telemetry import log
 
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
 DEADLINES = 1.0  # seconds between two looks at what has fallen due
+_COMMENT_MAX = 500  # characters; what the API takes
 _KEY_LIFETIME_MAX = timedelta(days=365 * 2)
 
 _log = log("tailnet")
@@ -387,7 +390,7 @@ class Registry:
     async def own_policy(self, file: Path) -> None:
         """Read the policy from a file, which from now on is the only way to change it. A bad file changes nothing."""
         try:
-            text = await asyncio.to_thread(file.read_text, encoding="utf-8")
+            text = (await asyncio.to_thread(file.read_bytes)).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(
                 f"the policy file cannot be read: {error}",
@@ -458,6 +461,31 @@ class Registry:
             expected=expected,
             restores=version.id,
         )
+
+    async def edit_policy(
+        self, actor: str, edits: Sequence[Edit], *, comment: str = "", expected: int | None = None
+    ) -> tuple[PolicyVersion, PolicyVersion]:
+        """Change parts of the policy and leave the rest as it is written; the versions before and after.
+
+        Where somebody else changes the policy meanwhile, the edits are made again on theirs, unless ``expected`` says which
+        version they are for. Edits that change nothing make no version. Raises like `set_policy` and `edit.apply`.
+        """
+        self._require_unowned()
+        why = comment or "; ".join(map(str, edits))[:_COMMENT_MAX]
+        while True:
+            before = await self.current_policy()
+            if expected is not None and expected != before.id:
+                raise units.PolicyChanged(expected, before)
+            text = apply_edits(before.text, edits)
+            try:
+                after = await self._put_policy(
+                    actor, text, "the changed policy", comment=why, expected=before.id
+                )
+            except units.PolicyChanged:
+                if expected is not None:
+                    raise
+                continue  # every time round somebody else got their change in, so this ends
+            return before, after
 
     async def set_dns(self, actor: str, dns: DNS) -> DNS:
         """Replace what nodes are told about DNS. Raises BadInput for what clients could not use."""
