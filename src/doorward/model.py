@@ -63,6 +63,14 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     held_by: int | None = None  # the process that has its stream, where there are several
 
 
+class Attribute(msgspec.Struct, frozen=True, kw_only=True):
+    """What an administrator says about a node, for postures to judge it by."""
+
+    key: str  # "custom:..."; letter case is not looked at
+    value: str | int | float | bool
+    expires: datetime | None = None  # from then on it is not set; None: it stays
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A node of the tailnet."""
 
@@ -81,6 +89,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     ephemeral: bool = False  # removed soon after it goes offline
     auth_key_id: int | None = None  # the key that admitted it
     approved_routes: tuple[Prefix, ...] = ()  # sorted; those it may route once it advertises them
+    attributes: tuple[Attribute, ...] = ()  # sorted by key
     system: bool = False  # doorward's own node: not listed among people's, its filter is fixed
     observed: Observed = Observed()
 

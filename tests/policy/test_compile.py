@@ -19,6 +19,9 @@ def _grant(source: str, target: str, **more: Any) -> dict[str, Any]:
     return {"src": [source], "dst": [target], "ip": ["*"]} | more
 
 
+FUNNEL_WARNING = "https://tailscale.com/cap/warn-funnel-no-https"
+
+
 def test_both_ends_of_a_rule_see_each_other() -> None:
     policy = _policy(_grant("alice", "tag:a"))
     assert policy.peers(1) == {4}
@@ -140,10 +143,10 @@ def test_attributes() -> None:
             {"target": ["10.0.0.0/8", "100.64.0.2"], "attr": ["drive:share"]},
         ],
     )
-    assert policy.node_attributes(1) == {"funnel", "randomize-client-port"}
-    assert policy.node_attributes(2) == {"drive:share", "randomize-client-port"}
-    assert policy.node_attributes(4) == {"funnel", "randomize-client-port"}
-    assert policy.node_attributes(5) == frozenset()
+    assert policy.node_attributes(1).keys() == {"funnel", FUNNEL_WARNING, "randomize-client-port"}
+    assert policy.node_attributes(2).keys() == {"drive:share", "randomize-client-port"}
+    assert policy.node_attributes(4).keys() == {"funnel", FUNNEL_WARNING, "randomize-client-port"}
+    assert policy.node_attributes(5) == {}
 
 
 def test_warnings_name_users_that_nobody_is_and_a_policy_without_rules() -> None:

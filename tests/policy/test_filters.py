@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from tests.support.policy import arrows, compiled, make_node, make_user
 
 from doorward.policy import Policy
@@ -109,11 +110,16 @@ def test_a_capability_at_one_address_is_held_out_there_only() -> None:
     assert arrows(policy.filter_rules(3)) == [f"{A} -> 100.64.0.3/32 ['example.com/cap/x']"]
 
 
-def test_what_has_no_sources_makes_no_rule() -> None:
-    policy = _policy(
-        grants=[_grant("nobody", "*"), {"src": ["nobody"], "dst": ["*"], "app": {"e.com/c": []}}]
-    )
+def test_ports_without_sources_make_no_rule() -> None:
+    policy = _policy(grants=[_grant("nobody", "*")])
     assert [policy.filter_rules(node.id) for node in NODES] == [[]] * len(NODES)
+
+
+def test_a_capability_that_nobody_holds_is_sent_as_the_hosted_service_sends_it() -> None:
+    policy = _policy(grants=[{"src": ["nobody"], "dst": ["*"], "app": {"e.com/c": []}}])
+    (rule,) = policy.filter_rules(1)
+    assert rule.SrcIPs == []
+    assert rule.CapGrant is not UNSET
 
 
 @pytest.mark.parametrize("node_id", [6, 99])

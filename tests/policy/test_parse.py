@@ -7,6 +7,7 @@ from tests.fuzz.targets import policy as fuzz_target
 
 from doorward.policy import PolicyError, parse_policy
 from doorward.policy.document import NO_RULES
+from doorward.policy.reader import MAX_FAULTS
 
 
 def _refusals(text: str) -> list[str]:
@@ -69,22 +70,71 @@ def test_one_key_in_two_cases_is_refused() -> None:
     assert "occurs twice" in _refusals('{"acls": [], "ACLs": []}')[0]
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        '"ipsets": {"ipset:a": []}',
-        '"postures": {"posture:a": []}',
-        '"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"], "srcPosture": ["posture:a"]}]',
-        '"nodeAttrs": [{"target": ["*"], "ipPool": ["100.81.0.0/16"]}]',
-        '"ssh": [{"action": "accept", "src": [], "dst": [], "users": ["root"], "recorder": ["tag:r"]}]',
-    ],
-)
-def test_what_is_not_supported_is_refused_and_never_ignored(entry: str) -> None:
-    assert "not supported yet" in _refusals("{" + entry + "}")[0]
+def test_what_is_not_supported_is_refused_and_never_ignored() -> None:
+    assert "not supported yet" in _refusals('{"extraDNSRecords": [{"name": "a"}]}')[0]
 
 
 def test_what_is_not_supported_may_be_there_when_it_says_nothing() -> None:
-    parse_policy('{"ipsets": {}, "postures": null, "disableIPv4": false, "grants": []}')
+    parse_policy('{"ipsets": {}, "postures": null, "extraDNSRecords": [], "grants": []}')
+
+
+def test_after_two_hundred_faults_reading_ends() -> None:
+    words = ", ".join(f'"tag:t{number}"' for number in range(100_000))
+    with pytest.raises(PolicyError) as raised:
+        parse_policy(
+            '{"grants": [{"src": [' + words[:900_000].rpartition(",")[0] + '], "dst": ["*"], "ip": ["*"]}]}'
+        )
+    assert len(raised.value.diagnostics) == MAX_FAULTS + 1
+    assert raised.value.diagnostics[-1].message == "there are more faults than are shown"
+
+
+def test_a_rule_may_not_stand_for_more_than_a_filter_can_hold() -> None:
+    ports = [str(port) for port in range(1, 1001)]
+    grant = {"src": ["*"], "dst": [f"10.{n}.0.0/16" for n in range(100)], "ip": ports}
+    (refusal,) = _refusals(json.dumps({"grants": [grant]}))
+    assert "grants[0] comes to 100000 destinations with ports; the limit is 50000" in refusal
+
+
+def test_a_posture_by_default_stands_in_every_rule_without_one_of_its_own() -> None:
+    document = parse_policy(
+        json.dumps(
+            {
+                "postures": {"posture:a": ["node:os == 'linux'"], "posture:b": ["custom:b IS SET"]},
+                "defaultSrcPosture": ["posture:a"],
+                "grants": [
+                    {"src": ["*"], "dst": ["*"], "ip": ["*"]},
+                    {"src": ["*"], "dst": ["*"], "ip": ["*"], "srcPosture": ["posture:b"]},
+                    {"src": ["*"], "dst": ["*"], "ip": ["*"], "srcPosture": []},
+                ],
+                "ssh": [{"action": "accept", "src": ["ann"], "dst": ["ann"], "users": ["root"]}],
+            }
+        )
+    )
+    named = [[one.value for one in rule.postures] for rule in [*document.rules]]
+    named += [[one.value for one in rule.postures] for rule in document.ssh]
+    assert named == [["posture:a"], ["posture:b"], [], ["posture:a"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"OneCGNATRoute": "always"}', '"always" is not a value of "OneCGNATRoute"'),
+        ('{"defaultSrcPosture": ["posture:x"]}', 'posture not found: "posture:x"'),
+        (
+            '{"tests": [{"src": "a", "srcPostureAttrs": {"node:os": []}}]}',
+            "must be a string, a number, true or false",
+        ),
+    ],
+)
+def test_small_sections_are_refused_with_a_reason(text: str, words: str) -> None:
+    assert any(words in one for one in _refusals(text))
+
+
+def test_small_sections() -> None:
+    document = parse_policy('{"OneCGNATRoute": "mac-never", "disableIPv4": true, "grants": []}')
+    assert document.one_cgnat_route is False
+    assert document.disable_ipv4
+    assert parse_policy('{"OneCGNATRoute": ""}').one_cgnat_route is None
 
 
 def test_a_file_without_rules_allows_everything_and_an_empty_list_nothing() -> None:

@@ -5,9 +5,9 @@ import pytest
 from tests.support.policy import written
 
 from doorward.policy import PolicyError, parse_policy
-from doorward.policy.document import Localpart, SSHRule
+from doorward.policy.document import Forwarding, Localpart, SSHRule
 from doorward.policy.parse_ssh import parse_check_period
-from doorward.policy.selectors import WordError
+from doorward.policy.words import WordError
 
 
 def _rule(**changes: Any) -> SSHRule:
@@ -39,9 +39,14 @@ def test_an_entry_in_full() -> None:
         ({"users": None}, "users must be specified"),
         ({"users": [""]}, 'user "" is not valid'),
         ({"users": ["*"]}, 'user "*" is not valid'),
-        ({"users": ["tag:s"]}, 'user "tag:s" is not valid'),
-        ({"users": ["autogroup:member"]}, 'user "autogroup:member" is not valid'),
-        ({"users": ["localpart:*@"]}, "is not valid"),
+        ({"recorder": ["tag:nothing"]}, 'recorder: tag not found: "tag:nothing"'),
+        ({"srcPosture": ["posture:x"]}, 'posture not found: "posture:x"'),
+        ({"doorward:message": "a\x07b"}, "must be printable text"),
+        ({"doorward:sessionDuration": "soon"}, 'time: invalid duration "soon"'),
+        ({"doorward:sessionDuration": "0s"}, "is a duration above zero"),
+        ({"action": "check", "doorward:sessionDuration": "1h"}, "for the accept action"),
+        ({"doorward:forwarding": {"agents": False}}, 'unknown key "agents"'),
+        ({"doorward:mesage": "x"}, 'unknown key "doorward:mesage"'),
         ({"users": ["=", "a"]}, 'user "=" is not valid'),
         ({"users": ["-0"]}, 'user "-0" is not valid'),
         ({"acceptEnv": [""]}, "acceptEnv values cannot be empty"),
@@ -102,3 +107,32 @@ def test_check_periods_that_are_refused(text: str, message: str) -> None:
     with pytest.raises(WordError) as raised:
         parse_check_period(text)
     assert message in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "account", ["tag:s", "autogroup:member", "localpart:*@", "localpart:foo", "\N{BEER MUG}"]
+)
+def test_words_of_the_language_are_accounts_as_in_the_hosted_service_and_remarked_on(account: str) -> None:
+    rule = {"action": "accept", "src": ["alice"], "dst": ["alice"], "users": [account]}
+    document = parse_policy(written({"ssh": [rule]}))
+    assert document.ssh[0].accounts == (account,)
+    assert [one.message for one in document.remarks] == [
+        f'"{account}" in ssh[0] is taken as the name of an account, and no system has one like it'
+    ]
+
+
+def test_what_the_protocol_can_do_beyond_other_languages() -> None:
+    rule = _rule(
+        recorder=["tag:s"],
+        enforceRecorder=True,
+        **{
+            "doorward:message": "Be careful.",
+            "doorward:sessionDuration": "8h",
+            "doorward:forwarding": {"agent": False},
+        },
+    )
+    assert rule.recorders == ("tag:s",)
+    assert rule.enforce_recorder
+    assert rule.message == "Be careful."
+    assert rule.session_duration == timedelta(hours=8)
+    assert rule.forwarding == Forwarding(agent=False)

@@ -8,7 +8,7 @@ def _reader(text: str) -> tuple[Reader, hujson.Value]:
 
 
 def test_a_section_knows_its_keys_in_any_case_and_leaves_null_out() -> None:
-    reader, value = _reader('{"SRC": 1, "dst": null, "ipsets": []}')
+    reader, value = _reader('{"SRC": 1, "dst": null, "extraDNSRecords": []}')
     section = reader.section(value, "grants[0]", ("src", "dst"))
     assert set(section.members) == {"src"}
     assert reader.diagnostics == []

@@ -132,10 +132,15 @@ def test_addresses_of_users() -> None:
 def test_the_addresses_of_a_users_nodes_are_made_once_for_each_roster() -> None:
     document = parse_policy("{}")
     before = Roster(People(document, [make_user(1, "ann")]), [make_node(2, user=1), make_node(1, user=1)])
-    texts = before.texts_of(1)
-    assert texts is before.texts_of(1)
+    texts = before.texts_of(before.by_owner[1])
+    assert texts is before.texts_of(before.by_owner[1])
     assert texts == ["100.64.0.1", "100.64.0.2", "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2"]
     after, _ = before.updated([make_node(3, user=1)], [2])
-    assert after.texts_of(1) == ["100.64.0.1", "100.64.0.3", "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::3"]
-    assert before.texts_of(1) is texts
-    assert before.texts_of(None) == before.texts_of(9) == []
+    assert after.texts_of(after.by_owner[1]) == [
+        "100.64.0.1",
+        "100.64.0.3",
+        "fd7a:115c:a1e0::1",
+        "fd7a:115c:a1e0::3",
+    ]
+    assert before.texts_of(before.by_owner[1]) is texts
+    assert before.texts_of(frozenset()) == []

@@ -5,11 +5,9 @@ import pytest
 from doorward.policy.document import Kind
 from doorward.policy.selectors import (
     Names,
-    WordError,
     check_source,
     check_tag_name,
     check_target,
-    closest,
     parse_ports,
     parse_prefix,
     parse_protocol,
@@ -17,6 +15,7 @@ from doorward.policy.selectors import (
     parse_service,
     split_target,
 )
+from doorward.policy.words import WordError, closest
 from doorward.protocol.tailcfg.filter import ALL_PORTS, PortRange
 
 NAMES = Names(
@@ -63,7 +62,10 @@ def test_spellings_of_one_thing_are_one_selector() -> None:
         ("tag:zzz", 'src=tag not found: "tag:zzz"', 'Add "tag:zzz" to "tagOwners".'),
         ("group:x", 'src=group not found: "group:x"', 'Add "group:x" to "groups".'),
         ("autogroup:members", "not a known autogroup", 'Did you mean "autogroup:member"?'),
-        ("ipset:a", "not supported yet", "Name users"),
+        ("ipset:a", "ipset not found", "Add"),
+        ("svc:web", "not supported yet", "Name the nodes"),
+        ("posture:a", "is a condition", "srcPosture"),
+        ("host:bd", "host not found", "Add it"),
         ("%bogus%", '"%bogus%": invalid address', "Name a user"),
         ("", '"": invalid address', "Name a user"),
         ("10.0.0.1/8", "bits set after its prefix length", 'Write "10.0.0.0/8".'),

@@ -81,7 +81,7 @@ def test_a_whole_peer() -> None:
         online=True,
         hostinfo=Hostinfo(OS="linux", Hostname="Laptop", Services=[Service(Proto="peerapi4", Port=1234)]),
     )
-    assert as_json(netmap.peer(snapshot_of(node), node, ())) == {
+    assert as_json(netmap.peer(snapshot_of(node), node, netmap.View())) == {
         "ID": 7,
         "StableID": "n7",
         "Name": "laptop.tailnet.test.",
@@ -107,7 +107,7 @@ def test_a_whole_peer() -> None:
 
 def test_what_is_not_known_is_not_said() -> None:
     node = make_node(7, user=1)
-    told = as_json(netmap.peer(snapshot_of(node), node, ()))
+    told = as_json(netmap.peer(snapshot_of(node), node, netmap.View()))
     assert not {"DiscoKey", "HomeDERP", "KeyExpiry", "LastSeen", "AllowedIPs", "PrimaryRoutes", "Tags"} & set(
         told
     )
@@ -117,9 +117,9 @@ def test_what_is_not_known_is_not_said() -> None:
 
 def test_last_seen_is_said_only_of_those_who_are_away() -> None:
     away = seen(make_node(7, user=1), last_seen=NOW)
-    assert as_json(netmap.peer(snapshot_of(away), away, ()))["LastSeen"] == "2026-06-01T00:00:00Z"
+    assert as_json(netmap.peer(snapshot_of(away), away, netmap.View()))["LastSeen"] == "2026-06-01T00:00:00Z"
     here = seen(away, online=True)
-    assert "LastSeen" not in as_json(netmap.peer(snapshot_of(here), here, ()))
+    assert "LastSeen" not in as_json(netmap.peer(snapshot_of(here), here, netmap.View()))
     assert "LastSeen" not in as_json(netmap.self_node(snapshot_of(away), away))
 
 
@@ -142,7 +142,7 @@ def test_peers_learn_no_more_of_a_host_than_they_need() -> None:
         elif info.type is bool:
             everything[info.name] = True
     node = seen(make_node(7, user=1), hostinfo=Hostinfo(**everything))
-    told = as_json(netmap.peer(snapshot_of(node), node, ()))["Hostinfo"]
+    told = as_json(netmap.peer(snapshot_of(node), node, netmap.View()))["Hostinfo"]
     assert set(told) == shown & set(everything)
 
 
@@ -156,9 +156,7 @@ def lab(**changes: Any) -> Snapshot:
 
 def told_of_router(snapshot: Snapshot, viewer: int) -> Any:
     router = snapshot.nodes[1]
-    return as_json(
-        netmap.peer(snapshot, router, netmap.routes_through(snapshot, snapshot.nodes[viewer], router))
-    )
+    return as_json(netmap.peer(snapshot, router, netmap.view_of(snapshot, snapshot.nodes[viewer], router)))
 
 
 def test_each_viewer_gets_the_routes_it_may_use() -> None:
@@ -187,9 +185,7 @@ def test_a_standby_router_carries_nothing() -> None:
     snapshot = lab()
     standby = seen(make_node(9, user=3, advertised=ROUTES, approved=ROUTES), online=True)
     snapshot, _ = snapshot.with_nodes([standby])
-    told = as_json(
-        netmap.peer(snapshot, standby, netmap.routes_through(snapshot, snapshot.nodes[2], standby))
-    )
+    told = as_json(netmap.peer(snapshot, standby, netmap.view_of(snapshot, snapshot.nodes[2], standby)))
     assert "AllowedIPs" not in told
     assert netmap.routes_through(snapshot, snapshot.nodes[3], standby) == (
         ip_network("0.0.0.0/0"),
@@ -358,7 +354,7 @@ def test_capabilities(node: Node, *, admin: bool, owner: bool) -> None:
 
 def test_peers_are_not_told_a_nodes_own_capabilities() -> None:
     node = make_node(1, user=1)
-    assert netmap.peer(snapshot_of(node), node, ()).CapMap == {}
+    assert netmap.peer(snapshot_of(node), node, netmap.View()).CapMap == {}
 
 
 def test_attributes_of_the_policy_are_capabilities() -> None:
@@ -393,21 +389,124 @@ def test_a_client_that_knows_no_pins_is_told_so() -> None:
 def test_a_peers_json_is_made_once_for_all_who_see_the_same() -> None:
     cache, snapshot = PeerCache(), lab()
     router = snapshot.nodes[1]
-    plain = cache.get(snapshot, router, ())
-    assert cache.get(snapshot, router, ()) is plain
-    routed = cache.get(snapshot, router, router.approved_routes)
+    plain = cache.get(snapshot, router, netmap.View())
+    assert cache.get(snapshot, router, netmap.View()) is plain
+    routed = cache.get(snapshot, router, netmap.View(router.approved_routes))
     assert routed is not plain
-    assert cache.get(snapshot, router, ()) is plain
-    assert bytes(plain) == encode(netmap.peer(snapshot, router, ()))
+    assert cache.get(snapshot, router, netmap.View()) is plain
+    assert bytes(plain) == encode(netmap.peer(snapshot, router, netmap.View()))
 
 
 def test_a_changed_node_or_domain_is_made_anew() -> None:
     cache, snapshot = PeerCache(), lab()
     router = snapshot.nodes[1]
-    plain = cache.get(snapshot, router, ())
+    plain = cache.get(snapshot, router, netmap.View())
     after, _ = snapshot.with_nodes([msgspec.structs.replace(router, name="new")])
-    assert b'"new.tailnet.test."' in bytes(cache.get(after, after.nodes[1], ()))
+    assert b'"new.tailnet.test."' in bytes(cache.get(after, after.nodes[1], netmap.View()))
     moved = snapshot.with_settings(msgspec.structs.replace(SETTINGS, domain="other.test"))
-    assert b'"node-1.other.test."' in bytes(cache.get(moved, router, ()))
+    assert b'"node-1.other.test."' in bytes(cache.get(moved, router, netmap.View()))
     cache.forget(1)
-    assert bytes(cache.get(snapshot, router, ())) == bytes(plain)
+    assert bytes(cache.get(snapshot, router, netmap.View())) == bytes(plain)
+
+
+# What the policy says beyond rules
+
+
+def _routers(grants: str, *, online: tuple[bool, bool] = (True, True)) -> Snapshot:
+    policy = '{"tagOwners": {"tag:a": [], "tag:b": []}, "grants": [' + grants + "]}"
+    subnet = ("10.1.0.0/24",)
+    routers = [
+        seen(make_node(10 + n, tags=[tag], advertised=subnet, approved=subnet), online=online[n])
+        for n, tag in enumerate(("tag:a", "tag:b"))
+    ]
+    return snapshot_of(make_node(1, user=1), make_node(2, user=2), *routers, policy=policy)
+
+
+def _router_of(snapshot: Snapshot, viewer: int) -> list[int]:
+    return [
+        router
+        for router in (10, 11)
+        if netmap.routes_through(snapshot, snapshot.nodes[viewer], snapshot.nodes[router])
+    ]
+
+
+BY_ROUTER = """{"src": ["ann"], "dst": ["10.1.0.0/24"], "ip": ["*"], "via": ["tag:a"]},
+    {"src": ["bob"], "dst": ["10.1.0.0/24"], "ip": ["*"], "via": ["tag:b"]}"""
+
+
+def test_who_must_go_by_another_router_gets_it_although_it_stands_by() -> None:
+    snapshot = _routers(BY_ROUTER)
+    assert (_router_of(snapshot, 1), _router_of(snapshot, 2)) == ([10], [11])
+    told = as_json(netmap.self_node(snapshot, snapshot.nodes[11]))
+    assert told["AllowedIPs"][-1] == "10.1.0.0/24"  # it carries the subnet,
+    assert "PrimaryRoutes" not in told  # though it is not the active router
+
+
+def test_of_the_routers_that_may_be_used_one_that_is_online_is() -> None:
+    either = '{"src": ["ann"], "dst": ["10.1.0.0/24"], "ip": ["*"], "via": ["tag:a", "tag:b"]}'
+    assert _router_of(_routers(either), 1) == [10]
+    assert _router_of(_routers(either, online=(False, True)), 1) == [11]
+
+
+def test_when_a_router_goes_all_routers_of_its_subnet_are_touched() -> None:
+    snapshot = _routers(BY_ROUTER)
+    _, touched = snapshot.with_nodes([seen(snapshot.nodes[11], online=False)])
+    assert touched >= {10, 11}
+
+
+def test_attributes_with_values_and_those_that_stand_on_peers() -> None:
+    policy = """{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}], "nodeAttrs": [
+        {"target": ["*"], "attr": ["suggest-exit-node", "dns-subdomain-resolve", "default-auto-update"]},
+        {"target": ["ann"], "app": {"example.com/app": [{"a": 1}]}},
+        {"target": ["*"], "app": {"example.com/app": [{"b": 2}]}}]}"""
+    exits = ("0.0.0.0/0", "::/0")
+    nodes = [make_node(1, user=1), make_node(2, user=2, advertised=exits, approved=exits)]
+    snapshot = snapshot_of(*nodes, policy=policy)
+    caps = netmap.self_node(snapshot, nodes[0]).CapMap
+    assert caps["example.com/app"] == [{"a": 1}, {"b": 2}]
+    assert caps["default-auto-update"] == [False]  # the policy names it and says no value
+    seen_by = {
+        viewer: netmap.peer(snapshot, peer, netmap.view_of(snapshot, nodes[viewer - 1], peer)).CapMap
+        for viewer, peer in ((1, nodes[1]), (2, nodes[0]))
+    }
+    assert seen_by[1] == {"dns-subdomain-resolve": None, "suggest-exit-node": None}
+    assert seen_by[2] == {"dns-subdomain-resolve": None}  # no exit node
+
+
+def test_a_node_without_ipv4_sees_none_and_shows_none() -> None:
+    policy = """{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}],
+        "nodeAttrs": [{"target": ["ann"], "attr": ["disable-ipv4"]}]}"""
+    nodes = [make_node(number, user=number) for number in (1, 2, 3)]
+    snapshot = snapshot_of(*nodes, policy=policy)
+
+    def addresses(viewer: int, peer: int) -> list[str]:
+        there = nodes[peer - 1]
+        return netmap.peer(snapshot, there, netmap.view_of(snapshot, nodes[viewer - 1], there)).Addresses
+
+    assert netmap.self_node(snapshot, nodes[0]).Addresses == ["fd7a:115c:a1e0::1/128"]
+    assert addresses(1, 2) == ["fd7a:115c:a1e0::2/128"]
+    assert addresses(2, 1) == ["fd7a:115c:a1e0::1/128"]
+    assert len(addresses(2, 3)) == 2
+    whole = snapshot_of(*nodes, policy='{"disableIPv4": true}')
+    assert all(len(netmap.self_node(whole, node).Addresses) == 1 for node in nodes)
+
+
+def test_one_route_for_all_is_a_question_of_macs() -> None:
+    mac = seen(make_node(1, user=1), hostinfo=Hostinfo(OS="macOS"))
+    snapshot = snapshot_of(mac, make_node(2, user=2), policy='{"OneCGNATRoute": "mac-always", "grants": []}')
+    assert "one-cgnat?v=true" in netmap.self_node(snapshot, snapshot.nodes[1]).CapMap
+    assert "one-cgnat?v=true" not in netmap.self_node(snapshot, snapshot.nodes[2]).CapMap
+
+
+def test_the_policy_changes_the_relays_and_never_takes_the_last() -> None:
+    def regions(relays: str) -> dict[int, str]:
+        snapshot = snapshot_of(make_node(1, user=1), policy='{"derpMap": ' + relays + "}")
+        return {
+            number: region.RegionName for number, region in netmap.derp_map(snapshot, 142).Regions.items()
+        }
+
+    more = '"Regions": {"901": {"RegionName": "More", "Nodes": [{"HostName": "r.example.com"}]}}'
+    assert regions("{}") == {900: "Home"}
+    assert regions("{" + more + "}") == {900: "Home", 901: "More"}
+    assert regions('{"OmitDefaultRegions": true, ' + more + "}") == {901: "More"}
+    assert regions('{"Regions": {"900": null}}') == {900: "Home"}

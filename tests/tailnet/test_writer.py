@@ -18,7 +18,7 @@ from doorward.store import Connection, nodes, policies, users
 from doorward.store import settings as stored
 from doorward.store.faults import CommitUnknown
 from doorward.tailnet import writer
-from doorward.tailnet.netmap import PeerCache
+from doorward.tailnet.netmap import PeerCache, View
 from doorward.tailnet.settings import DNS
 from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.writer import DNS_SETTING, Effect
@@ -147,11 +147,11 @@ async def test_memory_knows_better_what_was_observed(world: World, node: Node) -
 async def test_a_removed_node_is_forgotten_everywhere(world: World, node: Node) -> None:
     made = world.registry.writer
     stream = made.changes.subscribe(node.id)
-    first = made.cache.get(made.snapshot, node, ())
+    first = made.cache.get(made.snapshot, node, View())
     await world.registry.delete_node("test", node.id)
     assert stream.ended
     assert len(made.changes) == 0
-    assert made.cache.get(made.snapshot, node, ()) is not first
+    assert made.cache.get(made.snapshot, node, View()) is not first
     assert isinstance(made.cache, PeerCache)
 
 

@@ -7,11 +7,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from doorward.api import types
-from doorward.cli import output
+from doorward.cli import offline, output
 from doorward.cli.connection import Flag, Target, read_text
 from doorward.cli.policy_edit import COMMANDS
 from doorward.cli.policy_history import IfVersion, Why, history, say_in_force
 from doorward.cli.times import relative
+from doorward.errors import BadInput
 
 app = App(
     name="policy",
@@ -27,6 +28,7 @@ for _name, _command in COMMANDS.items():
     app.command(_command, name=_name)
 
 File = Annotated[Path, Parameter(name="FILE", allow_leading_hyphen=True)]
+OptionalFile = Annotated[Path | None, Parameter(name="FILE", allow_leading_hyphen=True)]
 
 
 def _draft(file: Path, comment: str = "") -> types.PolicyDraft:
@@ -113,20 +115,52 @@ def check_policy(file: File, /, *, json: Flag = False, target: Target | None = N
 
 
 @app.command(name="compile")
-def compile_policy(file: File, /, *, node: str | None = None, target: Target | None = None) -> None:
-    """Print what each node would enforce under a policy: packet filter and SSH rules, as its client gets them (JSON).
+def compile_policy(
+    file: OptionalFile = None,
+    /,
+    *,
+    node: str | None = None,
+    topology: Path | None = None,
+    cases: Path | None = None,
+    summary: Flag = False,
+    json: Flag = False,
+    target: Target | None = None,
+) -> int:
+    """Print what each node would be told under a policy: packet filter, SSH rules and the rest, as its client gets them.
+
+    With --topology or --cases it needs no server: a topology is a JSON object with `users` (a list of objects with id, name,
+    email and perhaps role) and `nodes` (by name: ipv4, ipv6, user or tags, routable_ips, approved_routes).
 
     Example: `doorward policy compile policy.hujson --node server`
+
+    Example: `doorward policy compile policy.hujson --topology tailnet.json --json`
+
+    Exit codes: 0 it compiles; 1 it is refused. With --cases always 0: refusals are among the answers.
 
     Args:
         file: The policy; `-` reads stdin.
         node: Only this node, by its name.
+        topology: A file that says who and what there is.
+        cases: A file of many cases, one JSON object a line with name, policy and topology; plain or .gz. Prints one line
+            each: name, code (200 or 400), message, nodes.
+        summary: With --topology, print a table instead of JSON: how many rules each node gets, and whom it sees.
+        json: Print JSON, which is what this command does anyway.
         target: Which server.
     """
+    if cases is not None:
+        if file is not None or topology is not None or node is not None:
+            raise BadInput("--cases goes with no other argument", cure="Leave out the rest.")
+        offline.print_cases(cases)
+        return 0
+    if file is None:
+        raise BadInput("no policy is given", cure="Name a file, or `-` for stdin.")
+    if topology is not None:
+        return offline.print_compiled(_draft(file), topology, node, summary=summary and not json)
     found = (target or Target()).call(
         "POST", "/policy/compile", list[types.CompiledNode], body=_draft(file), query={"node": node}
     )
     output.as_json(found)
+    return 0
 
 
 @app.command(name="diff")

@@ -5,6 +5,7 @@ A test that names something unknown, or asserts nothing, fails: a guard that can
 
 from collections.abc import Callable, Iterable, Iterator
 
+from doorward.model import Role
 from doorward.policy.compile import Policy
 from doorward.policy.document import (
     AccessTest,
@@ -17,24 +18,30 @@ from doorward.policy.document import (
     Text,
 )
 from doorward.policy.reach import TCP, Point, points_named, reach
+from doorward.policy.roster import address_of
 from doorward.policy.selectors import (
     Names,
-    WordError,
     parse_ports,
     parse_protocol,
     parse_selector,
     split_target,
 )
+from doorward.policy.words import WordError
 
 _FAILED = "test(s) failed"
 
+_FOREIGN = "is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
+_RUNNERS = frozenset((Role.OWNER, Role.ADMIN))
+_PASSKEYS = "passkey"  # stands for people who sign in by passkey alone, in every tailnet
+
 
 def check(policy: Policy) -> None:
-    """Run all tests. Raises PolicyError with every failure."""
+    """Run all tests, and judge what depends on who there is. Raises PolicyError with every failure."""
     names = Names(policy.document.groups, policy.document.tag_owners, policy.document.hosts)
     found = [
         Diagnostic(policy.document.filename, place.line, place.column, message, cure)
         for place, message, cure in (
+            *_foreign_domains(policy),
             *(fault for test in policy.document.tests for fault in _run(policy, names, test)),
             *(fault for ssh_test in policy.document.ssh_tests for fault in _run_ssh(policy, names, ssh_test)),
         )
@@ -44,6 +51,19 @@ def check(policy: Policy) -> None:
 
 
 _Fault = tuple[Place, str, str]
+
+
+def _foreign_domains(policy: Policy) -> Iterator[_Fault]:
+    """Domains that are not the tailnet's: those of the people who run it. Where none of them has an address, any will do."""
+    ours = {address_of(user).rpartition("@")[2] for user in policy.users if user.role in _RUNNERS} - {""}
+    for named in policy.document.domains if ours else ():
+        if named.domain not in ours | {_PASSKEYS}:
+            section = f"[{named.section}] " if named.section else ""
+            yield (
+                named.place,
+                f"{section}{named.domain} {_FOREIGN}",
+                f"Write {' or '.join(sorted(ours))}, or name people by a group.",
+            )
 
 
 def _fault(text: Text, origin: str, message: str) -> _Fault:

@@ -6,9 +6,10 @@ and takes along whatever the change did not touch, so that one node more costs w
 Nothing here goes through pairs of nodes: a rule joins a set of sources with a set of targets.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from ipaddress import IPv4Network
+from typing import Any, Self
 
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import NO_RULES, Diagnostic, Document, Kind, Selector
@@ -16,11 +17,15 @@ from doorward.policy.filters import Piece, filter_for, pieces_of, reaches
 from doorward.policy.roster import Member, People, Roster
 from doorward.policy.sources import Sources
 from doorward.policy.ssh import ssh_rules_for
+from doorward.protocol.tailcfg import capability
 from doorward.protocol.tailcfg.filter import FilterRule
 from doorward.protocol.tailcfg.ssh import SSHPolicy, SSHRule
 
 # These roles may change the policy, and so may give any tag of it without being named.
 _TAGGERS = frozenset((Role.OWNER, Role.ADMIN, Role.NETWORK_ADMIN))
+
+# Attributes of a node that clients look for on their peers.
+_FOR_PEERS = frozenset((capability.SUGGEST_EXIT_NODE, capability.DNS_SUBDOMAIN_RESOLVE))
 
 _NOBODY: frozenset[int] = frozenset()
 
@@ -32,6 +37,9 @@ class _Plan:
     pieces: tuple[Piece, ...]
     targets: tuple[frozenset[Selector], ...]  # by the rule's number
     own: tuple[bool, ...]  # "autogroup:self" is among them
+    for_peers: bool  # some attribute is one that peers have to know
+    may_disable_ipv4: bool
+    routed: bool  # some rule names its routers
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -39,7 +47,17 @@ class _Plan:
             frozenset((*(flow.target for flow in rule.flows), *rule.app_targets)) for rule in document.rules
         )
         own = tuple(any(target.is_autogroup("self") for target in one) for one in targets)
-        return cls(pieces_of(document.rules), targets, own)
+        names = {
+            name for attribute in document.node_attributes for name in (*attribute.names, *attribute.app)
+        }
+        return cls(
+            pieces_of(document.rules),
+            targets,
+            own,
+            for_peers=not names.isdisjoint(_FOR_PEERS),
+            may_disable_ipv4=document.disable_ipv4 or capability.DISABLE_IPV4 in names,
+            routed=any(rule.via for rule in document.rules),
+        )
 
 
 class Policy:
@@ -55,6 +73,7 @@ class Policy:
         self._circles: dict[int, frozenset[int]] = {}
         self._unions: dict[frozenset[int], frozenset[int]] = {}
         self._filters: dict[int, list[FilterRule]] = {}
+        self._attributes: dict[int, dict[str, list[Any] | None]] = {}
         self._ssh: dict[int, SSHPolicy] = {}
         self._ssh_made: dict[tuple[str, frozenset[int]], list[SSHRule]] = {}
 
@@ -62,7 +81,8 @@ class Policy:
     def compile(cls, document: Document, users: Iterable[User], nodes: Iterable[Node]) -> Self:
         """Apply a document. Users that it names and nobody has are no error, as in the hosted service; see `warnings`."""
         known = tuple(users)
-        return cls(document, known, Roster(People(document, known), nodes), _Plan.of(document))
+        roster = Roster(People(document, known), nodes, document.postures)
+        return cls(document, known, roster, _Plan.of(document))
 
     def updated(
         self,
@@ -114,9 +134,22 @@ class Policy:
             if rule.origin == NO_RULES
         ]
         return [
-            Diagnostic(self.document.filename, place.line, place.column, message, cure)
-            for place, message, cure in open_door + named
+            *self.document.remarks,
+            *(
+                Diagnostic(self.document.filename, place.line, place.column, message, cure)
+                for place, message, cure in open_door + named
+            ),
         ]
+
+    @property
+    def changes_looks(self) -> bool:
+        """True if it can change how peers look to others, beside the routes through them."""
+        return self._plan.for_peers or self._plan.may_disable_ipv4
+
+    @property
+    def chooses_routers(self) -> bool:
+        """True if some rule has ``via``: then whose router of a subnet is used can depend on who uses it."""
+        return self._plan.routed
 
     # -- who sees whom
 
@@ -138,14 +171,16 @@ class Policy:
             return _NOBODY
         parts: dict[int, frozenset[int]] = {}  # by identity: each of these sets is kept as long as the policy
         for number, rule in enumerate(self.document.rules):
-            sources, targets = self.sources(rule.sources), self._targets_of(number)
+            sources, targets = self.sources(rule.who), self._targets_of(number)
             if node_id in sources.nodes:
                 parts[id(targets)] = targets
             if node_id in targets:
                 parts[id(sources.nodes)] = sources.nodes
-            if member.owner in sources.people and self._plan.own[number]:
-                assert member.owner is not None  # None is nobody's id
-                own = self.roster.by_owner[member.owner]
+            if self._plan.own[number] and member.owner in sources.people:
+                own = sources.own(self.roster, member.owner)
+                if node_id in own:
+                    assert member.owner is not None  # None is nobody's id
+                    own = self.roster.by_owner[member.owner]
                 parts[id(own)] = own
         key = frozenset(parts)
         if key not in self._unions:
@@ -162,18 +197,15 @@ class Policy:
         if viewer is None or peer is None or viewer_id == peer_id:
             return False
         for number, rule in enumerate(self.document.rules):
-            sources, targets = self.sources(rule.sources), self._targets_of(number)
+            sources, targets = self.sources(rule.who), self._targets_of(number)
             if (viewer_id in sources.nodes and peer_id in targets) or (
                 peer_id in sources.nodes and viewer_id in targets
             ):
                 return True
-            if (
-                viewer.owner is not None
-                and viewer.owner == peer.owner
-                and viewer.owner in sources.people
-                and self._plan.own[number]
-            ):
-                return True
+            if self._plan.own[number] and viewer.owner is not None and viewer.owner == peer.owner:
+                own = sources.own(self.roster, viewer.owner)
+                if viewer_id in own or peer_id in own:
+                    return True
         return False
 
     # -- what a node is told
@@ -200,21 +232,73 @@ class Policy:
             found = self._ssh[node_id] = SSHPolicy(rules)
         return found
 
-    def node_attributes(self, node_id: int) -> frozenset[str]:
-        """The capabilities that ``nodeAttrs`` (and ``randomizeClientPort``) put into a node's own map."""
-        member = self.roster.members.get(node_id)
-        if member is None:
-            return frozenset()
-        found = {"randomize-client-port"} if self.document.randomize_client_port else set()
-        for attribute in self.document.node_attributes:
+    def node_attributes(self, node_id: int) -> Mapping[str, list[Any] | None]:
+        """The capabilities, and their values, that the policy puts into a node's own map. Shared: never changed."""
+        found = self._attributes.get(node_id)
+        if found is None:
+            member = self.roster.members.get(node_id)
+            found = self._attributes[node_id] = {} if member is None else self._find_attributes(member)
+        return found
+
+    def _find_attributes(self, member: Member) -> dict[str, list[Any] | None]:
+        document = self.document
+        found: dict[str, list[Any] | None] = {}
+        if document.randomize_client_port:
+            found[capability.RANDOMIZE_CLIENT_PORT] = None
+        if document.disable_ipv4:
+            found[capability.DISABLE_IPV4] = None
+        if document.one_cgnat_route is not None and member.is_mac:
+            found[capability.ONE_CGNAT_ON if document.one_cgnat_route else capability.ONE_CGNAT_OFF] = None
+        for attribute in document.node_attributes:
             if any(self._is_target(member, target) for target in attribute.targets):
-                found.update(attribute.names)
-        return frozenset(found)
+                found |= dict.fromkeys(attribute.names)
+                for name, values in attribute.app.items():
+                    found[name] = [*(found.get(name) or ()), *values]
+        if capability.FUNNEL in found and capability.HTTPS not in found:
+            found[capability.WARN_FUNNEL_NO_HTTPS] = None  # clients then say what is missing
+        return found
+
+    def peer_attributes(self, node_id: int) -> tuple[str, ...]:
+        """The capabilities of a node that its peers have to know, because it is they who act on them; none has a value."""
+        if not self._plan.for_peers:
+            return ()
+        member, found = self.roster.members.get(node_id), self.node_attributes(node_id)
+        return tuple(
+            name
+            for name in sorted(_FOR_PEERS & found.keys())
+            if name != capability.SUGGEST_EXIT_NODE or (member is not None and member.exits)
+        )
+
+    def ipv6_only(self, node_id: int) -> bool:
+        """True for a node that has its IPv6 address alone."""
+        if not self._plan.may_disable_ipv4:
+            return False
+        return capability.DISABLE_IPV4 in self.node_attributes(node_id)
+
+    def address_pools(self, user_id: int | None, tags: Iterable[str]) -> tuple[IPv4Network, ...]:
+        """Where a new node of this user, or with these tags, gets its IPv4 address; none: from the tailnet's pool."""
+        held = frozenset(tags)
+        return tuple(
+            dict.fromkeys(
+                pool
+                for attribute in self.document.node_attributes
+                for pool in attribute.pools
+                if any(self._would_name(target, user_id, held) for target in attribute.targets)
+            )
+        )
+
+    def _would_name(self, target: Selector, user_id: int | None, tags: frozenset[str]) -> bool:
+        """True if the selector would name a node that does not exist yet, and so has no address."""
+        if target.kind is Kind.EVERYONE:
+            return True
+        if tags:
+            return target.value in tags if target.kind is Kind.TAG else target.is_autogroup("tagged")
+        return user_id is not None and user_id in self.roster.people.named(target)
 
     def _is_target(self, member: Member, target: Selector) -> bool:
         """Like `Roster.matches`, but a prefix means addresses only, not subnets that are carried."""
-        if target.prefix is not None:
-            return member.holds(target.prefix)
+        if target.is_addresses:
+            return member.holds(target.ranges)
         return self.roster.matches(target, member)
 
     def routes_for(self, viewer_id: int, router_id: int) -> tuple[Prefix, ...]:
@@ -236,7 +320,7 @@ class Policy:
         if route in viewer.routes:
             return True
         for number, rule in enumerate(self.document.rules):
-            sources = self.sources(rule.sources)
+            sources = self.sources(rule.who)
             if viewer.id in sources.nodes and any(
                 _leads_to(target, route) and reaches(router, target, rule.via, self.roster)
                 for target in self._plan.targets[number]
@@ -338,9 +422,7 @@ def _leads_to(target: Selector, route: Prefix) -> bool:
         return True
     if route in EXIT_ROUTES:
         return target.is_autogroup("internet")
-    return (
-        target.prefix is not None and target.prefix.version == route.version and target.prefix.overlaps(route)
-    )
+    return any(one.meets(route) for one in target.ranges)
 
 
 def _is_inside(prefix: Prefix, whole: Prefix) -> bool:

@@ -4,14 +4,20 @@
 with the line and column it came from where a person may have to be told.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from ipaddress import IPv4Network
+from typing import Any, Self
 
 from doorward.errors import BadInput
 from doorward.model import Prefix
+from doorward.policy.posture import AttributeValue, Posture
+from doorward.policy.ranges import Range
+from doorward.policy.ranges import of_prefix as range_of
 from doorward.protocol.hujson import Value
+from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.filter import PortRange
 
 
@@ -79,6 +85,10 @@ class Kind(StrEnum):
     TAG = "tag"  # "tag:..."
     AUTOGROUP = "autogroup"  # "autogroup:...": value is what follows the colon
     PREFIX = "prefix"  # an address, a prefix, or a name from "hosts"
+    IPSET = "ipset"  # "ipset:...", or a range of addresses
+    POSTURE = (
+        "posture"  # "posture:...": the nodes that meet it; a condition on sources, never a name for them
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +96,26 @@ class Selector:
     """A name for nodes. Two spellings of one thing compare equal: the spelling is kept for messages only."""
 
     kind: Kind
-    value: str  # user, domain, "group:x", "tag:x", autogroup without its prefix; "" for the others
+    value: (
+        str  # user, domain, "group:x", "tag:x", "posture:x", autogroup without its prefix; "" for the others
+    )
     prefix: Prefix | None = None  # of a PREFIX
+    ranges: tuple[Range, ...] = ()  # of a PREFIX or an IPSET: what it stands for
     text: str = field(default="", compare=False)
 
     def is_autogroup(self, name: str) -> bool:
         """True for ``autogroup:name``."""
         return self.kind is Kind.AUTOGROUP and self.value == name
+
+    @property
+    def is_addresses(self) -> bool:
+        """True where it names addresses, whoever has them."""
+        return self.kind in {Kind.PREFIX, Kind.IPSET}
+
+    @classmethod
+    def of_prefix(cls, prefix: Prefix, text: str = "") -> Self:
+        """The addresses of a prefix."""
+        return cls(Kind.PREFIX, "", prefix, (range_of(prefix),), text=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +138,12 @@ class Rule:
     app: dict[str, list[Any]] = field(default_factory=dict)  # capability name to its JSON values
     app_targets: tuple[Selector, ...] = ()  # who holds them out; empty without ``app``
     via: tuple[str, ...] = ()  # only routers with one of these tags carry the traffic
+    postures: tuple[Selector, ...] = ()  # source nodes have to meet one of them; none: no condition
+
+    @property
+    def who(self) -> tuple[Selector, ...]:
+        """Sources and conditions on them: all that says who may start the traffic."""
+        return self.sources + self.postures
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +151,15 @@ class Localpart:
     """``localpart:*@domain``: the part before the @ of the source user's own address there."""
 
     domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """What a session may forward, beside being one."""
+
+    agent: bool = True
+    local: bool = True  # ssh -L
+    remote: bool = True  # ssh -R
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +175,17 @@ class SSHRule:
     localparts: tuple[Localpart, ...] = ()
     check_period: timedelta | None = None  # None: the default; zero: every connection
     accept_env: tuple[str, ...] = ()
+    recorders: tuple[str, ...] = ()  # tags of the nodes that record its sessions
+    enforce_recorder: bool = False  # no session without a recording
+    postures: tuple[Selector, ...] = ()  # as in `Rule`
+    message: str = ""  # shown before a session begins
+    session_duration: timedelta | None = None  # after it a session ends
+    forwarding: Forwarding = Forwarding()
+
+    @property
+    def who(self) -> tuple[Selector, ...]:
+        """As in `Rule`."""
+        return self.sources + self.postures
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +198,12 @@ class AutoApprovers:
 
 @dataclass(frozen=True, slots=True)
 class NodeAttribute:
-    """Capabilities that nodes get in their own map."""
+    """Capabilities that nodes get in their own map, and where their addresses come from."""
 
     targets: tuple[Selector, ...]
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    app: dict[str, list[Any]] = field(default_factory=dict)  # capability name to its JSON values
+    pools: tuple[IPv4Network, ...] = ()  # new nodes get their IPv4 address here
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +212,15 @@ class Text:
 
     value: str
     place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class NamedDomain:
+    """A domain in ``user:*@domain`` or ``localpart:*@domain``, and where it stands."""
+
+    domain: str
+    place: Place
+    section: str = ""  # whose name the hosted service puts before its complaint
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +233,7 @@ class AccessTest:
     accept: tuple[Text, ...]
     deny: tuple[Text, ...]
     protocol: Text | None
+    attributes: Mapping[str, AttributeValue] | None = None  # the source's posture; None: that of its nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +250,14 @@ class SSHTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Relays:
+    """``derpMap``: changes to the relays that the server offers."""
+
+    omit_default: bool = False  # only these regions
+    regions: dict[int, DERPRegion | None] = field(default_factory=dict)  # None takes a region away
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A policy file that is sound in itself."""
 
@@ -197,6 +266,8 @@ class Document:
     syntax: Value
     groups: dict[str, tuple[Selector, ...]] = field(default_factory=dict)
     hosts: dict[str, Prefix] = field(default_factory=dict)
+    ipsets: dict[str, tuple[Range, ...]] = field(default_factory=dict)
+    postures: dict[str, Posture] = field(default_factory=dict)
     tag_owners: dict[str, tuple[Selector, ...]] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()  # grants before acls: the order in which clients receive them
     ssh: tuple[SSHRule, ...] = ()
@@ -205,4 +276,9 @@ class Document:
     tests: tuple[AccessTest, ...] = ()
     ssh_tests: tuple[SSHTest, ...] = ()
     randomize_client_port: bool = False
+    disable_ipv4: bool = False  # nodes have their IPv6 address only
+    one_cgnat_route: bool | None = None  # macOS: one route for all of the tailnet; None: the client decides
+    relays: Relays | None = None  # changes to the DERP map
+    remarks: tuple[Diagnostic, ...] = ()  # allowed, and yet probably not meant
+    domains: tuple[NamedDomain, ...] = ()  # those whose people are named as a whole
     names: tuple[tuple[Selector, Place], ...] = ()  # every user named anywhere, for warnings

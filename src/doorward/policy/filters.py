@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import UNSET
 
 from doorward.policy.document import Kind, Rule, Selector
-from doorward.policy.ranges import INTERNET, of_prefix
+from doorward.policy.ranges import INTERNET
 from doorward.policy.roster import Member, Roster
 from doorward.policy.sources import Sources
 from doorward.protocol.tailcfg.filter import CapGrant, FilterRule, NetPortRange, PortRange
@@ -36,6 +36,7 @@ class Piece:
     protocols: tuple[int, ...] = ()
     via: tuple[str, ...] = ()
     capabilities: dict[str, list[Any] | None] = field(default_factory=dict)
+    conditions: tuple[Selector, ...] = ()  # postures that a target has to meet one of; none: no condition
 
 
 def pieces_of(rules: Iterable[Rule]) -> tuple[Piece, ...]:
@@ -49,20 +50,21 @@ def _cut(rule: Rule) -> Iterator[Piece]:
         by_protocol.setdefault(flow.protocols, []).append((flow.target, flow.ports))
     for protocols, targets in by_protocol.items():
         for own, run in _runs(targets):
-            yield Piece(rule.sources, run, own, protocols, rule.via)
+            yield Piece(rule.who, run, own, protocols, rule.via)
     if not rule.app or rule.via:
         return
     held: dict[str, list[Any] | None] = dict(rule.app)
     for own, run in _runs([(target, ()) for target in rule.app_targets]):
-        yield Piece(rule.sources, run, own, capabilities=held)
+        yield Piece(rule.who, run, own, capabilities=held)
     for name, companion in _COMPANIONS.items():
         if name in rule.app:
             back: list[_Target] = [(source, ()) for source in rule.sources]
             others = tuple(target for target in rule.app_targets if not target.is_autogroup("self"))
             if others:
-                yield Piece(others, tuple(back), own=False, capabilities={companion: None})
+                held_back: dict[str, list[Any] | None] = {companion: None}
+                yield Piece(others, tuple(back), own=False, capabilities=held_back, conditions=rule.postures)
             if len(others) < len(rule.app_targets):
-                yield Piece(rule.sources, tuple(back), own=True, capabilities={companion: None})
+                yield Piece(rule.who, tuple(back), own=True, capabilities={companion: None})
 
 
 def _runs(targets: list[_Target]) -> Iterator[tuple[bool, tuple[_Target, ...]]]:
@@ -93,11 +95,13 @@ def filter_for(
     for index, piece in enumerate(pieces):
         sources = sources_of(piece.sources)
         if piece.own:
-            texts = roster.texts_of(member.owner) if member.owner in sources.people else []
-            identity: object = ("own", piece.protocols) if texts else None
+            nodes = sources.own(roster, member.owner)
+            texts = roster.texts_of(nodes)
+            identity: object = ("own", nodes, piece.protocols)
         else:
             texts, identity = sources.texts, (sources.identity, piece.protocols, piece.via)
-        if not texts:
+        # Capabilities that nobody holds are sent all the same, as the hosted service does; ports for nobody are not.
+        if not texts and (piece.own or not piece.capabilities):
             continue
         if piece.capabilities:
             order[index] = None
@@ -139,9 +143,8 @@ def _destinations(member: Member, selector: Selector, piece: Piece, roster: Rost
         return ()
     if selector.kind is Kind.EVERYONE:
         return ("*",)
-    if selector.kind is Kind.PREFIX:
-        assert selector.prefix is not None
-        return (str(of_prefix(selector.prefix)),)
+    if selector.is_addresses:
+        return tuple(map(str, selector.ranges))
     if selector.is_autogroup("internet"):
         return INTERNET
     return member.texts
@@ -153,18 +156,23 @@ def reaches(member: Member, selector: Selector, via: tuple[str, ...], roster: Ro
         return roster.matches(selector, member)
     if member.tags.isdisjoint(via):
         return False
-    if selector.prefix is not None:
-        return member.carries(selector.prefix)
+    if selector.is_addresses:
+        return member.carries(selector.ranges)
     return bool(member.exits)
 
 
 def _own_prefixes(member: Member, piece: Piece, roster: Roster) -> list[str]:
     """The node's own addresses that a capability is held out at."""
+    if piece.conditions and not any(roster.matches(one, member) for one in piece.conditions):
+        return []
     own = (f"{member.ipv4}/32", f"{member.ipv6}/128")
     found: dict[str, None] = {}
     for selector, _ in piece.targets:
-        if selector.prefix is not None:
-            inside = (member.ipv4 in selector.prefix, member.ipv6 in selector.prefix)
+        if selector.is_addresses:
+            inside = (
+                any(member.ipv4 in one for one in selector.ranges),
+                any(member.ipv6 in one for one in selector.ranges),
+            )
             found.update(dict.fromkeys(text for text, is_in in zip(own, inside, strict=True) if is_in))
         elif piece.own or roster.matches(selector, member):
             found.update(dict.fromkeys(own))

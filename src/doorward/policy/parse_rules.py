@@ -7,7 +7,6 @@ from doorward.policy.document import Flow, Kind, Place, Rule, Selector, Text
 from doorward.policy.reader import Scope
 from doorward.policy.selectors import (
     PEOPLE,
-    WordError,
     check_ports_of,
     check_source,
     check_target,
@@ -16,11 +15,16 @@ from doorward.policy.selectors import (
     parse_service,
     split_target,
 )
+from doorward.policy.words import WordError, did_you_mean
 from doorward.protocol.hujson import Value, plain
 from doorward.protocol.tailcfg.filter import PortRange
 
-_ACL = ("action", "src", "users", "dst", "ports", "proto")
-_GRANT = ("src", "dst", "ip", "app", "via")
+_ACL = ("action", "src", "users", "dst", "ports", "proto", "srcPosture")
+_GRANT = ("src", "dst", "ip", "app", "via", "srcPosture")
+
+# How many destinations (a target with a range of ports) one rule may come to: a file of a few kilobytes could otherwise
+# stand for packet filters of gigabytes.
+MAX_EXPANSION = 50_000
 
 # What a policy may hand out in the hosted service's own domain; the rest of that domain is control's to give.
 TAILSCALE_CAPABILITIES = frozenset(
@@ -48,7 +52,14 @@ def parse_acl(scope: Scope, value: Value, origin: str) -> Rule | None:
         if flow is not None:
             _check_self(scope, flow.target, text.place, sources, everyone=True)
             flows.append(flow)
-    return Rule(origin, section.place, sources, tuple(flows))
+    rule = Rule(
+        origin,
+        section.place,
+        sources,
+        tuple(flows),
+        postures=scope.source_postures(members.get("srcPosture"), origin),
+    )
+    return _bounded(scope, rule)
 
 
 def _acl_flow(scope: Scope, text: Text, protocols: tuple[int, ...]) -> Flow | None:
@@ -85,7 +96,21 @@ def parse_grant(scope: Scope, value: Value, origin: str) -> Rule | None:
         )
     via = _via(scope, members.get("via"), origin, targets)
     flows = tuple(Flow(target, ports, protocols) for protocols, ports in services for target in targets)
-    return Rule(origin, section.place, sources, flows, app, targets if app else (), via)
+    postures = scope.source_postures(members.get("srcPosture"), origin)
+    return _bounded(
+        scope, Rule(origin, section.place, sources, flows, app, targets if app else (), via, postures)
+    )
+
+
+def _bounded(scope: Scope, rule: Rule) -> Rule:
+    size = sum(len(flow.ports) * max(1, len(flow.target.ranges)) for flow in rule.flows)
+    if size > MAX_EXPANSION:
+        scope.reader.complain(
+            rule.place,
+            f"{rule.origin} comes to {size} destinations with ports; the limit is {MAX_EXPANSION}",
+            "Name larger ranges of ports or addresses, or split the rule.",
+        )
+    return rule
 
 
 def _given(members: dict[str, Value], *keys: str) -> bool:
@@ -185,11 +210,12 @@ def _via(scope: Scope, value: Value | None, origin: str, targets: tuple[Selector
     found: list[str] = []
     for text in scope.reader.texts(value, f'"via" in {origin}'):
         if text.value not in scope.names.tags:
-            scope.reader.complain(text.place, f'tag "{text.value}" not found', 'Name a tag of "tagOwners".')
+            cure = did_you_mean(text.value, scope.names.tags, 'Name a tag of "tagOwners".')
+            scope.reader.complain(text.place, f'tag "{text.value}" not found', cure)
             continue
         found.append(text.value)
         for target in targets:
-            if target.kind is not Kind.PREFIX and not target.is_autogroup("internet"):
+            if not target.is_addresses and not target.is_autogroup("internet"):
                 scope.reader.complain(
                     text.place,
                     f'via is for subnets and autogroup:internet, not for dst "{target.text}"',

@@ -3,14 +3,31 @@
 import re
 from datetime import timedelta
 
-from doorward.policy.document import Kind, Localpart, Place, Selector, SSHRule
+from doorward.policy.document import Forwarding, Kind, Localpart, NamedDomain, Place, Selector, SSHRule
 from doorward.policy.reader import Scope
-from doorward.policy.selectors import PEOPLE, WordError
+from doorward.policy.selectors import PEOPLE
+from doorward.policy.words import WordError, did_you_mean
 from doorward.protocol.hujson import Value
 
-_KEYS = ("action", "src", "dst", "users", "checkPeriod", "acceptEnv")
+_KEYS = (
+    "action",
+    "src",
+    "dst",
+    "users",
+    "checkPeriod",
+    "acceptEnv",
+    "recorder",
+    "enforceRecorder",
+    "srcPosture",
+    "doorward:message",
+    "doorward:sessionDuration",
+    "doorward:forwarding",
+)
+_FORWARDING = ("agent", "local", "remote")
+_MAX_MESSAGE = 1000  # characters; it is a banner, not a page
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?")
-_LOCALPART = re.compile(r"localpart:\*@([A-Za-z0-9.-]+)")
+_LIKE_ROOT = re.compile(r"[-+= ][-+= 0-9]*")
+_LOCALPART = "localpart:*@"
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9_*?]+")
 
 MAX_CHECK_PERIOD = timedelta(hours=168)
@@ -41,8 +58,13 @@ def parse_ssh_rule(scope: Scope, value: Value, origin: str) -> SSHRule | None:
         cure = 'Write "accept" or "check". What no rule accepts is denied.'
         reader.complain(action.place, f'"{action.value}" is not a valid action', cure)
     check = action is not None and action.value == "check"
-    check_source = _check_prover if check else _check_source
-    sources = scope.selectors(members.get("src"), f'"src" in {origin}', role="src=", check=check_source)
+    sources = scope.selectors(
+        members.get("src"),
+        f'"src" in {origin}',
+        role="src=",
+        section="ssh",
+        check=_check_prover if check else _check_source,
+    )
     targets = scope.selectors(members.get("dst"), f'"dst" in {origin}', role="dst=", check=_check_target)
     _check_pairs(scope, section.place, sources, targets)
     accounts, localparts = _accounts(scope, members.get("users"), origin)
@@ -55,7 +77,73 @@ def parse_ssh_rule(scope: Scope, value: Value, origin: str) -> SSHRule | None:
         for text in reader.texts(members.get("acceptEnv"), f'"acceptEnv" in {origin}')
     )
     accept_env = tuple(one for one in environment if one is not None)
-    return SSHRule(origin, section.place, check, sources, targets, accounts, localparts, period, accept_env)
+    return SSHRule(
+        origin,
+        section.place,
+        check,
+        sources,
+        targets,
+        accounts,
+        localparts,
+        period,
+        accept_env,
+        recorders=_recorders(scope, members.get("recorder"), origin),
+        enforce_recorder=reader.flag(members.get("enforceRecorder"), f'"enforceRecorder" in {origin}'),
+        postures=scope.source_postures(members.get("srcPosture"), origin),
+        message=_message(scope, members.get("doorward:message"), origin),
+        session_duration=_session_duration(
+            scope, members.get("doorward:sessionDuration"), origin, check=check
+        ),
+        forwarding=_forwarding(scope, members.get("doorward:forwarding"), origin),
+    )
+
+
+def _recorders(scope: Scope, value: Value | None, origin: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for text in scope.reader.texts(value, f'"recorder" in {origin}'):
+        if text.value in scope.names.tags:
+            found.append(text.value)
+        else:
+            cure = did_you_mean(text.value, scope.names.tags, 'Name a tag of "tagOwners".')
+            scope.reader.complain(text.place, f'recorder: tag not found: "{text.value}"', cure)
+    return tuple(found)
+
+
+def _message(scope: Scope, value: Value | None, origin: str) -> str:
+    text = scope.reader.text(value, f'"doorward:message" in {origin}')
+    if text is None:
+        return ""
+    if len(text.value) > _MAX_MESSAGE or any(c != "\n" and not c.isprintable() for c in text.value):
+        scope.reader.complain(
+            text.place,
+            f'"doorward:message" must be printable text of at most {_MAX_MESSAGE} characters',
+            "Shorten it, and leave out control characters.",
+        )
+    return text.value
+
+
+def _session_duration(scope: Scope, value: Value | None, origin: str, *, check: bool) -> timedelta | None:
+    text = scope.reader.text(value, f'"doorward:sessionDuration" in {origin}')
+    if text is None:
+        return None
+    duration = scope.reader.attempt(text.place, parse_check_period, text.value)
+    if duration is not None and (check or not duration):
+        cure = 'Write "action": "accept" with a duration like "8h".'
+        scope.reader.complain(
+            text.place, '"doorward:sessionDuration" is a duration above zero, for the accept action', cure
+        )
+    return duration
+
+
+def _forwarding(scope: Scope, value: Value | None, origin: str) -> Forwarding:
+    if value is None:
+        return Forwarding()
+    where = f'"doorward:forwarding" in {origin}'
+    members = scope.reader.section(value, where, _FORWARDING).members
+    given = {
+        key: scope.reader.flag(members[key], f'"{key}" in {where}') for key in _FORWARDING if key in members
+    }
+    return Forwarding(**given)
 
 
 def _check_source(selector: Selector) -> Selector:
@@ -111,19 +199,24 @@ def _accounts(
         account = scope.reader.attempt(text.place, _account, text.value)
         if isinstance(account, Localpart):
             localparts.append(account)
+            scope.domains.append(NamedDomain(account.domain, text.place))
         elif account is not None:
             accounts.append(account)
+            if account != "autogroup:nonroot" and not _ACCOUNT.fullmatch(account):
+                scope.remark(
+                    text.place,
+                    f'"{account}" in {origin} is taken as the name of an account, and no system has one like it',
+                    'Name accounts, "root", "autogroup:nonroot" or "localpart:*@example.com".',
+                )
     return tuple(accounts), tuple(localparts)
 
 
 def _account(text: str) -> str | Localpart:
-    if text == "autogroup:nonroot":
-        return text
-    localpart = _LOCALPART.fullmatch(text)
-    if localpart is not None:
-        return Localpart(localpart.group(1).lower())
-    # The hosted service takes "tag:x" and the like literally, as names of accounts that no system can have.
-    if not _ACCOUNT.fullmatch(text):
+    if text.startswith(_LOCALPART) and len(text) > len(_LOCALPART):
+        return Localpart(text.removeprefix(_LOCALPART).lower())
+    # The hosted service takes any other text as the name of an account, even "tag:x": so it is no error here either.
+    # Not so what older clients could take for root under another name.
+    if not text or text == "*" or not text.isprintable() or _LIKE_ROOT.fullmatch(text):
         raise WordError(
             f'user "{text}" is not valid',
             'Name accounts, "root", "autogroup:nonroot" or "localpart:*@example.com".',

@@ -21,6 +21,17 @@ class Range:
     first: int
     last: int
 
+    def __contains__(self, address: Address) -> bool:
+        return address.version == self.version and self.first <= int(address) <= self.last
+
+    def meets(self, prefix: Prefix) -> bool:
+        """True if they have an address in common."""
+        return (
+            prefix.version == self.version
+            and int(prefix.network_address) <= self.last
+            and self.first <= int(prefix.broadcast_address)
+        )
+
     def __str__(self) -> str:
         make = IPv4Address if self.version == 4 else IPv6Address
         first, last = make(self.first), make(self.last)
@@ -63,6 +74,35 @@ def without(ranges: Iterable[Range], holes: Sequence[Address]) -> list[Range]:
         if first <= whole.last:
             left.append(Range(whole.version, first, whole.last))
     return left
+
+
+def add(ranges: Sequence[Range], more: Iterable[Range]) -> tuple[Range, ...]:
+    """All addresses of both, as few ranges as will do, IPv4 first, in order."""
+    merged: list[Range] = []
+    for one in sorted((*ranges, *more)):
+        last = merged[-1] if merged else None
+        if last is not None and last.version == one.version and one.first <= last.last + 1:
+            merged[-1] = Range(last.version, last.first, max(last.last, one.last))
+        else:
+            merged.append(one)
+    return tuple(merged)
+
+
+def remove(ranges: Iterable[Range], holes: Iterable[Range]) -> tuple[Range, ...]:
+    """The addresses of the ranges that are in none of the holes."""
+    left = list(ranges)
+    for hole in holes:
+        cut: list[Range] = []
+        for one in left:
+            if one.version != hole.version or hole.last < one.first or one.last < hole.first:
+                cut.append(one)
+                continue
+            if one.first < hole.first:
+                cut.append(Range(one.version, one.first, hole.first - 1))
+            if hole.last < one.last:
+                cut.append(Range(one.version, hole.last + 1, one.last))
+        left = cut
+    return tuple(left)
 
 
 # Where tailnet addresses come from (control.md, section 17): 100.64.0.0/10 less ChromeOS's 100.115.92.0/23.

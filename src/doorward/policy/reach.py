@@ -75,19 +75,22 @@ def _carries(flow: Flow, port: int, protocol: int) -> bool:
 
 
 def _is_own(policy: Policy, rule: Rule, source: Point, target: Point) -> bool:
-    if source.member is None or target.member is None or source.member.owner is None:
+    if source.member is None or target.member is None or source.member.owner != target.member.owner:
         return False
-    owner = source.member.owner
-    return owner == target.member.owner and owner in policy.sources(rule.sources).people
+    return source.member.id in policy.sources(rule.who).own(policy.roster, source.member.owner)
 
 
 def _is_source(policy: Policy, rule: Rule, source: Point) -> bool:
     roster = policy.roster
     if source.address in roster.excluded():
         return False
+    if rule.postures and not (
+        source.member is not None and any(roster.matches(one, source.member) for one in rule.postures)
+    ):
+        return False
     for selector in rule.sources:
-        if selector.kind is Kind.PREFIX:
-            if selector.prefix is not None and source.address in selector.prefix:
+        if selector.is_addresses:
+            if any(source.address in one for one in selector.ranges):
                 return True
         elif selector.kind is Kind.EVERYONE:
             if _inside(source.address, TAILNET) or any(source.address in route for route in roster.routes):
@@ -102,8 +105,8 @@ def _is_source(policy: Policy, rule: Rule, source: Point) -> bool:
 def _is_target(policy: Policy, rule: Rule, selector: Selector, target: Point) -> bool:
     if selector.kind is Kind.EVERYONE:
         return True
-    if selector.kind is Kind.PREFIX:
-        inside = selector.prefix is not None and target.address in selector.prefix
+    if selector.is_addresses:
+        inside = any(target.address in one for one in selector.ranges)
         return inside and (not rule.via or _is_carried(policy, rule.via, target.address))
     if selector.is_autogroup("internet"):
         exits = (member for member in policy.roster.members.values() if member.exits)
@@ -120,13 +123,13 @@ def _is_carried(policy: Policy, via: Iterable[str], address: Address) -> bool:
 
 
 def _inside(address: Address, ranges: Iterable[Range]) -> bool:
-    return any(one.version == address.version and one.first <= int(address) <= one.last for one in ranges)
+    return any(address in one for one in ranges)
 
 
 def points_named(policy: Policy, selector: Selector) -> Iterator[Point]:
     """The ends that a selector stands for: its nodes, or its one address. A prefix of many addresses has none."""
-    if selector.prefix is None:
+    if not selector.is_addresses:
         for node_id in sorted(policy.roster.named(selector)):
             yield point_of(policy, node_id)
-    elif selector.prefix.num_addresses == 1:
+    elif selector.prefix is not None and selector.prefix.num_addresses == 1:
         yield point(policy, selector.prefix.network_address)

@@ -2,34 +2,29 @@
 
 A `Reader` knows types and keys; a `Scope` adds the names that the file defines.
 
-A reader never raises for what it reads: it notes a diagnostic and answers with nothing. ``null`` counts as absent, and
+A reader never raises for what it reads: it notes a diagnostic and answers with nothing (until there are too many). ``null`` counts as absent, and
 keys are known in any case, as in the hosted service.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from typing import ParamSpec, TypeVar
 
-from doorward.policy.document import Diagnostic, Kind, Place, Selector, Text
-from doorward.policy.selectors import Names, WordError, closest, parse_selector
+from doorward.policy.document import Diagnostic, Kind, NamedDomain, Place, Selector, Text
+from doorward.policy.selectors import Names, parse_selector
+from doorward.policy.words import WordError, closest, did_you_mean
 from doorward.protocol.hujson import Array, Lines, Literal, Member, Object, Value
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 # Parts of the hosted service's language that are understood as such and refused: silence would promise what is not kept.
-UNSUPPORTED = {
-    "ipsets": "IP sets",
-    "postures": "postures",
-    "defaultSrcPosture": "postures",
-    "srcPosture": "postures",
-    "disableIPv4": "tailnets without IPv4",
-    "OneCGNATRoute": "route summaries",
-    "derpMap": "relays in the policy file",
-    "extraDNSRecords": "DNS records in the policy file",
-    "ipPool": "address pools",
-    "recorder": "recorders",
-    "enforceRecorder": "recorders",
-}
+UNSUPPORTED = {"extraDNSRecords": "DNS records in the policy file"}
+
+MAX_FAULTS = 200  # complaints about one file; a person mends a few at a time, and finding cures takes time
+
+
+class TooManyFaults(Exception):  # noqa: N818 - not an error: the end of the reading
+    """There are `MAX_FAULTS` complaints already."""
 
 
 class Section:
@@ -56,6 +51,8 @@ class Reader:
     def complain(self, place: Place, message: str, cure: str = "") -> None:
         """Note what is wrong at ``place``."""
         self.diagnostics.append(Diagnostic(self.filename, place.line, place.column, message, cure))
+        if len(self.diagnostics) >= MAX_FAULTS:
+            raise TooManyFaults
 
     def attempt(
         self, place: Place, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
@@ -77,7 +74,7 @@ class Reader:
             key = by_case.get(name.lower())
             if key is None:
                 near = closest(name, known)
-                cure = f'Did you mean "{near}"?' if near else f"Known are: {', '.join(sorted(known))}."
+                cure = f'Did you mean "{near}"?' if near else f"Known are: {', '.join(sorted(known, key=str.lower))}."
                 self.complain(self.place(member.name), f'unknown key "{name}" in {origin}', cure)
             elif key in known:
                 if key in members:
@@ -98,16 +95,16 @@ class Reader:
         return ((str(member.name.data), member.value) for member in self._entries(value, origin))
 
     def _entries(self, value: Value | None, origin: str) -> list[Member]:
-        if value is None or _is_null(value):
+        if value is None or is_null(value):
             return []
         if not isinstance(value, Object):
             self.complain(self.place(value), f"{origin} must be an object, not {_kind(value)}", "Write { }.")
             return []
-        return [member for member in value.members if not _is_null(member.value)]
+        return [member for member in value.members if not is_null(member.value)]
 
     def items(self, value: Value | None, origin: str) -> Iterator[Value]:
         """The elements of an array."""
-        if value is None or _is_null(value):
+        if value is None or is_null(value):
             return
         if not isinstance(value, Array):
             self.complain(self.place(value), f"{origin} must be a list, not {_kind(value)}", "Write [ ].")
@@ -123,7 +120,7 @@ class Reader:
 
     def text(self, value: Value | None, origin: str) -> Text | None:
         """A string, blanks around it removed."""
-        if value is None or _is_null(value):
+        if value is None or is_null(value):
             return None
         if not isinstance(value, Literal) or not isinstance(value.data, str):
             self.complain(
@@ -134,9 +131,22 @@ class Reader:
             return None
         return Text(value.data.strip(), self.place(value))
 
+    def number(self, value: Value | None, origin: str) -> int | None:
+        """A whole number."""
+        if value is None or is_null(value):
+            return None
+        if not isinstance(value, Literal) or isinstance(value.data, bool) or not isinstance(value.data, int):
+            self.complain(
+                self.place(value),
+                f"{origin} must be a whole number, not {_kind(value)}",
+                "Write it without quotes.",
+            )
+            return None
+        return value.data
+
     def flag(self, value: Value | None, origin: str) -> bool:
         """True or false; absent is false."""
-        if value is None or _is_null(value):
+        if value is None or is_null(value):
             return False
         if not isinstance(value, Literal) or not isinstance(value.data, bool):
             self.complain(
@@ -155,12 +165,25 @@ class Scope:
         self.reader = reader
         self.names = names
         self.users: list[tuple[Selector, Place]] = []
+        self.domains: list[NamedDomain] = []
+        self.remarks: list[Diagnostic] = []
+        self.default_postures: tuple[Selector, ...] = ()
 
-    def selector(self, text: Text, *, role: str = "") -> Selector | None:
-        """A name for nodes, users noted for later; None after a complaint. ``role`` is ``src=``, ``dst=`` or empty."""
+    def remark(self, place: Place, message: str, cure: str) -> None:
+        """Note what is allowed and yet probably not meant."""
+        if len(self.remarks) < MAX_FAULTS:
+            self.remarks.append(Diagnostic(self.reader.filename, place.line, place.column, message, cure))
+
+    def selector(self, text: Text, *, role: str = "", section: str = "") -> Selector | None:
+        """A name for nodes; users and domains are noted for later. None after a complaint.
+
+        ``role`` is ``src=``, ``dst=`` or empty, ``section`` the section whose name the hosted service puts before complaints.
+        """
         found = self.reader.attempt(text.place, parse_selector, text.value, self.names, role=role)
         if found is not None and found.kind is Kind.USER:
             self.users.append((found, text.place))
+        if found is not None and found.kind is Kind.DOMAIN:
+            self.domains.append(NamedDomain(found.value, text.place, section))
         return found
 
     def selectors(
@@ -169,17 +192,36 @@ class Scope:
         origin: str,
         *,
         role: str = "",
+        section: str = "",
         check: Callable[[Selector], Selector] = lambda selector: selector,
     ) -> tuple[Selector, ...]:
         """A list of names, each passed through ``check``, which may refuse it."""
         found: list[Selector] = []
         for text in self.reader.texts(value, origin):
-            selector = self.selector(text, role=role)
+            selector = self.selector(text, role=role, section=section)
             if selector is not None:
                 selector = self.reader.attempt(text.place, check, selector)
             if selector is not None:
                 found.append(selector)
         return tuple(found)
+
+    def postures(self, value: Value | None, origin: str) -> tuple[Selector, ...] | None:
+        """Conditions on sources: names from "postures". None where nothing is said, which is not the same as ``[]``."""
+        if value is None or is_null(value):
+            return None
+        found: list[Selector] = []
+        for text in self.reader.texts(value, origin):
+            if text.value not in self.names.postures:
+                cure = did_you_mean(text.value, self.names.postures, f'Add "{text.value}" to "postures".')
+                self.reader.complain(text.place, f'posture not found: "{text.value}"', cure)
+                continue
+            found.append(Selector(Kind.POSTURE, text.value, text=text.value))
+        return tuple(found)
+
+    def source_postures(self, value: Value | None, origin: str) -> tuple[Selector, ...]:
+        """``srcPosture`` of a rule; without one, the file's ``defaultSrcPosture``."""
+        found = self.postures(value, f'"srcPosture" in {origin}')
+        return self.default_postures if found is None else found
 
     def entries(
         self, value: Value | None, origin: str, read: Callable[["Scope", Value, str], _T | None]
@@ -190,7 +232,8 @@ class Scope:
         return tuple(one for one in found if one is not None)
 
 
-def _is_null(value: Value) -> bool:
+def is_null(value: Value) -> bool:
+    """True for ``null``, which counts as absent."""
     return isinstance(value, Literal) and value.data is None
 
 

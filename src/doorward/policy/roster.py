@@ -4,17 +4,20 @@ A `Roster` never changes; `Roster.updated` makes the next one, sharing what did 
 of node ids, made when first asked for and kept: a change of one node then touches only the sets it enters or leaves.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Self, TypeVar
 
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import Document, Kind, Selector
-from doorward.policy.ranges import Address
+from doorward.policy.posture import AttributeValue, Posture, attributes_of
+from doorward.policy.ranges import Address, Range
 from doorward.policy.selectors import ROLES
 
 _NOBODY: frozenset[int] = frozenset()
+NO_POSTURES: Mapping[str, Posture] = {}
 _Key = TypeVar("_Key")
 
 
@@ -30,23 +33,26 @@ class Member:
     texts: tuple[str, str]  # the two addresses as text, IPv4 first
     routes: tuple[Prefix, ...]  # subnets it carries: approved and advertised
     exits: tuple[Prefix, ...]  # exit routes it carries
+    postures: frozenset[str] = frozenset()  # those of the policy that it meets
+    is_mac: bool = False
 
     @property
     def active(self) -> tuple[Prefix, ...]:
         """Everything it carries."""
         return self.routes + self.exits
 
-    def holds(self, prefix: Prefix) -> bool:
-        """True if one of its own addresses is in ``prefix``."""
-        return (self.ipv4 if prefix.version == 4 else self.ipv6) in prefix
+    def holds(self, ranges: Iterable[Range]) -> bool:
+        """True if one of its own addresses is in one of the ranges."""
+        return any((self.ipv4 if one.version == 4 else self.ipv6) in one for one in ranges)
 
-    def carries(self, prefix: Prefix) -> bool:
-        """True if a subnet it carries overlaps ``prefix``. Exit routes do not count: they carry the internet only."""
-        return any(route.version == prefix.version and route.overlaps(prefix) for route in self.routes)
+    def carries(self, ranges: Iterable[Range]) -> bool:
+        """True if a subnet it carries overlaps one. Exit routes do not count: they carry the internet only."""
+        return bool(self.routes) and any(one.meets(route) for one in ranges for route in self.routes)
 
 
-def member_of(node: Node) -> Member:
+def member_of(node: Node, postures: Mapping[str, Posture] = NO_POSTURES) -> Member:
     """The policy's view of a node. What it advertises comes from outside: what does not parse is left out."""
+    attributes = node_attributes(node) if postures else {}
     approved = frozenset(node.approved_routes)
     active = [route for route in advertised(node) if route in approved]
     return Member(
@@ -58,7 +64,14 @@ def member_of(node: Node) -> Member:
         texts=(str(node.ipv4), str(node.ipv6)),
         routes=tuple(route for route in active if route not in EXIT_ROUTES),
         exits=tuple(route for route in active if route in EXIT_ROUTES),
+        postures=frozenset(name for name, posture in postures.items() if posture.met_by(attributes)),
+        is_mac=node.observed.hostinfo.OS == "macOS",
     )
+
+
+def node_attributes(node: Node) -> dict[str, AttributeValue]:
+    """What postures are judged by, names in lower case."""
+    return attributes_of(node.observed.hostinfo, {one.key: one.value for one in node.attributes})
 
 
 def advertised(node: Node) -> list[Prefix]:
@@ -139,22 +152,26 @@ def _domain(address: str) -> str:
 class Roster:
     """The nodes of a moment. Attributes are for reading."""
 
-    def __init__(self, people: People, nodes: Iterable[Node]) -> None:
+    def __init__(
+        self, people: People, nodes: Iterable[Node], postures: Mapping[str, Posture] = NO_POSTURES
+    ) -> None:
         self.people = people
+        self._postures = postures
         self.members: dict[int, Member] = {}
         self.hidden: dict[int, tuple[Address, ...]] = {}  # doorward's own nodes, which no rule is about
         self.by_owner: dict[int, frozenset[int]] = {}
         self.by_tag: dict[str, frozenset[int]] = {}
         self.routes: dict[Prefix, int] = {}  # subnets and how many nodes carry each
         self._sets: dict[Selector, frozenset[int]] = {}
-        self._texts: dict[int | None, list[str]] = {}
+        self._texts: dict[frozenset[int], list[str]] = {}
+        self._sorted: dict[int, tuple[list[int], list[int]]] = {}  # by family: addresses, and whose they are
         owners: dict[int, set[int]] = {}
         tags: dict[str, set[int]] = {}
         for node in nodes:
             if node.system:
                 self.hidden[node.id] = node.addresses
                 continue
-            member = self.members[node.id] = member_of(node)
+            member = self.members[node.id] = member_of(node, postures)
             if member.owner is not None:
                 owners.setdefault(member.owner, set()).add(node.id)
             for tag in member.tags:
@@ -169,14 +186,13 @@ class Roster:
         """The nodes of suspended users: they start nothing."""
         return _NOBODY.union(*(self.by_owner.get(user, _NOBODY) for user in self.people.suspended))
 
-    def texts_of(self, owner: int | None) -> list[str]:
-        """The addresses of everything that belongs to a user: IPv4 and then IPv6, by id. Shared: never changed."""
-        found = self._texts.get(owner)
+    def texts_of(self, ids: frozenset[int]) -> list[str]:
+        """The addresses of nodes, such as all of one user's: IPv4 and then IPv6, by id. Shared: never changed."""
+        found = self._texts.get(ids)
         if found is None:
-            ids = _NOBODY if owner is None else self.by_owner.get(owner, _NOBODY)
             mine = [self.members[node_id] for node_id in sorted(ids)]
             found = [*(one.texts[0] for one in mine), *(one.texts[1] for one in mine)]
-            self._texts[owner] = found
+            self._texts[ids] = found
         return found
 
     def excluded(self) -> list[Address]:
@@ -193,9 +209,10 @@ class Roster:
                 return True
             case Kind.TAG:
                 return selector.value in member.tags
-            case Kind.PREFIX:
-                assert selector.prefix is not None
-                return member.holds(selector.prefix) or member.carries(selector.prefix)
+            case Kind.PREFIX | Kind.IPSET:
+                return member.holds(selector.ranges) or member.carries(selector.ranges)
+            case Kind.POSTURE:
+                return selector.value in member.postures
             case Kind.AUTOGROUP if selector.value == "tagged":
                 return bool(member.tags)
             case Kind.AUTOGROUP if selector.value == "internet":
@@ -218,7 +235,25 @@ class Roster:
         if selector.kind in {Kind.USER, Kind.GROUP, Kind.DOMAIN}:
             owners = self.people.named(selector)
             return _NOBODY.union(*(self.by_owner.get(owner, _NOBODY) for owner in owners))
+        if selector.is_addresses:
+            carriers = (member.id for member in self._carriers() if member.carries(selector.ranges))
+            return frozenset((*carriers, *(found for one in selector.ranges for found in self._holders(one))))
         return frozenset(member.id for member in self.members.values() if self.matches(selector, member))
+
+    def _carriers(self) -> Iterable[Member]:
+        """The nodes that carry subnets."""
+        return [member for member in self.members.values() if member.routes] if self.routes else ()
+
+    def _holders(self, one: Range) -> list[int]:
+        """The nodes whose own address is in the range."""
+        if one.version not in self._sorted:
+            pairs = sorted(
+                (int(member.ipv4 if one.version == 4 else member.ipv6), member.id)
+                for member in self.members.values()
+            )
+            self._sorted[one.version] = ([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        addresses, ids = self._sorted[one.version]
+        return ids[bisect_left(addresses, one.first) : bisect_right(addresses, one.last)]
 
     def with_people(self, people: People) -> Self:
         """The same nodes under other users."""
@@ -231,6 +266,8 @@ class Roster:
         others = object.__new__(type(self))
         others.__dict__.update(
             people=self.people,
+            _postures=self._postures,
+            _sorted={},
             members=dict(self.members),
             hidden=dict(self.hidden),
             by_owner=dict(self.by_owner),
@@ -261,7 +298,7 @@ class Roster:
                 others.hidden[node.id] = node.addresses
             else:
                 others.hidden.pop(node.id, None)
-                others._replace(node.id, member_of(node), changed)
+                others._replace(node.id, member_of(node, self._postures), changed)
         ranges = others.hidden != self.hidden or others.routes.keys() != self.routes.keys()
         return others, None if ranges else frozenset(changed)
 

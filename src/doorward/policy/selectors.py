@@ -5,23 +5,25 @@ refusals follow the hosted service where it has one, so that what people find ab
 """
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from doorward.errors import BadInput
 from doorward.model import EXIT_ROUTES, Prefix, Role
 from doorward.policy.document import Kind, Selector
+from doorward.policy.ranges import Range, of_text
+from doorward.policy.words import WordError, did_you_mean
 from doorward.protocol.tailcfg.filter import ALL_PORTS, PortRange
 
 _TAG_REST = re.compile(r"[A-Za-z0-9-]*")
 _LOGIN = re.compile(r"[^\s:/\[\]*%@]+@?|[^\s:/\[\]*%@]+@[^\s:/\[\]*%@]+")
+_RANGE = re.compile(r"[0-9a-fA-F.:]+-[0-9a-fA-F.:]+")
 _DOMAIN = re.compile(r"[A-Za-z0-9.-]+")
 
 ROLES: dict[str, Role] = {role.value: role for role in Role if role is not Role.MEMBER}
 PEOPLE = frozenset((*ROLES, "member"))  # autogroups that are users
-AUTOGROUPS = PEOPLE | {"tagged", "self", "internet", "danger-all"}
+# "shared" is people of other tailnets with whom a node is shared: there are none here.
+AUTOGROUPS = PEOPLE | {"tagged", "self", "internet", "danger-all", "shared"}
 
 # IANA protocol numbers under the names that policies use.
 PROTOCOLS: dict[str, int] = {
@@ -43,15 +45,6 @@ PROTOCOLS: dict[str, int] = {
 WITH_PORTS = frozenset((6, 17, 132))
 
 
-class WordError(BadInput):
-    """A word of the policy that is not understood; ``cure`` says what would be."""
-
-    problem = "bad-policy"
-
-    def __init__(self, message: str, cure: str = "") -> None:
-        super().__init__(message, cure=cure)
-
-
 @dataclass(frozen=True, slots=True)
 class Names:
     """The names a policy defines itself."""
@@ -59,23 +52,8 @@ class Names:
     groups: Collection[str]
     tags: Collection[str]
     hosts: Mapping[str, Prefix]
-
-
-def closest(word: str, known: Collection[str]) -> str:
-    """The known word that a mistyped one was probably meant to be, or an empty string.
-
-    A prefix such as ``tag:`` that they share says nothing about how near they are.
-    """
-    prefix, colon, rest = word.partition(":")
-    shared = (prefix + colon).lower() if colon else ""
-    lowered = {one.lower()[len(shared) :]: one for one in known if one.lower().startswith(shared)}
-    near = get_close_matches((rest if colon else word).lower(), lowered, n=1, cutoff=0.6)
-    return lowered[near[0]] if near else ""
-
-
-def _did_you_mean(word: str, known: Collection[str], otherwise: str) -> str:
-    near = closest(word, known)
-    return f'Did you mean "{near}"?' if near else otherwise
+    ipsets: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
+    postures: Collection[str] = ()
 
 
 def check_tag_name(tag: str) -> None:
@@ -98,45 +76,86 @@ def parse_selector(text: str, names: Names, *, role: str = "") -> Selector:
     Raises WordError for a group, tag or autogroup that does not exist and for what is no name at all.
     """
     word = text.strip()
-    kind, colon, rest = word.partition(":")
     if word == "*":
         return Selector(Kind.EVERYONE, "", text=word)
-    if colon and kind == "tag":
-        if word not in names.tags:
-            cure = _did_you_mean(word, names.tags, f'Add "{word}" to "tagOwners".')
-            raise WordError(f'{role}tag not found: "{word}"', cure)
-        return Selector(Kind.TAG, word, text=word)
-    if colon and kind == "group":
-        if word not in names.groups:
-            cure = _did_you_mean(word, names.groups, f'Add "{word}" to "groups".')
-            raise WordError(f'{role}group not found: "{word}"', cure)
-        return Selector(Kind.GROUP, word, text=word)
-    if colon and kind == "autogroup":
-        if rest not in AUTOGROUPS:
-            known = sorted(f"autogroup:{one}" for one in AUTOGROUPS)
-            raise WordError(
-                f'"{word}" is not a known autogroup', _did_you_mean(word, known, "See the reference.")
-            )
-        return Selector(Kind.AUTOGROUP, rest, text=word)
-    if colon and kind in {"ipset", "svc", "host", "posture"}:
-        raise WordError(
-            f'"{word}": "{kind}:" names are not supported yet', "Name users, groups, tags or addresses."
-        )
+    kind, colon, rest = word.partition(":")
+    read = _BY_KIND.get(kind) if colon else None
+    if read is not None:
+        return read(word, rest, names, role)
     if word.startswith("user:*@"):
         domain = word.removeprefix("user:*@")
         if not _DOMAIN.fullmatch(domain):
             raise WordError(f'"{word}": "{domain}" is not a domain', 'Write it like "user:*@example.com".')
         return Selector(Kind.DOMAIN, domain.lower(), text=word)
     if word in names.hosts:
-        return Selector(Kind.PREFIX, "", names.hosts[word], text=word)
+        return Selector.of_prefix(names.hosts[word], word)
     return _address_or_user(word, names)
+
+
+def _tag(word: str, _: str, names: Names, role: str) -> Selector:
+    if word not in names.tags:
+        cure = did_you_mean(word, names.tags, f'Add "{word}" to "tagOwners".')
+        raise WordError(f'{role}tag not found: "{word}"', cure)
+    return Selector(Kind.TAG, word, text=word)
+
+
+def _group(word: str, _: str, names: Names, role: str) -> Selector:
+    if word not in names.groups:
+        cure = did_you_mean(word, names.groups, f'Add "{word}" to "groups".')
+        raise WordError(f'{role}group not found: "{word}"', cure)
+    return Selector(Kind.GROUP, word, text=word)
+
+
+def _autogroup(word: str, rest: str, _: Names, __: str) -> Selector:
+    if rest not in AUTOGROUPS:
+        known = sorted(f"autogroup:{one}" for one in AUTOGROUPS)
+        raise WordError(
+            f'"{word}" is not a known autogroup', did_you_mean(word, known, f"Known are {', '.join(known)}.")
+        )
+    return Selector(Kind.AUTOGROUP, rest, text=word)
+
+
+def _ipset(word: str, _: str, names: Names, role: str) -> Selector:
+    if word not in names.ipsets:
+        cure = did_you_mean(word, names.ipsets, f'Add "{word}" to "ipsets".')
+        raise WordError(f'{role}ipset not found: "{word}"', cure)
+    return Selector(Kind.IPSET, word, ranges=names.ipsets[word], text=word)
+
+
+def _host(word: str, rest: str, names: Names, _: str) -> Selector:
+    if rest not in names.hosts:
+        raise WordError(f'host not found: "{rest}"', did_you_mean(rest, names.hosts, 'Add it to "hosts".'))
+    return Selector.of_prefix(names.hosts[rest], word)
+
+
+def _posture(word: str, _: str, __: Names, ___: str) -> Selector:
+    raise WordError(
+        f'"{word}" is a condition, not a name for nodes', 'Write it under "srcPosture" of the rule.'
+    )
+
+
+def _service(word: str, _: str, __: Names, ___: str) -> Selector:
+    raise WordError(f'"{word}": services are not supported yet', "Name the nodes that offer it, by a tag.")
+
+
+_BY_KIND: dict[str, Callable[[str, str, Names, str], Selector]] = {
+    "tag": _tag,
+    "group": _group,
+    "autogroup": _autogroup,
+    "ipset": _ipset,
+    "host": _host,
+    "posture": _posture,
+    "svc": _service,
+}
 
 
 def _address_or_user(word: str, names: Names) -> Selector:
     if re.fullmatch(r"[0-9a-fA-F.:]+(?:/[0-9]+)?", word) and (":" in word or word[:1].isdigit()):
-        return Selector(Kind.PREFIX, "", parse_prefix(word), text=word)
+        return Selector.of_prefix(parse_prefix(word), word)
+    if _RANGE.fullmatch(word):
+        return Selector(Kind.IPSET, "", ranges=(parse_range(word),), text=word)
     if not _LOGIN.fullmatch(word):
-        cure = _did_you_mean(
+        cure = did_you_mean(
             word, (*names.hosts, *names.groups, *names.tags), "Name a user, a group or a tag."
         )
         raise WordError(f'"{word}": invalid address', cure)
@@ -161,6 +180,16 @@ def parse_prefix(text: str) -> Prefix:
     if str(network.network_address) != str(ip_address(text.partition("/")[0])):
         raise WordError(f'"{text}" has bits set after its prefix length', f'Write "{network}".')
     return network
+
+
+def parse_range(text: str) -> Range:
+    """Read ``a-b``, an address or a prefix. Raises WordError for anything else."""
+    try:
+        return of_text(text)
+    except ValueError:
+        raise WordError(
+            f'"{text}": invalid address', "Write it like 100.64.0.1, 10.0.0.0/8 or 10.0.0.1-10.0.0.9."
+        ) from None
 
 
 def check_source(selector: Selector) -> Selector:
@@ -220,7 +249,7 @@ def parse_protocol(text: str) -> int:
     if word.isascii() and word.isdigit() and len(word) <= 3 and int(word) <= 255:
         return int(word)
     raise WordError(
-        f'unknown protocol "{text}"', _did_you_mean(word, PROTOCOLS, "Use a name such as tcp, or a number.")
+        f'unknown protocol "{text}"', did_you_mean(word, PROTOCOLS, "Use a name such as tcp, or a number.")
     )
 
 

@@ -1,7 +1,7 @@
 """Who may start the traffic of a rule, resolved against a roster."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -10,6 +10,7 @@ from doorward.policy.document import Kind, Selector
 from doorward.policy.ranges import TAILNET, Range, of_prefix, of_text, without
 from doorward.policy.roster import Member, Roster
 
+_NOBODY: frozenset[int] = frozenset()
 _ANYWHERE = (of_text("0.0.0.0/0"), of_text("::/0"))
 
 
@@ -24,8 +25,11 @@ class Sources:
     ]  # nodes and ranges: equal for sources that let in the same
     ranges: tuple[str, ...]  # those that are not of nodes, in the order of the rule
     everyone: bool
-    prefixes: tuple[Prefix, ...]
+    prefixes: tuple[Range, ...]
+    fit: frozenset[int] | None  # where there are conditions: the nodes that meet them
     members: Mapping[int, Member]  # of the roster it was resolved against, for the nodes' addresses
+    # Kept, so that a set stays the same object: by what a user has, what of it meets the conditions.
+    _own: dict[frozenset[int], frozenset[int]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def texts(self) -> list[str]:
@@ -39,28 +43,40 @@ class Sources:
 
     @classmethod
     def resolve(cls, selectors: Iterable[Selector], roster: Roster) -> Self:
-        """Resolve a list of selectors.
+        """Resolve a list of selectors, conditions on the sources (postures) among them.
+
+        With conditions, sources are nodes that meet one of them and nothing else: of a host behind a router, or of an
+        address outside, nothing is known.
 
         Suspended users' nodes and doorward's own are in none of the answers: not even a range of addresses lets
         them in, because they are cut out of it.
         """
-        named: frozenset[int] = frozenset()
-        nodes: frozenset[int] = frozenset()
-        people: frozenset[int] = frozenset()
+        named = nodes = people = _NOBODY
         ranges: dict[Range, None] = {}
         everyone = False
-        prefixes: list[Prefix] = []
-        for selector in selectors:
+        prefixes: list[Range] = []
+        every = list(selectors)
+        conditions = [one for one in every if one.kind is Kind.POSTURE]
+        fit = _NOBODY.union(*map(roster.named, conditions)) if conditions else None
+        for selector in every:
+            if selector.kind is Kind.POSTURE:
+                continue
             found = roster.named(selector)
+            if fit is not None:
+                if selector.is_addresses:
+                    found = frozenset(one for one in found if roster.members[one].holds(selector.ranges))
+                named |= found & fit
+                nodes |= found & fit
+                people |= roster.people.named(selector)
+                continue
             nodes |= found
             people |= roster.people.named(selector)
             if selector.kind is Kind.EVERYONE:
                 everyone = True
                 ranges.update(dict.fromkeys((*TAILNET, *map(of_prefix, sorted_prefixes(roster.routes)))))
-            elif selector.kind is Kind.PREFIX:
-                assert selector.prefix is not None
-                prefixes.append(selector.prefix)
-                ranges[of_prefix(selector.prefix)] = None
+            elif selector.is_addresses:
+                prefixes.extend(selector.ranges)
+                ranges.update(dict.fromkeys(selector.ranges))
             elif selector.is_autogroup("danger-all"):
                 everyone = True
                 ranges.update(dict.fromkeys(_ANYWHERE))
@@ -75,14 +91,25 @@ class Sources:
             ranges=literals,
             everyone=everyone,
             prefixes=tuple(prefixes),
+            fit=fit,
             members=roster.members,
         )
 
     def starts_in(self, route: Prefix) -> bool:
         """True if hosts behind a router of ``route`` are among the sources."""
-        return self.everyone or any(
-            prefix.version == route.version and prefix.overlaps(route) for prefix in self.prefixes
-        )
+        return self.everyone or any(one.meets(route) for one in self.prefixes)
+
+    def own(self, roster: Roster, owner: int | None) -> frozenset[int]:
+        """The nodes of a user that ``autogroup:self`` lets in: none unless the user is among the sources."""
+        if owner is None or owner not in self.people:
+            return _NOBODY
+        nodes = roster.by_owner.get(owner, _NOBODY)
+        if self.fit is None:
+            return nodes
+        found = self._own.get(nodes)
+        if found is None:
+            found = self._own[nodes] = nodes & self.fit
+        return found
 
 
 def sorted_prefixes(prefixes: Iterable[Prefix]) -> list[Prefix]:

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from datetime import timedelta
+from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from doorward.model import User
 from doorward.policy.document import Kind, Selector, SSHRule
 from doorward.policy.roster import Member, Roster, address_of
 from doorward.policy.sources import Sources
-from doorward.protocol.tailcfg.ssh import SSHAction, SSHPrincipal
+from doorward.protocol.tailcfg.ssh import SSHAction, SSHPrincipal, SSHRecorderFailure
 from doorward.protocol.tailcfg.ssh import SSHRule as WireRule
 
 # Where a node asks before it lets a session in that needs a check. The host is ignored: the request travels in the
@@ -26,10 +29,10 @@ UID_0_SPELLINGS: tuple[str, ...] = tuple(
 
 _LOCAL_NAME = re.compile(r"[a-z_][a-z0-9_.-]*")
 
-_ACCEPT = SSHAction(
-    accept=True, allowAgentForwarding=True, allowLocalPortForwarding=True, allowRemotePortForwarding=True
-)
-_CHECK = SSHAction(holdAndDelegate=HOLD_URL)
+_RECORDER_PORT = 80  # by convention (ssh.md, section 5.1)
+_NO_RECORDER = "100.100.100.100:9"  # the client's own resolver, which never answers there
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def ssh_rules_for(
@@ -45,8 +48,8 @@ def ssh_rules_for(
     """
     found: tuple[list[WireRule], list[WireRule]] = ([], [])
     for rule in rules:
-        sources = sources_of(rule.sources)
-        nodes = _allowed_from(member, rule, roster, sources)
+        sources = sources_of(rule.who)
+        nodes = _allowed_from(member, rule, roster, sources) or _itself(member, rule, roster, sources)
         if nodes:
             key = (rule.origin, nodes)
             if key not in made:
@@ -60,17 +63,27 @@ def _allowed_from(member: Member, rule: SSHRule, roster: Roster, sources: Source
     nodes: frozenset[int] = frozenset()
     for target in rule.targets:
         if target.is_autogroup("self"):
-            if member.owner in sources.people:
-                assert member.owner is not None  # None is nobody's id
-                nodes |= roster.by_owner[member.owner]
+            nodes |= sources.own(roster, member.owner)
         elif target.kind is Kind.USER:
             # The parser made sure that this user is the only source.
-            if member.owner in sources.people and member.owner in roster.people.named(target):
-                assert member.owner is not None
-                nodes |= roster.by_owner[member.owner]
+            if member.owner in roster.people.named(target):
+                nodes |= sources.own(roster, member.owner)
         elif roster.matches(target, member):
             nodes |= sources.nodes
     return nodes
+
+
+def _itself(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:
+    """With ``localpart:`` accounts, sources that are no target get the rule too, for their owner's own nodes.
+
+    That is what the hosted service does, and its recorded rules show. It opens nothing by itself: the network rules
+    decide whether a person's nodes reach each other.
+    """
+    if not rule.localparts or member.id not in sources.nodes:
+        return frozenset()
+    if all(target.is_autogroup("self") for target in rule.targets):
+        return frozenset()
+    return frozenset((member.id,)) if member.owner is None else sources.own(roster, member.owner)
 
 
 def _wire_rules(rule: SSHRule, nodes: frozenset[int], roster: Roster) -> Iterator[WireRule]:
@@ -87,6 +100,22 @@ def _wire_rules(rule: SSHRule, nodes: frozenset[int], roster: Roster) -> Iterato
         local = localpart_of(roster.people.by_id[owner], domains) if owner in roster.people.by_id else ""
         if local:
             yield _wire_rule(rule, owners[owner], roster, {local: local})
+
+
+def without_guards(rules: Iterable[WireRule]) -> list[WireRule]:
+    """The rules as the hosted service would write them: without the names that only keep older clients from root.
+
+    Nothing else maps a name to no account but root itself, so nothing that the policy says is lost.
+    """
+    return [
+        msgspec.structs.replace(
+            rule,
+            sshUsers={
+                name: local for name, local in rule.sshUsers.items() if local or name not in UID_0_SPELLINGS
+            },
+        )
+        for rule in rules
+    ]
 
 
 def localpart_of(user: User, domains: Iterable[str]) -> str:
@@ -113,11 +142,55 @@ def account_map(accounts: Iterable[str]) -> dict[str, str]:
 
 
 def _wire_rule(rule: SSHRule, nodes: Iterable[int], roster: Roster, accounts: dict[str, str]) -> WireRule:
-    members = [roster.members[node_id] for node_id in sorted(nodes)]
+    # The hosted service goes through the tags, and so names a node once for each tag it has.
+    by_tag = any(source.is_autogroup("tagged") for source in rule.sources)
+    members = [
+        member
+        for member in (roster.members[node_id] for node_id in sorted(nodes))
+        for _ in range(max(1, len(member.tags)) if by_tag else 1)
+    ]
     addresses = (*(member.texts[0] for member in members), *(member.texts[1] for member in members))
     return WireRule(
         principals=[SSHPrincipal(nodeIP=address) for address in addresses],
         sshUsers=accounts,
-        action=_CHECK if rule.check else _ACCEPT,
+        action=_action(rule, roster),
         acceptEnv=list(rule.accept_env) if rule.accept_env else UNSET,
     )
+
+
+def _action(rule: SSHRule, roster: Roster) -> SSHAction:
+    """What the rule does. Of a check, what counts is what control answers the node that asks, except for the recorders."""
+    recording = _recording(rule, roster)
+    message = rule.message or UNSET
+    if rule.check:
+        return SSHAction(holdAndDelegate=HOLD_URL, message=message, **recording)
+    duration = rule.session_duration
+    return SSHAction(
+        accept=True,
+        message=message,
+        sessionDuration=UNSET if duration is None else duration // _MICROSECOND * 1000,
+        allowAgentForwarding=rule.forwarding.agent or UNSET,
+        allowLocalPortForwarding=rule.forwarding.local or UNSET,
+        allowRemotePortForwarding=rule.forwarding.remote or UNSET,
+        **recording,
+    )
+
+
+def _recording(rule: SSHRule, roster: Roster) -> dict[str, Any]:
+    """Where sessions are recorded: all nodes with one of the tags, lowest address first.
+
+    Where recording is enforced and there is no recorder, an address that cannot answer stands for it: without any, clients
+    would let the session go on unrecorded.
+    """
+    if not rule.recorders:
+        return {}
+    ids = frozenset().union(*(roster.by_tag.get(tag, frozenset()) for tag in rule.recorders))
+    addresses = [str(one) for one in sorted(roster.members[node_id].ipv4 for node_id in ids)]
+    found: dict[str, Any] = {"recorders": [f"{one}:{_RECORDER_PORT}" for one in addresses]}
+    if rule.enforce_recorder:
+        found["recorders"] = found["recorders"] or [_NO_RECORDER]
+        found["onRecordingFailure"] = SSHRecorderFailure(
+            RejectSessionWithMessage="This session must be recorded, and no recorder can be reached.",
+            TerminateSessionWithMessage="The recording of this session broke off, and it must be recorded.",
+        )
+    return found if found["recorders"] else {}

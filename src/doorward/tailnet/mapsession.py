@@ -114,7 +114,7 @@ class MapSession:
         return True
 
     def _encoded(self, snapshot: Snapshot, viewer: Node, peer: Node) -> msgspec.Raw:
-        return self._cache.get(snapshot, peer, netmap.routes_through(snapshot, viewer, peer))
+        return self._cache.get(snapshot, peer, netmap.view_of(snapshot, viewer, peer))
 
     def _told(self, cleared: dict[str, None], due: dict[str, DisplayMessage]) -> dict[str, Any]:
         """Messages in the form that this client knows."""
@@ -163,14 +163,16 @@ class MapSession:
         return fields
 
     def _wide_changes(self, before: Snapshot, snapshot: Snapshot) -> dict[str, Any]:
-        """What only a change of settings can alter."""
+        """What only a change of settings, or of the policy's relays, can alter."""
         fields: dict[str, Any] = {}
-        if before.settings == snapshot.settings:
+        if before.settings == snapshot.settings and before.document.relays == snapshot.document.relays:
             return fields
         if (dns := netmap.dns_config(snapshot)) != netmap.dns_config(before):
             fields["DNSConfig"] = dns
-        if before.settings.derp_map != snapshot.settings.derp_map:
-            fields["DERPMap"] = netmap.derp_map(snapshot, self._cap_version)
+        if (relays := netmap.derp_map(snapshot, self._cap_version)) != netmap.derp_map(
+            before, self._cap_version
+        ):
+            fields["DERPMap"] = relays
         return fields
 
     def _peer_changes(
@@ -182,6 +184,8 @@ class MapSession:
         changed: Iterable[int] | None,
     ) -> "_PeerChanges":
         users_changed = changed is None and before.users is not snapshot.users
+        if before.policy.ipv6_only(viewer.id) != snapshot.policy.ipv6_only(viewer.id):
+            changed = None  # every peer looks different to it
         if changed is None:
             changed = _may_differ(before, previous, snapshot, viewer)
         whole: list[Node] = []
@@ -221,15 +225,15 @@ class MapSession:
         self, before: Snapshot, previous: Node, was: Node, snapshot: Snapshot, viewer: Node, peer: Node
     ) -> PeerChange | None:
         """The patch that turns one form of a peer into the other; ``_SAME`` if they are equal, None if none can."""
-        old_routes = netmap.routes_through(before, previous, was)
-        routes = netmap.routes_through(snapshot, viewer, peer)
+        old_view = netmap.view_of(before, previous, was)
+        view = netmap.view_of(snapshot, viewer, peer)
         domains = (before.settings.domain, snapshot.settings.domain)
-        if was is peer and old_routes == routes and domains[0] == domains[1]:
+        if was is peer and old_view == view and domains[0] == domains[1]:
             return _SAME
         return self._cache.once(
-            (id(was), id(peer), old_routes, routes, domains),
+            (id(was), id(peer), old_view, view, domains),
             (was, peer),
-            lambda: _difference(netmap.peer(before, was, old_routes), netmap.peer(snapshot, peer, routes)),
+            lambda: _difference(netmap.peer(before, was, old_view), netmap.peer(snapshot, peer, view)),
         )
 
 
@@ -293,6 +297,8 @@ def _may_differ(before: Snapshot, previous: Node, snapshot: Snapshot, viewer: No
     """The peers that a change of policy, users or settings may have altered for this viewer."""
     old, new = netmap.peer_ids(before, previous), netmap.peer_ids(snapshot, viewer)
     if before.nodes is not snapshot.nodes or before.settings.domain != snapshot.settings.domain:
+        return old | new
+    if before.policy.changes_looks or snapshot.policy.changes_looks:
         return old | new
     # The nodes are as they were. Who stays visible can differ in nothing but the routes through it.
     return (old ^ new) | (snapshot.carriers & new)

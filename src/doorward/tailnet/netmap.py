@@ -7,7 +7,7 @@ door's ports, whatever the policy says, so that nothing else on doorward's host 
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -58,7 +58,38 @@ def routes_through(snapshot: Snapshot, viewer: Node, router: Node) -> tuple[Pref
     return tuple(
         prefix
         for prefix in snapshot.policy.routes_for(viewer.id, router.id)
-        if prefix in EXIT_ROUTES or snapshot.primary.get(prefix) == router.id
+        if prefix in EXIT_ROUTES or _router_for(snapshot, viewer, prefix) == router.id
+    )
+
+
+def _router_for(snapshot: Snapshot, viewer: Node, prefix: Prefix) -> int | None:
+    """The active router of a subnet, or, where ``via`` keeps the viewer from it, the oldest online that it may use."""
+    primary = snapshot.primary.get(prefix)
+    policy = snapshot.policy
+    if not policy.chooses_routers:
+        return primary
+    usable = [one for one in snapshot.routers_of(prefix) if prefix in policy.routes_for(viewer.id, one)]
+    if primary in usable:
+        return primary
+    online = [one for one in usable if snapshot.nodes[one].observed.online]
+    return min(online or usable, default=None)
+
+
+class View(NamedTuple):
+    """What of a peer differs between those who look at it. Equal for viewers who are told the same."""
+
+    routes: tuple[Prefix, ...] = ()  # those that go through it
+    attributes: tuple[str, ...] = ()  # capabilities that stand on a peer
+    ipv6_only: bool = False  # no IPv4 address of its is shown
+
+
+def view_of(snapshot: Snapshot, viewer: Node, peer: Node) -> View:
+    """How the viewer sees the peer."""
+    policy = snapshot.policy
+    return View(
+        routes_through(snapshot, viewer, peer),
+        policy.peer_attributes(peer.id),
+        policy.ipv6_only(viewer.id) or policy.ipv6_only(peer.id),
     )
 
 
@@ -68,12 +99,20 @@ def _user_id(node: Node) -> int:
     return DOORWARD_USER_ID if node.user_id is None else node.user_id
 
 
-def _hosts(node: Node) -> list[str]:
-    return [f"{node.ipv4}/32", f"{node.ipv6}/128"]
+def _hosts(node: Node, *, ipv6_only: bool) -> list[str]:
+    return [f"{node.ipv6}/128"] if ipv6_only else [f"{node.ipv4}/32", f"{node.ipv6}/128"]
 
 
-def _common(snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> dict[str, Any]:
+def _common(
+    snapshot: Snapshot,
+    node: Node,
+    routes: tuple[Prefix, ...],
+    *,
+    primary: tuple[Prefix, ...],
+    ipv6_only: bool,
+) -> dict[str, Any]:
     """The fields that self and peers share."""
+    hosts = _hosts(node, ipv6_only=ipv6_only)
     fields: dict[str, Any] = {
         "ID": node.id,
         "StableID": node.stable_id,
@@ -81,7 +120,7 @@ def _common(snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> dict[
         "User": _user_id(node),
         "Key": node.node_key,
         "Machine": node.machine_key,
-        "Addresses": _hosts(node),
+        "Addresses": hosts,
         "Endpoints": list(node.observed.endpoints),
         "Created": node.created,
         "Cap": node.observed.cap_version,
@@ -100,9 +139,9 @@ def _common(snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> dict[
         fields["LastSeen"] = node.observed.last_seen
     if routes:
         # Sent only where it differs from Addresses, which is what absent means since capability version 112.
-        fields["AllowedIPs"] = [*_hosts(node), *map(str, routes)]
-        if primary := [str(route) for route in routes if route not in EXIT_ROUTES]:
-            fields["PrimaryRoutes"] = primary
+        fields["AllowedIPs"] = [*hosts, *map(str, routes)]
+    if primary:
+        fields["PrimaryRoutes"] = list(map(str, primary))
     return fields
 
 
@@ -122,17 +161,28 @@ def _shown_hostinfo(hostinfo: Hostinfo, *, routes: tuple[Prefix, ...]) -> Hostin
     )
 
 
-def peer(snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> WireNode:
-    """A node as its peers see it, who may use these ``routes`` through it."""
-    fields = _common(snapshot, node, routes)
-    return WireNode(**fields, Hostinfo=_shown_hostinfo(node.observed.hostinfo, routes=routes))
+def peer(snapshot: Snapshot, node: Node, view: View = View()) -> WireNode:  # noqa: B008 - a value, never changed
+    """A node as its peers see it."""
+    primary = tuple(route for route in view.routes if route not in EXIT_ROUTES)
+    fields = _common(snapshot, node, view.routes, primary=primary, ipv6_only=view.ipv6_only)
+    return WireNode(
+        **fields,
+        CapMap=dict.fromkeys(view.attributes),
+        Hostinfo=_shown_hostinfo(node.observed.hostinfo, routes=view.routes),
+    )
 
 
 def self_node(snapshot: Snapshot, node: Node) -> WireNode:
-    """A node as it sees itself: with its capabilities, and with every route that goes through it."""
-    primary = (prefix for prefix in node.approved_routes if snapshot.primary.get(prefix) == node.id)
-    exits = EXIT_ROUTES & frozenset(node.approved_routes) & advertised(node)
-    fields = _common(snapshot, node, (*primary, *sorted(exits, key=str)))
+    """A node as it sees itself: with its capabilities, and with every route it carries; it is the router of some of them."""
+    carried = frozenset(node.approved_routes) & advertised(node)
+    subnets = tuple(route for route in node.approved_routes if route in carried - EXIT_ROUTES)
+    fields = _common(
+        snapshot,
+        node,
+        (*subnets, *sorted(carried & EXIT_ROUTES, key=str)),
+        primary=tuple(route for route in subnets if snapshot.primary.get(route) == node.id),
+        ipv6_only=snapshot.policy.ipv6_only(node.id),
+    )
     fields["Online"] = True  # it is asking
     fields.pop("LastSeen", None)
     return WireNode(**fields, CapMap=_capabilities(snapshot, node), Hostinfo=node.observed.hostinfo)
@@ -153,8 +203,9 @@ def _capabilities(snapshot: Snapshot, node: Node) -> dict[str, list[Any] | None]
         caps[capability.IS_ADMIN] = None
         if owner.role is Role.OWNER:
             caps[capability.IS_OWNER] = None
-    for name in snapshot.policy.node_attributes(node.id):
-        caps.setdefault(name, None)
+    for name, values in snapshot.policy.node_attributes(node.id).items():
+        # What the server says by itself stands, unless the policy says more than the name.
+        caps[name] = values if values is not None else caps.get(name)
     return caps
 
 
@@ -220,7 +271,7 @@ def dns_config(snapshot: Snapshot) -> DNSConfig:
 
 def derp_map(snapshot: Snapshot, cap_version: int) -> DERPMap:
     """The relays. A client that knows no pins gets none: it must trust the relay's authority instead."""
-    whole = snapshot.settings.derp_map
+    whole = _relays(snapshot)
     if cap_version >= capability.CAPVER_RELAY_PIN:
         return whole
     return msgspec.structs.replace(
@@ -236,6 +287,22 @@ def derp_map(snapshot: Snapshot, cap_version: int) -> DERPMap:
             for region_id, region in whole.Regions.items()
         },
     )
+
+
+def _relays(snapshot: Snapshot) -> DERPMap:
+    """The server's relays, with the policy's changes to them. Never none at all: clients would not start."""
+    ours, changes = snapshot.settings.derp_map, snapshot.document.relays
+    if changes is None:
+        return ours
+    regions = {} if changes.omit_default else dict(ours.Regions)
+    for number, region in changes.regions.items():
+        if region is None:
+            regions.pop(number, None)
+        else:
+            regions[number] = region
+    if not any(region.Nodes for region in regions.values()):
+        return ours
+    return msgspec.structs.replace(ours, Regions=dict(sorted(regions.items())))
 
 
 def _pinned(cert_name: str) -> bool:
@@ -254,7 +321,7 @@ def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
             Severity="low",
         )
     old = node.observed.cap_version < capability.CAPVER_RELAY_PIN
-    regions = snapshot.settings.derp_map.Regions.values()
+    regions = _relays(snapshot).Regions.values()
     if old and any(_pinned(relay.CertName) for region in regions for relay in region.Nodes):
         found["relay-authority"] = DisplayMessage(
             Title="This client cannot check the relay by its pin",
@@ -268,26 +335,26 @@ def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
 class PeerCache:
     """What many viewers are told alike, made once for all of them: peers, changes of peers, and whole differences.
 
-    A peer's JSON is kept by node id with the very object it was made from, with one variant for each set of routes that
-    some viewer may use through it; ``forget`` drops it when the node has changed. The rest is kept for a moment only: the
+    A peer's JSON is kept by node id with the very object it was made from, with one variant for each `View` that some
+    viewer has of it; ``forget`` drops it when the node has changed. The rest is kept for a moment only: the
     viewers of one change ask for it one after the other.
     """
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[Node, str, dict[tuple[Prefix, ...], msgspec.Raw]]] = {}
+        self._made: dict[int, tuple[Node, str, dict[View, msgspec.Raw]]] = {}
         self._profiles: dict[int, tuple[User, UserProfile]] = {}
         self._moment: dict[Hashable, tuple[Any, Any]] = {}
 
-    def get(self, snapshot: Snapshot, node: Node, routes: tuple[Prefix, ...]) -> msgspec.Raw:
+    def get(self, snapshot: Snapshot, node: Node, view: View) -> msgspec.Raw:
         """The encoded peer."""
         entry = self._made.get(node.id)
         if entry is None or entry[0] is not node or entry[1] != snapshot.settings.domain:
             entry = (node, snapshot.settings.domain, {})
             self._made[node.id] = entry
         variants = entry[2]
-        if routes not in variants:
-            variants[routes] = msgspec.Raw(encode(peer(snapshot, node, routes)))
-        return variants[routes]
+        if view not in variants:
+            variants[view] = msgspec.Raw(encode(peer(snapshot, node, view)))
+        return variants[view]
 
     def profile(self, snapshot: Snapshot, node: Node) -> UserProfile:
         """``profile_of``, the same object for as long as the user is the same."""

@@ -6,6 +6,7 @@ index is a persistent map (a hash trie): looking up and replacing are O(log n).
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from immutables import Map
@@ -17,6 +18,10 @@ from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.tailnet.settings import Settings
 
 K = TypeVar("K")
+
+
+# What policies look at in a host's description: its routes and what postures are about.
+_HOST_FACTS = attrgetter("RoutableIPs", "OS", "OSVersion", "IPNVersion", "AllowsUpdate", "StateEncrypted")
 
 
 def advertised(node: Node) -> frozenset[Prefix]:
@@ -239,11 +244,18 @@ class Snapshot:
                 self._routers = self._routers.set(prefix, routers)
             elif prefix in self._routers:
                 self._routers = self._routers.delete(prefix)
+            if self.policy.chooses_routers:
+                # Not everybody uses the active router: others may change theirs although it stays.
+                moved |= routers
             if chosen == current:
                 continue
             moved |= {router for router in (current, chosen) if router is not None}
             self.primary = self.primary.delete(prefix) if chosen is None else self.primary.set(prefix, chosen)
         return moved
+
+    def routers_of(self, prefix: Prefix) -> frozenset[int]:
+        """The nodes that route a subnet: the active router and those that stand by."""
+        return self._routers.get(prefix, frozenset())
 
     def node_by_key(self, key: NodePublic) -> Node | None:
         """The node with this node key."""
@@ -335,6 +347,7 @@ def _policy_view_differs(before: Node | None, after: Node) -> bool:
         or before.user_id != after.user_id
         or before.addresses != after.addresses
         or before.approved_routes != after.approved_routes
-        or before.observed.hostinfo.RoutableIPs != after.observed.hostinfo.RoutableIPs
+        or before.attributes != after.attributes
+        or _HOST_FACTS(before.observed.hostinfo) != _HOST_FACTS(after.observed.hostinfo)
         or before.system != after.system
     )

@@ -23,6 +23,9 @@ FUNNEL: Final = "funnel"  # Funnel permitted
 FUNNEL_PORTS: Final = (
     "https://tailscale.com/cap/funnel-ports?ports={ports}"  # ports are part of the key: 443,8000-8010
 )
+WARN_FUNNEL_NO_HTTPS: Final = (
+    "https://tailscale.com/cap/warn-funnel-no-https"  # clients explain that Funnel needs HTTPS first
+)
 TAILNET_DISPLAY_NAME: Final = "tailnet-display-name"  # value ["Name"]: what clients call the tailnet
 DEFAULT_AUTO_UPDATE: Final = "default-auto-update"  # value [true] or [false] (capver 131)
 TAILNET_LOCK: Final = (
@@ -61,6 +64,7 @@ DISABLE_WEB_CLIENT: Final = "disable-web-client"  # no web interface on port 525
 DISABLE_RELAY_SERVER: Final = "disable-relay-server"  # may not be a peer relay
 DISABLE_RELAY_CLIENT: Final = "disable-relay-client"  # may not use peer relays
 MAX_KEY_DURATION: Final = "tailnet.maxKeyDuration"  # value [seconds]: how long a key lasts here
+DISABLE_IPV4: Final = "disable-ipv4"  # the node is told of no IPv4 address, neither its own nor its peers'
 NATIVE_IPV4: Final = "native-ipv4"  # the node really has its IPv4 address, in a tailnet of IPv6 only
 SERVICE_HOST: Final = "service-host"  # value [{"svc:name": ["ip", ...]}]: it answers for these services
 SERVICES_PREFIX: Final = "services/"  # followed by an id: details of one service

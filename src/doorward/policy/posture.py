@@ -1,0 +1,281 @@
+"""Postures: conditions on what is known about a node (protocol note ssh.md, section 7).
+
+A posture is a list of assertions such as ``node:os == 'macos'``; all of them have to hold. An attribute that is not set
+satisfies no comparison, not even ``!=`` or ``NOT IN``: only ``NOT SET`` is true of it. So whatever is unknown about a
+node closes doors and never opens one.
+
+Pure functions: attributes in, yes or no out. Where attributes come from, and when they end, is the caller's business.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from doorward.policy.words import WordError, did_you_mean
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+
+AttributeValue = str | int | float | bool
+
+_NAMESPACES = frozenset(
+    (
+        "node",
+        "ip",
+        "custom",
+        "falcon",
+        "intune",
+        "jamfpro",
+        "kandji",
+        "kolide",
+        "sentinelone",
+        "fleet",
+        "huntress",
+    )
+)
+# What is known about every node that says it; the other namespaces are open.
+_KNOWN = {
+    name.lower(): name
+    for name in (
+        "node:os",
+        "node:osVersion",
+        "node:tsVersion",
+        "node:tsReleaseTrack",
+        "node:tsAutoUpdate",
+        "node:tsStateEncrypted",
+        "ip:country",
+        "ip:address",
+    )
+}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*:[A-Za-z0-9_:.-]{1,128}")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<string>'[^'\\]*'|"[^"\\]*")|(?P<number>-?[0-9]+(?:\.[0-9]+)?(?![\w.]))
+    |(?P<operator>==|!=|<=|>=|<|>|\[|\]|,)|(?P<word>[A-Za-z][A-Za-z0-9_:.-]*))""",
+    re.VERBOSE,
+)
+_VERSION_PART = re.compile(r"[0-9]+|[A-Za-z]+")
+_DIGITS = 18  # of one part of a version; longer ones are cut, as no version has them
+
+MAX_ASSERTIONS = 100  # in one posture
+MAX_VALUES = 1000  # in one list
+
+
+class Operator(StrEnum):
+    """How an attribute is judged."""
+
+    EQUAL = "=="
+    UNEQUAL = "!="
+    LESS = "<"
+    LESS_OR_EQUAL = "<="
+    MORE = ">"
+    MORE_OR_EQUAL = ">="
+    IN = "IN"
+    NOT_IN = "NOT IN"
+    IS_SET = "IS SET"
+    NOT_SET = "NOT SET"
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """One condition. ``text`` is how it is written."""
+
+    attribute: str  # in lower case: letter case is not looked at
+    operator: Operator
+    values: tuple[AttributeValue, ...]  # one, or those of a list; none for IS SET and NOT SET
+    text: str
+
+    def holds(self, attributes: Mapping[str, AttributeValue]) -> bool:
+        """True if a node with these attributes (names in lower case) fulfils it."""
+        actual = attributes.get(self.attribute)
+        if self.operator is Operator.NOT_SET:
+            return actual is None
+        if actual is None:
+            return False
+        match self.operator:
+            case Operator.IS_SET:
+                return True
+            case Operator.EQUAL | Operator.IN:
+                return any(_equal(actual, value) for value in self.values)
+            case Operator.UNEQUAL | Operator.NOT_IN:
+                return not any(_equal(actual, value) for value in self.values)
+            case _:
+                order = _compare(actual, self.values[0])
+                return order is not None and _ORDERS[self.operator](order)
+
+
+_ORDERS: dict[Operator, Callable[[int], bool]] = {
+    Operator.LESS: lambda order: order < 0,
+    Operator.LESS_OR_EQUAL: lambda order: order <= 0,
+    Operator.MORE: lambda order: order > 0,
+    Operator.MORE_OR_EQUAL: lambda order: order >= 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Posture:
+    """What a node has to be like: every assertion holds. One without assertions is never met."""
+
+    assertions: tuple[Assertion, ...]
+
+    def met_by(self, attributes: Mapping[str, AttributeValue]) -> bool:
+        """True if a node with these attributes (names in lower case) meets it."""
+        return bool(self.assertions) and all(one.holds(attributes) for one in self.assertions)
+
+    def failing(self, attributes: Mapping[str, AttributeValue]) -> tuple[str, ...]:
+        """The assertions that do not hold, as written."""
+        return tuple(one.text for one in self.assertions if not one.holds(attributes))
+
+
+def parse_assertion(text: str) -> Assertion:
+    """Read one assertion. Raises WordError."""
+    tokens = _tokens(text)
+    if not tokens or tokens[0][0] != "word":
+        raise _misread(text)
+    name = tokens[0][1]
+    _check_name(name)
+    rest = tokens[1:]
+    words = " ".join(token.upper() for kind, token in rest if kind == "word")
+    if [kind for kind, _ in rest] == ["word", "word"] and words in {"IS SET", "NOT SET"}:
+        return Assertion(name.lower(), Operator(words), (), text)
+    if rest and rest[0][0] == "operator" and rest[0][1] in _COMPARISONS:
+        if len(rest) != 2:
+            raise _misread(text)
+        return Assertion(name.lower(), Operator(rest[0][1]), (_value(rest[1], text),), text)
+    for operator, length in ((Operator.IN, 1), (Operator.NOT_IN, 2)):
+        written = " ".join(token.upper() for _, token in rest[:length])
+        if written == operator.value and all(kind == "word" for kind, _ in rest[:length]):
+            return Assertion(name.lower(), operator, _list(rest[length:], text), text)
+    raise _misread(text)
+
+
+_COMPARISONS = frozenset(("==", "!=", "<", "<=", ">", ">="))
+
+
+def _misread(text: str) -> WordError:
+    return WordError(
+        f'"{text}" is not a posture assertion',
+        "Write it like \"node:os == 'macos'\", \"node:tsVersion >= '1.60'\", \"custom:tier IN ['a', 'b']\" or "
+        '"custom:owner IS SET".',
+    )
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        match = _TOKEN.match(text, at)
+        if match is None or match.lastgroup is None:
+            raise _misread(text)
+        found.append((match.lastgroup, match.group(match.lastgroup)))
+        at = match.end()
+    return found
+
+
+def _value(token: tuple[str, str], text: str) -> AttributeValue:
+    kind, written = token
+    if kind == "string":
+        return written[1:-1]
+    if kind == "number":
+        return float(written) if "." in written else int(written[:_DIGITS])
+    if kind == "word" and written.lower() in {"true", "false"}:
+        return written.lower() == "true"
+    raise _misread(text)
+
+
+def _list(tokens: list[tuple[str, str]], text: str) -> tuple[AttributeValue, ...]:
+    written = [token for _, token in tokens]
+    if written[:1] != ["["] or written[-1:] != ["]"] or len(tokens) < 3:
+        raise _misread(text)
+    inner = tokens[1:-1]
+    if any(mark != "," for _, mark in inner[1::2]) or len(inner) % 2 == 0:
+        raise _misread(text)
+    if len(inner) > 2 * MAX_VALUES:
+        raise WordError(f"a list of more than {MAX_VALUES} values", "Make several postures of it.")
+    return tuple(_value(token, text) for token in inner[::2])
+
+
+def _check_name(name: str) -> None:
+    namespace, colon, _ = name.partition(":")
+    if not colon or not _NAME.fullmatch(name):
+        raise WordError(
+            f'"{name}" is not a posture attribute',
+            did_you_mean(name, _KNOWN.values(), 'Write it like "node:os" or "custom:tier".'),
+        )
+    closed = namespace.lower() in {"node", "ip"}
+    if namespace.lower() not in _NAMESPACES or (closed and name.lower() not in _KNOWN):
+        raise WordError(
+            f'unknown posture attribute "{name}"',
+            did_you_mean(name, _KNOWN.values(), f"Known are {', '.join(_KNOWN.values())} and custom: ones."),
+        )
+
+
+def _equal(actual: AttributeValue, wanted: AttributeValue) -> bool:
+    """Equal and of one kind: true is not 1, and "1" is not 1."""
+    if isinstance(actual, bool) or isinstance(wanted, bool):
+        return actual is wanted
+    if isinstance(actual, str) != isinstance(wanted, str):
+        return False
+    return actual == wanted
+
+
+def _compare(actual: AttributeValue, wanted: AttributeValue) -> int | None:
+    """Below 0, 0 or above 0; None where the two cannot be compared."""
+    if isinstance(actual, bool) or isinstance(wanted, bool):
+        return None
+    if isinstance(actual, str) or isinstance(wanted, str):
+        left, right = version_key(str(actual)), version_key(str(wanted))
+        if not left or not right:
+            return None
+        return (left > right) - (left < right)
+    return (actual > wanted) - (actual < wanted)
+
+
+def version_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A version in the order of versions: piece by piece, numbers as numbers, so that ``1.10`` comes after ``1.9``.
+
+    What follows a dash or a plus sign is the build's name and counts for nothing, as do trailing zeros.
+    """
+    released = re.split(r"[-+]", text.strip().lstrip("vV"), maxsplit=1)[0]
+    parts = [
+        (1, int(part[:_DIGITS]), "") if part.isdigit() else (0, 0, part.lower())
+        for part in _VERSION_PART.findall(released)[:32]
+    ]
+    while parts and parts[-1] == (1, 0, "") and len(parts) > 1:
+        parts.pop()
+    return tuple(parts)
+
+
+_SYSTEMS = {"macos": "macos", "darwin": "macos"}
+
+
+def attributes_of(
+    hostinfo: Hostinfo, custom: Mapping[str, Any] | None = None, *, address: str = "", country: str = ""
+) -> dict[str, AttributeValue]:
+    """What is known about a node, by the attribute's name in lower case.
+
+    ``node:`` attributes are the client's own word: a node that lies about itself can claim any. ``custom`` are those that
+    an administrator gave it, with their prefix; nothing but ``custom:`` names is taken from there.
+    """
+    found: dict[str, AttributeValue] = {}
+    if hostinfo.OS:
+        found["node:os"] = _SYSTEMS.get(hostinfo.OS.lower(), hostinfo.OS.lower())
+    if hostinfo.OSVersion:
+        found["node:osversion"] = hostinfo.OSVersion
+    if hostinfo.IPNVersion:
+        release = hostinfo.IPNVersion.partition("-")[0]
+        found["node:tsversion"] = release
+        minor = release.split(".")[1:2]
+        if minor and minor[0].isdecimal() and minor[0].isascii():
+            found["node:tsreleasetrack"] = "unstable" if int(minor[0][-1]) % 2 else "stable"
+    if hostinfo.OS or hostinfo.IPNVersion:
+        found["node:tsautoupdate"] = hostinfo.AllowsUpdate
+    if hostinfo.StateEncrypted is not None:
+        found["node:tsstateencrypted"] = hostinfo.StateEncrypted
+    if address:
+        found["ip:address"] = address
+    if country:
+        found["ip:country"] = country
+    for name, value in (custom or {}).items():
+        if name.lower().startswith("custom:"):
+            found[name.lower()] = value
+    return found
