@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from doorward.errors import BadInput, NotFound
-from doorward.policy.selectors import closest
+from doorward.policy.words import closest
 from doorward.protocol import hujson_edit
 from doorward.protocol.hujson import Array, HujsonError, Object, Value, parse, plain
 

@@ -74,7 +74,11 @@ class Reader:
             key = by_case.get(name.lower())
             if key is None:
                 near = closest(name, known)
-                cure = f'Did you mean "{near}"?' if near else f"Known are: {', '.join(sorted(known, key=str.lower))}."
+                cure = (
+                    f'Did you mean "{near}"?'
+                    if near
+                    else f"Known are: {', '.join(sorted(known, key=str.lower))}."
+                )
                 self.complain(self.place(member.name), f'unknown key "{name}" in {origin}', cure)
             elif key in known:
                 if key in members:
