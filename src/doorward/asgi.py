@@ -132,7 +132,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, at most ``limit`` bytes; raises TooLarge without reading further."""
     announced = request.headers.get("content-length", "0")
     too_large = TooLarge(f"the request body is longer than {limit} bytes, the most that is taken here")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise too_large
     body = bytearray()
     async for chunk in request.stream():
@@ -158,7 +158,7 @@ def decode_json(body: bytes, kind: type[T], media_type: str) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise _bad_input(error, "the request body cannot be used") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"the request body is not JSON: {error}") from None
 
 
@@ -219,7 +219,10 @@ def refuse_cross_origin(method: str, headers: Mapping[str, str], *, trusted: Ite
     if site in {"same-origin", "none"}:
         return
     # The scheme is not compared: behind a TLS terminator we do not know ours, and the host is what an attacker lacks.
-    from_host = urlsplit(origin).netloc.lower()
+    try:
+        from_host = urlsplit(origin).netloc.lower()
+    except ValueError:  # "http://[": no browser sends it, and it is nobody's own
+        from_host = ""
     if not site and (not origin or (from_host and from_host == headers.get("host", "").lower())):
         return
     raise NotPermitted(

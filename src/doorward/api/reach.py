@@ -75,7 +75,9 @@ def parse_goal(snapshot: Snapshot, text: str, protocol: str) -> _Goal:
     elif text.count(":") == 1:
         name, _, number = text.partition(":")
         port = _port(number)
-    numbers = _NAMED_PROTOCOLS.get(protocol) or ((int(protocol),) if protocol.isdecimal() else ())
+    numbers = _NAMED_PROTOCOLS.get(protocol) or (
+        (int(protocol),) if protocol.isdecimal() and len(protocol) < 4 else ()
+    )
     if not numbers or numbers[0] > 255:
         raise BadInput(
             f"{protocol!r} is not a protocol", cure="Give tcp, udp, icmp, sctp or a number up to 255."
@@ -89,7 +91,7 @@ def parse_goal(snapshot: Snapshot, text: str, protocol: str) -> _Goal:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text[:6]) < 65536:
+    if not text.isascii() or not text.isdecimal() or len(text) > 5 or not 0 < int(text) < 65536:
         raise BadInput(f"{text!r} is not a port", cure="Write a number from 1 to 65535 after the colon.")
     return int(text)
 

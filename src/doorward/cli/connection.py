@@ -199,7 +199,7 @@ def _read(status: int, media_type: str, data: bytes, answer: type[T]) -> T:
     if media_type.startswith("application/problem+json"):
         try:
             raise ServerRefusedError(msgspec.json.decode(data, type=Problem))
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):  # msgspec and UTF-8 say the first, depth the second
             raise RemoteProtocolError(f"the server's refusal ({status}) cannot be read") from None
     if answer is type(None) and status == 204:
         return None
@@ -210,7 +210,7 @@ def _read(status: int, media_type: str, data: bytes, answer: type[T]) -> T:
                 cure="Give the address of the door or of control, without a path.",
             )
         return msgspec.json.decode(data, type=answer)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(
             f"the server's answer cannot be read: {error}",
             cure="Use the same version of doorward here and there.",

@@ -67,5 +67,5 @@ def _read(file: Path) -> types.DNS:
         return msgspec.convert(hujson.plain(hujson.parse(text)), types.DNS)
     except hujson.HujsonError as error:
         raise BadInput(error.message, cure=error.cure, place=f"{name}:{error.place}") from None
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:
         raise BadInput(str(error), cure="`doorward dns --help` shows an example.", place=name) from None

@@ -39,7 +39,7 @@ def load_ports(data_dir: Path) -> Ports | None:
         return msgspec.json.decode(path.read_bytes(), type=Ports)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"the ports kept from an earlier run cannot be read: {error}",
             cure="Mend the file, or delete it and let new ports be chosen.",

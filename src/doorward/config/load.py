@@ -193,6 +193,10 @@ def _convert(values: Mapping[tuple[str, ...], object], places: Mapping[tuple[str
         table[path[-1]] = value
     try:
         return msgspec.convert(tree, Settings, dec_hook=_from_text)
+    except UnicodeError:
+        raise ConfigError(
+            "a setting from the environment or the command line is not UTF-8", cure="Write it in UTF-8."
+        ) from None
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
         name = re.sub(r"(\[\.*\d*\.*\])*`?$", "", where)

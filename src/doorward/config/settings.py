@@ -228,7 +228,14 @@ def split_listen(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if (
+        not colon
+        or not host
+        or not port.isascii()
+        or not port.isdigit()
+        or len(port) > 5
+        or int(port) > 65535
+    ):
         raise ConfigError(
             f"{text!r} is not an address to listen on",
             cure="Write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080.",

@@ -421,6 +421,9 @@ def _answer_c2n(payload: bytes) -> bytes:
 
 
 def _target(url: str) -> str:
-    """Path and query: inside Noise there is only one host, whatever the URL says."""
-    parts = urlsplit(url)
+    """Path and query: inside Noise there is only one host, whatever the URL says. Raises RemoteProtocolError."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise RemoteProtocolError("control asks for an answer at what is no address") from None
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -88,8 +88,13 @@ class ControlConnection:
         server_key: MachinePublic | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or url.endswith("/"):
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and not url.endswith("/")
+            parts.port  # noqa: B018 - raises for a port that is none
+        except ValueError:
+            usable = False
+        if not usable:
             raise BadInput(
                 f"{url!r} is not the address of a control server, such as https://control.example.com"
             )

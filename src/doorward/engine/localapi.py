@@ -252,7 +252,7 @@ def _refusal(status: int, said: bytes) -> RefusedError:
 def _decode(content: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec and UTF-8 say the first, depth the second
         raise EngineError("tailscaled answered something unexpected", detail=str(error)) from None
 
 

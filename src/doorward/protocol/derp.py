@@ -238,15 +238,15 @@ def open_client_info(payload: bytes, private: DERPPrivate) -> tuple[NodePublic, 
     public = NodePublic(payload[:KEY_SIZE])
     try:
         text = _box(private, public).decrypt(payload[KEY_SIZE:])
-        info = msgspec.json.decode(text, type=ClientInfo)
     except (CryptoError, ValueError):
         # ValueError: the box is too short; CryptoError: it was sealed with another key.
         raise RemoteProtocolError(
             "a ClientInfo that does not open: the client does not hold its key"
         ) from None
-    except msgspec.DecodeError:
+    try:
+        return public, msgspec.json.decode(text, type=ClientInfo)
+    except (ValueError, RecursionError):  # msgspec and UTF-8 say the first, depth the second
         raise RemoteProtocolError("a ClientInfo that is not the JSON we know") from None
-    return public, info
 
 
 def server_info(info: ServerInfo, private: DERPPrivate, client: NodePublic, nonce: bytes) -> bytes:
@@ -257,10 +257,12 @@ def server_info(info: ServerInfo, private: DERPPrivate, client: NodePublic, nonc
 def open_server_info(payload: bytes, private: NodePrivate, server: DERPPublic) -> ServerInfo:
     """Open a ServerInfo, which proves that the server holds its key."""
     try:
-        return msgspec.json.decode(_box(private, server).decrypt(payload), type=ServerInfo)
+        text = _box(private, server).decrypt(payload)
     except (CryptoError, ValueError):
         raise RemoteProtocolError("a ServerInfo that does not open") from None
-    except msgspec.DecodeError:
+    try:
+        return msgspec.json.decode(text, type=ServerInfo)
+    except (ValueError, RecursionError):
         raise RemoteProtocolError("a ServerInfo that is not the JSON we know") from None
 
 

@@ -384,7 +384,7 @@ class EarlyPayloadStripper:
             payload = msgspec.json.decode(pending[_EARLY_HEADER.size : end], type=_EarlyPayload)
             if payload.node_key_challenge:
                 self.challenge = ChallengePublic.parse(payload.node_key_challenge)
-        except (msgspec.DecodeError, BadInput):
+        except (ValueError, RecursionError, BadInput):  # msgspec and UTF-8 say the first, depth the second
             raise RemoteProtocolError(
                 "an early payload that is not JSON with a nodeKeyChallenge key"
             ) from None

@@ -73,7 +73,7 @@ def _verify(admit: Admit) -> Route:
         try:
             asked = msgspec.json.decode(body, type=VerifyRequest)
             key = NodePublic.parse(asked.node_public)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             return PlainTextResponse("The body is not the JSON of a verify request.\n", 400)
         except BadInput as error:
             return PlainTextResponse(error.sentence() + "\n", 400)

@@ -134,7 +134,7 @@ class Verifier:
             raise DoorwardError(f"control answered with status {answer.status}, expected 200")
         try:
             return msgspec.json.decode(answer.body, type=_Answer).allow
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             raise DoorwardError(
                 'control answered with something else than {"Allow": true} or false'
             ) from None

@@ -89,7 +89,8 @@ def _kept_leaf(file: Path, host: str, clock: Clock) -> bytes:
     try:
         leaf = _first(pem)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
+        ends = leaf.not_valid_after_utc
+    except (*tls.UNREADABLE, x509.ExtensionNotFound):
         raise tls.CertificateError(
             "the relay's certificate is not whole", cure=cure, place=str(file)
         ) from None
@@ -98,9 +99,9 @@ def _kept_leaf(file: Path, host: str, clock: Clock) -> bytes:
         raise tls.CertificateError(
             f"the relay's certificate is for {', '.join(known)}, not for {host}", cure=cure, place=str(file)
         )
-    if leaf.not_valid_after_utc <= clock.now():
+    if ends <= clock.now():
         raise tls.CertificateError(
-            f"the relay's certificate ended on {leaf.not_valid_after_utc:%Y-%m-%d}",
+            f"the relay's certificate ended on {ends:%Y-%m-%d}",
             cure=cure,
             place=str(file),
         )

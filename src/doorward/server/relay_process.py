@@ -19,12 +19,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from doorward.config import socket_path, split_listen
+from doorward.config.check import is_dns_name
 from doorward.errors import BadInput, Conflict
 from doorward.server.sockets import bind_shared, bind_unix
 from doorward.server.supervisor import Supervisor
@@ -55,6 +57,7 @@ class RelayOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raises BadInput for what cannot be, or could not be meant."""
+        self.check_hostname()
         if (self.certificate is None) != (self.certificate_key is None):
             raise BadInput("a certificate and its key belong together", cure="Give both, or neither.")
         if bool(self.verify_url) == self.admit_anyone:
@@ -74,6 +77,17 @@ class RelayOptions(msgspec.Struct, frozen=True, kw_only=True):
                 "a relay of several shards cannot mesh with other machines",
                 cure="Make it a region of its own, or give it one shard.",
             )
+
+    def check_hostname(self) -> None:
+        """Raises BadInput for what is neither a DNS name nor an IP address: a certificate is made for it."""
+        try:
+            ip_address(self.hostname)
+        except ValueError:
+            if not is_dns_name(self.hostname.lower()):
+                raise BadInput(
+                    f"{self.hostname!r} is neither a DNS name nor an IP address",
+                    cure="Give --hostname as clients write it, in ASCII (xn--... for other scripts).",
+                ) from None
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,7 @@ def derp_map(options: RelayOptions, region: int, name: str) -> bytes:
         raise BadInput(
             "a region has a number from 1 to 65535", cure="900 to 999 are for relays of one's own."
         )
+    options.check_hostname()
     host, port = split_listen(options.listen)
     stun_port = split_listen(options.stun)[1] if options.stun else -1
     if 0 in {port, stun_port}:

@@ -117,7 +117,7 @@ def parse(content: bytes, source: str) -> list[DERPRegion]:
     """
     try:
         found = msgspec.json.decode(content, type=DERPMap)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec and UTF-8 say the first, depth the second
         raise BadInput(
             f"this is no DERP map: {error}", place=source, cure="Correct it, or remove it from relay.maps."
         ) from None

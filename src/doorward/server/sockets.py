@@ -95,7 +95,7 @@ def activated(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.soc
     """The sockets that systemd brought this process, by name. Raises SocketError for a name we do not know."""
     if environ.get("LISTEN_PID") != str(pid):
         return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
+    count = _count(environ.get("LISTEN_FDS", "0"))
     names = environ.get("LISTEN_FDNAMES", "").split(":") if environ.get("LISTEN_FDNAMES") else []
     found: dict[str, list[socket.socket]] = {}
     for number in range(count):
@@ -111,6 +111,14 @@ def activated(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.soc
         one.set_inheritable(False)
         found.setdefault(name, []).append(one)
     return found
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 4:
+        raise SocketError(
+            "LISTEN_FDS is not the number of sockets that systemd brought", cure="Unset LISTEN_FDS."
+        )
+    return int(text)
 
 
 def _bind_tcp_and_udp(

@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -30,6 +30,17 @@ from doorward.clock import Clock
 from doorward.errors import DoorwardError
 
 Address = IPv4Address | IPv6Address
+
+# What the library raises for a certificate that is damaged, or of a kind that it does not know.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 AUTHORITY_LIFE = timedelta(days=3650)
 # Clients hold a certificate against their own clock, a pinned one too, and a small machine without a battery for its clock
@@ -307,11 +318,16 @@ def _read_leaf(file: Path) -> x509.Certificate:
     if start < 0 or end < start:
         raise CertificateError("there is no certificate in the file", cure="It must be PEM.", place=str(file))
     try:
-        return x509.load_pem_x509_certificate(text[start : end + 25])
-    except ValueError:
+        leaf = x509.load_pem_x509_certificate(text[start : end + 25])
+        # The library looks into a certificate only where it is asked to. What is damaged inside is found here and now.
+        _ = leaf.public_key(), leaf.extensions, leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    except UNREADABLE:
         raise CertificateError(
-            "the certificate cannot be read", cure="Is the file whole?", place=str(file)
+            "the certificate cannot be read",
+            cure="Is the file whole, and the certificate of a usual kind?",
+            place=str(file),
         ) from None
+    return leaf
 
 
 def _read_key(file: Path) -> PrivateKeyTypes:
@@ -320,7 +336,12 @@ def _read_key(file: Path) -> PrivateKeyTypes:
     except OSError as error:
         raise _unreadable(file, error) from None
     try:
-        return serialization.load_pem_private_key(text, None)
+        key = serialization.load_pem_private_key(text, None)
+        key.public_key()
+    except UnsupportedAlgorithm:
+        raise CertificateError(
+            "the private key is of an unknown kind", cure="Use one of ECDSA P-256 or RSA.", place=str(file)
+        ) from None
     except TypeError:
         raise CertificateError(
             "the private key has a passphrase, and nobody is there to type it",
@@ -331,6 +352,7 @@ def _read_key(file: Path) -> PrivateKeyTypes:
         raise CertificateError(
             "there is no private key in the file", cure="It must be PEM.", place=str(file)
         ) from None
+    return key
 
 
 def _unreadable(file: Path, error: OSError) -> CertificateError:

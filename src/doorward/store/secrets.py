@@ -62,7 +62,7 @@ def _create(path: Path, text: str) -> None:
 def _read(path: Path) -> str:
     # Looked at through the open file, so that what is judged is what is read. Not blocking, or a pipe would hang us.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(handle) as file:
+    with os.fdopen(handle, encoding="utf-8") as file:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise Unavailable(f"{path} should be a file with a secret, but is no plain file")
@@ -76,7 +76,13 @@ def _read(path: Path) -> str:
                 f"the secret file {path} belongs to another user (uid {found.st_uid})",
                 cure=f"Make it yours, or run doorward as its owner: chown {os.geteuid()} {path}",
             )
-        text = file.read(LARGEST + 1).strip()
+        try:
+            text = file.read(LARGEST + 1).strip()
+        except UnicodeDecodeError:
+            raise Unavailable(
+                f"the secret file {path} does not hold text",
+                cure="Restore it from a backup; remove it only if a new secret may take its place.",
+            ) from None
     if not text or len(text) > LARGEST:
         raise Unavailable(
             f"the secret file {path} is {'too large' if text else 'empty'}",

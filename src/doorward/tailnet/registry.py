@@ -298,7 +298,7 @@ class Registry:
         else:
             raise BadInput("whose node is it?", cure="Give --user NAME.")
         text = link_or_id.strip().rstrip("/").rpartition("/")[2]
-        if text.isdecimal():
+        if text.isdecimal() and len(text) < 19:  # no more fit into the database
             registration_id = int(text)
         else:
             registration = await self.registration(text)

@@ -311,7 +311,7 @@ class Snapshot:
         wanted = text.strip().lower().rstrip(".")
         node = self.node_by_name(wanted.removesuffix(f".{self.settings.domain}"))
         node = node or self.node_by_stable_id(text.strip())
-        if node is None and wanted.isdecimal():
+        if node is None and wanted.isdecimal() and len(wanted) < 20:  # int() refuses thousands of digits
             node = self.nodes.get(int(wanted))
         if node is None:
             try:

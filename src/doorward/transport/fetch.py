@@ -209,9 +209,10 @@ async def _read(response: httpx2.Response, host: str, limit: int) -> Answer:
 def _parse(text: str) -> httpx2.URL:
     try:
         url = httpx2.URL(text)
+        host = url.host  # decoded only here, and not every one can be
     except (httpx2.InvalidURL, UnicodeError):
         raise BadInput("this is not an address that can be fetched") from None
-    if url.scheme not in {"http", "https"} or not url.host or "%" in url.host:
+    if url.scheme not in {"http", "https"} or not host or "%" in host:
         raise BadInput("only http and https addresses with a host can be fetched")
     if url.userinfo:
         raise BadInput(

@@ -2,13 +2,37 @@
 
 from typing import Any
 
+from tests.fuzz.feeding import argument_of
+
 from doorward.protocol import hujson
 from doorward.protocol.hujson_edit import append, put, remove
+
+COVERS = (
+    "protocol.hujson:parse",
+    "protocol.hujson:comments",
+    "protocol.hujson:Lines.__init__",
+    "protocol.hujson:_skip",
+    "protocol.hujson:_Parser.string",
+    "protocol.hujson:_Parser.string_error",
+    "protocol.hujson:_Parser.bare",
+    "protocol.hujson:_Parser.number",
+)
+LIMIT = 1 << 20  # a policy in a request of the API
+SEEDS = (
+    b'// c\n{"a": [1, -2.5e3, true, null,], /* c */ "b": "\\u00e9\\n\\ud83d\\ude00", "b": {}, }\n',
+    b'[[[[]]], {"": {"": 0}}, "\\\\", 1E+400, 123456789012345678901234567890]',
+    b"[",
+    b'{"a"',
+    b"// only",
+    b"nul",
+    b'{"a\nb": "\\x"}',
+    b"/* one */ // two\n{} // three",
+)
 
 
 def fuzz(data: bytes) -> None:
     """Parse ``data`` as text, as it came off a disk or a wire."""
-    text = data.decode("utf-8", "surrogateescape")
+    text = argument_of(data)
     value = None
     try:
         value = hujson.parse(text)
@@ -19,8 +43,10 @@ def fuzz(data: bytes) -> None:
         assert 1 <= column <= len(text) + 1
         return
     assert hujson.dump(value) == text
-    data = hujson.plain(value)
-    _edit(text, value, data)
+    plain = hujson.plain(value)
+    assert all(comment.startswith("/") for comment in hujson.comments(value.before))
+    if len(text) < 20_000:  # it parses the text anew some ten times
+        _edit(text, value, plain)
 
 
 def _edit(text: str, value: hujson.Value, data: Any) -> None:

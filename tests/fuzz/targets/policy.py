@@ -1,11 +1,73 @@
-"""Policy files: refused with every diagnostic in its place, or compiled and asked."""
+"""Policy files, with their tests: refused with every diagnostic in its place, or compiled and asked."""
 
 from contextlib import suppress
 
+from tests.fuzz.feeding import argument_of, feed
 from tests.support.policy import make_node, make_user
 
-from doorward.policy import Diagnostic, Policy, PolicyError, parse_policy
+from doorward.policy import DEFAULT_POLICY, Diagnostic, Policy, PolicyError, parse_policy, ranges, selectors
 from doorward.policy.check import check
+from doorward.policy.parse_ssh import parse_check_period
+from doorward.policy.selectors import WordError
+
+COVERS = (
+    "policy.check:check",
+    "policy.parse:parse_policy",
+    "policy.parse_rules:parse_acl",
+    "policy.parse_rules:parse_grant",
+    "policy.parse_ssh:parse_ssh_rule",
+    "policy.parse_ssh:parse_check_period",
+    "policy.parse_ssh:_account",
+    "policy.parse_ssh:_environment",
+    "policy.ranges:of_text",
+    "policy.roster:advertised",
+    "policy.selectors:check_tag_name",
+    "policy.selectors:parse_selector",
+    "policy.selectors:_address_or_user",
+    "policy.selectors:parse_prefix",
+    "policy.selectors:parse_ports",
+    "policy.selectors:parse_protocol",
+    "policy.selectors:parse_service",
+    "policy.selectors:_parse_port_range",
+    "policy.selectors:_port",
+    "policy.ssh:localpart_of",
+)
+LIMIT = 256 << 10  # the API takes four times as much; a thousand nodes' filters of it are not this target's
+SEEDS = (
+    DEFAULT_POLICY.encode(),
+    b"""{
+      "groups": {"group:g": ["alice", "bob@example.com"]},
+      "hosts": {"h": "10.1.2.3", "n": "10.0.0.0/8"},
+      "tagOwners": {"tag:a": ["group:g", "autogroup:admin"], "tag:b": ["tag:a"]},
+      "acls": [{"action": "accept", "proto": "tcp", "src": ["group:g", "*", "fd7a::/48"], "dst": ["h:22,80-90", "tag:a:*"]}],
+      "grants": [{"src": ["alice", "autogroup:member"], "dst": ["autogroup:self", "ipset:s"], "ip": ["tcp:443", "icmp:*"]},
+                 {"src": ["tag:a"], "dst": ["n"], "ip": ["*"], "via": ["tag:b"], "app": {"example.com/cap/x": [{"k": 1}]}}],
+      "ipsets": {"ipset:s": ["add 10.0.0.0/8", "remove host:h"]},
+      "ssh": [{"action": "check", "checkPeriod": "12h", "src": ["autogroup:member"], "dst": ["autogroup:self", "tag:a"],
+               "users": ["autogroup:nonroot", "root", "localpart:*@example.com"], "acceptEnv": ["GIT_*"]}],
+      "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:a"]}, "exitNode": ["alice"]},
+      "nodeAttrs": [{"target": ["*"], "attr": ["funnel"], "ipPool": ["100.81.0.0/16"]}],
+      "postures": {"posture:p": ["node:os == 'linux'"]},
+      "tests": [{"src": "alice", "accept": ["10.1.2.3:22"], "deny": ["tag:a:80"], "proto": "tcp"}],
+      "sshTests": [{"src": "alice", "dst": ["alice"], "accept": ["root"], "deny": ["bob"], "check": ["x"]}],
+      "randomizeClientPort": true, "OneCGNATRoute": "mac-always",
+    }""",
+    (
+        b'{"acls":[{"action":"accept","src":["*"],"dst":["*:*"]}],"ssh":[{"action":"accept","src":["bob"],"dst":["bob"],'
+        b'"users":["localpart:*@example.com","root"],"acceptEnv":["A_?"]}],"autoApprovers":{"exitNode":["tag:a"]},'
+        b'"tagOwners":{"tag:a":[]},"tests":[{"src":"bob","accept":["alice:1"]}]}'
+    ),
+    b"100.64.0.0-100.64.0.9",
+    b"1h30m0.5s",
+    b"tcp:80,443-500",
+    b"localpart:*@example.com",
+)
+WORDS = (
+    *(b'"acls"', b'"grants"', b'"ssh"', b'"tests"', b'"sshTests"', b'"groups"', b'"hosts"', b'"tagOwners"', b'"ipsets"'),
+    *(b'"autoApprovers"', b'"nodeAttrs"', b'"src"', b'"dst"', b'"ip"', b'"app"', b'"via"', b'"proto"', b'"action"'),
+    *(b"autogroup:self", b"autogroup:internet", b"autogroup:member", b"autogroup:tagged", b"autogroup:nonroot"),
+    *(b"group:", b"tag:", b"host:", b"ipset:", b"localpart:*@", b"posture:", b"10.0.0.0/8", b"*:*", b"65536", b"checkPeriod"),
+)  # fmt: skip
 
 _USERS = [make_user(1, "alice", email="alice@example.com"), make_user(2, "bob")]
 _NODES = [
@@ -16,11 +78,14 @@ _NODES = [
 
 
 def fuzz(data: bytes) -> None:
-    """Parse ``data`` as a policy and, if it is one, ask it everything."""
+    """Parse ``data`` as a policy and, if it is one, ask it everything; and as each of the words in one."""
+    text = argument_of(data)
+    if len(text) < 200:
+        _words(text)
     found: tuple[Diagnostic, ...] = ()
     document = None
     try:
-        document = parse_policy(data.decode("utf-8", "surrogateescape"))
+        document = parse_policy(text)
     except PolicyError as error:
         found = error.diagnostics
     if document is None:
@@ -28,6 +93,21 @@ def fuzz(data: bytes) -> None:
         assert all(one.line >= 1 and one.column >= 1 and one.message and one.cure for one in found)
         return
     _ask(Policy.compile(document, _USERS, _NODES))
+
+
+def _words(text: str) -> None:
+    """Readers of words raise the policy's refusal of one; the filter's own ranges a ValueError."""
+    feed(text, ranges.of_text, refusal=ValueError)
+    feed(
+        text,
+        parse_check_period,
+        selectors.parse_prefix,
+        selectors.parse_ports,
+        selectors.parse_protocol,
+        selectors.parse_service,
+        selectors.split_target,
+        refusal=WordError,
+    )
 
 
 def _ask(policy: Policy) -> None:

@@ -22,6 +22,22 @@ from doorward.protocol.tailcfg.requests import (
     TokenRequest,
 )
 
+COVERS = (
+    "protocol.c2n:parse_request",
+    "protocol.keys:_parse_hex",
+    "protocol.keys:PublicKey.parse",
+    "protocol.netmapstate:_upgrade",
+    "protocol.netmapstate:_check_prefix",
+    "protocol.netmapstate:_check_endpoints",
+    "protocol.netmapstate:NetmapState.receive",
+    "protocol.tailcfg.codec:decode_request",
+    "protocol.tailcfg.codec:decode_response",
+    "protocol.tailcfg.codec:_from_json",
+    "protocol.tailcfg.codec:_Reader.names_are_exact",
+    "protocol.tailcfg.codec:_Reader.read",
+    "protocol.tailcfg.codec:_Reader.read_leniently",
+)
+LIMIT = 1 << 20  # a request; maps may be larger, in the same form
 REQUESTS: tuple[type[msgspec.Struct], ...] = (
     MapRequest,
     RegisterRequest,
@@ -42,11 +58,11 @@ FIRST = (
     + b'","Addresses":["100.64.0.2/32"]}]}'
 )
 
-SEEDS = [
+SEEDS = (
     *(request.json.encode() for request in wire.REQUESTS),
     *(message.json.encode() for message in wire.MESSAGES),
     b"POST /echo HTTP/1.1\r\nHost: c2n\r\nContent-Length: 5\r\n\r\nhello",
-]
+)
 
 
 def fuzz(data: bytes) -> None:

@@ -1,0 +1,156 @@
+"""Where the product turns bytes or text into something else: found in its source, so that none is forgotten.
+
+A *site* is a function that calls one of READERS on something that is not a constant, or one in ``protocol`` or ``policy``
+whose name begins like a parser's. Each is fed by a fuzz target that names it in ``COVERS``, or stands in OWN with the reason
+why nothing from outside gets there unread. ``tests/fuzz/test_fuzz.py`` holds source, targets and this table together.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.fuzz.engine import SOURCES
+
+# Calls that read a form, by the last part of their name.
+READERS = frozenset(
+    {
+        *("int", "float", "decode", "loads", "convert", "unpack", "unpack_from", "from_bytes", "fromhex"),
+        *(
+            "b64decode",
+            "b32decode",
+            "unquote",
+            "parse_qs",
+            "parse_qsl",
+            "urlsplit",
+            "urlparse",
+            "URL",
+            "parse_url",
+        ),
+        *(
+            "ip_address",
+            "ip_network",
+            "ip_interface",
+            "IPv4Address",
+            "IPv6Address",
+            "IPv4Network",
+            "IPv6Network",
+        ),
+        *("fullmatch", "match", "search", "finditer", "findall", "fromisoformat", "strptime", "literal_eval"),
+        *("load_pem_x509_certificate", "load_der_x509_certificate", "load_pem_private_key"),
+        *("decompress", "receive_data", "feed_data", "split_listen", "parse"),
+    }
+)
+NAMES = ("parse_", "decode_", "read_", "open_")
+PARSERS = ("protocol", "policy")  # where such a name alone makes a site
+
+# What is read there, and why it is not from outside. A value that a site in COVERS has read is no longer outside.
+OWN: dict[str, tuple[str, ...]] = {
+    "a number, or an address that is one already, is counted with": (
+        "api.reach:_Addresses.__contains__",
+        "asgi:RateExceeded.__init__",
+        "cli.times:_length",
+        "login.pages:duration",
+        "login.whoami:_between",
+        "policy.parse_ssh:_shown",
+        "policy.ranges:of_prefix",
+        "policy.ranges:without",
+        "policy.reach:_inside",
+        "policy.sources:sorted_prefixes",
+        "relay.session:_set_user_timeout",
+        "store.columns:Flag.process_bind_param",
+        "store.processes:alive",
+        "transport.listener:keep_tcp_alive",
+        "transport.streams:Http2.room",
+    ),
+    "random bytes of our own": (
+        "engine.client:ControlClient._pause",
+        "server.worker:Worker._process",
+        "tailnet.admission:Admission._applicant",
+    ),
+    "what the parent of this process, which is doorward too, told it": (
+        "server.child:_order",
+        "server.relay_shard:work",
+        "server.worker:work",
+    ),
+    "rows that doorward wrote, in a database that nobody else may write": (
+        "store.audit:append",
+        "store.audit:load",
+        "store.columns:Prefixes.process_result_value",
+        "store.schema:_found",
+        "store.settings:get",
+        "store.settings:load_all",
+    ),
+    "an address that the kernel, the resolver or the own daemon gave": (
+        "engine.tailscaled:_device_of",
+        "login.whois:identify",
+        "relay.stun:STUNServer._readable",
+        "server.sockets:bind.port",
+        "transport.fetch:resolve",
+    ),
+    "what the policy's own compiler wrote": ("login.whoami:_names",),
+    "the lines of a compiler that an administrator started, for a count on the screen": (
+        "engine.setup:_Work._count",
+    ),
+    "the server's secrets, by the same two calls as the relay's, which are fed": (
+        "server.worker:Worker.__init__",
+    ),
+    "a setting or an argument that was checked when it was read": (
+        "engine.controlconn:one_request",
+        "relay.stun:bind_stun",
+        "server.relay_process:_bind",
+        "server.relays:own_region",
+        "server.sockets:_bind_tcp_and_udp",
+        "server.sockets:_port_of",
+        "server.worker:Worker._tailnet",
+        "transport.noise:dial",
+    ),
+}
+
+
+def sites() -> dict[str, str]:
+    """Every site, by the name that targets give it; the value says what makes it one."""
+    found: dict[str, str] = {}
+    for path in sorted(Path(SOURCES).rglob("*.py")):
+        module = ".".join(path.relative_to(SOURCES).with_suffix("").parts)
+        if module.startswith("store.migrations"):
+            continue
+        for name, function in _functions(ast.parse(path.read_text(encoding="utf-8")), ()):
+            calls = sorted(_readers_in(function))
+            if module.split(".")[0] in PARSERS and function.name.lstrip("_").startswith(NAMES):
+                calls.append(f"called {function.name}")
+            if calls:
+                found[f"{module}:{name}"] = ", ".join(calls)
+    return found
+
+
+def _functions(
+    tree: ast.AST, outer: tuple[str, ...]
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if not isinstance(node, ast.ClassDef):
+                yield ".".join((*outer, node.name)), node
+            yield from _functions(node, (*outer, node.name))
+        else:
+            yield from _functions(node, outer)
+
+
+def _readers_in(function: ast.AST) -> set[str]:
+    """The readers that a function calls itself, not in a function inside it."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(function):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = (
+                called.attr
+                if isinstance(called, ast.Attribute)
+                else called.id
+                if isinstance(called, ast.Name)
+                else ""
+            )
+            if name in READERS and not all(isinstance(argument, ast.Constant) for argument in node.args):
+                found.add(name)
+        found |= _readers_in(node)
+    return found

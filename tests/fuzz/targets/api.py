@@ -1,0 +1,179 @@
+"""The API, the pages and control over a real store: whole requests, whose every word is somebody's who may ask anything."""
+
+import asyncio
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from starlette.applications import Starlette
+from tests.fuzz.feeding import text_of
+from tests.support.nouns import machine_key, node_key
+from tests.support.world import World, counting_entropy, open_world
+
+from doorward import asgi
+from doorward.api import app
+from doorward.control.app import Control
+from doorward.control.ask import Questions
+from doorward.errors import DoorwardError
+from doorward.model import Node
+from doorward.protocol.keys import MachinePrivate
+
+COVERS = (
+    "api.reach:parse_goal",
+    "asgi:_Resource._answer",
+    "asgi:decode_query",
+    "control.app:Control.inside",
+    "control.app:_body",
+    "control.ask:Questions.answer",
+    "control.ask:Questions.c2n",
+    "control.ask:Questions.ping",
+    "control.join:page.join",
+    "control.map:Map.__call__",
+    "control.register:Register.__call__",
+    "tailnet.registry:Registry.create_user",
+    "tailnet.registry:Registry.approve",
+    "tailnet.snapshot:Snapshot.find_node",
+)
+LIMIT = 64 << 10  # of a body here; each is stored
+AFTER = 500  # inputs; then a fresh tailnet, or it would only grow
+
+_KEY = f"nodekey:{node_key(1).raw.hex()}".encode()
+SEEDS = (
+    *(f"{each.method} {app.PREFIX}{each.path}\n".encode() for each in app.OPERATIONS),
+    b'POST /api/v1/users\n\n{"name":"ann@example.com","role":"admin","email":"e","display_name":"d"}',
+    b'PATCH /api/v1/users/ann\n\n{"role":"member"}',
+    b'POST /api/v1/keys\n\n{"user":"ann","tags":["tag:a"],"reusable":true,"expires_in":60}',
+    b"DELETE /api/v1/keys/99999999999999999999999",
+    b"GET /api/v1/audit\nlimit=3&before=99999999999999999999&since=2026-01-02T03:04:05Z&actor=cli&action=user.",
+    b'PATCH /api/v1/nodes/one\n\n{"name":"two","tags":[]}',
+    b'POST /api/v1/nodes/100.64.0.1/routes\n\n{"approve":["10.0.0.0/8","::/0"],"reject":["fe80::%1/64"]}',
+    b'POST /api/v1/nodes/1/ping\n\n{"source":"one"}',
+    b'POST /api/v1/registrations/approve\n\n{"link":"http://x/join/abc","user":"ann"}',
+    b'PUT /api/v1/policy\n\n{"text":"{\\"acls\\":[]}","filename":"f"}',
+    b'POST /api/v1/policy/diff\n\n{"text":"{}"}',
+    b"GET /api/v1/policy/reach\nsource=ann&destination=one:22&protocol=udp",
+    b'POST /api/v1/policy/rollback\n\n{"version":18446744073709551616}',
+    b'PUT /api/v1/dns\n\n{"search":["a.b"],"nameservers":["1.1.1.1"],"records":[{"name":"a.b","address":"1.1.1.1"}]}',
+    b'POST /api/v1/tokens\n\n{"description":"d","role":"auditor","expires_in":null}',
+    b"GET /join/abcdefghijklmnopqrstuvwxyz234567\nrefresh=no",
+    b'POST /machine/register\n\n{"Version":140,"NodeKey":"'
+    + _KEY
+    + b'","Hostinfo":{"Hostname":"one"},"Followup":"x/join/a"}',
+    b'POST /machine/map\n\n{"Version":140,"NodeKey":"'
+    + _KEY
+    + b'","Stream":false,"Endpoints":["1.2.3.4:5"],"Hostinfo":{"OS":"linux"}}',
+    b"POST /machine/answer/abc\n\nHTTP/1.1 200 OK\r\n\r\nbody",
+    b"GET /machine/ssh/action/x",
+    b"POST /machine/set-dns\n\n{}",
+)
+WORDS = tuple(
+    word.encode() for each in app.OPERATIONS for word in each.path.split("/") if word and "{" not in word
+)
+
+
+class _Answered(Questions):
+    """Questions whose answers have come already."""
+
+    said = b""
+
+    async def _ask(self, node: Node, **fields: object) -> bytes:
+        return self.said
+
+
+class _Tailnet:
+    """One tailnet, on a loop of its own, made anew now and then."""
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self.closing = AsyncExitStack()
+        self.asked = 0
+        self.runner.run(self._open())
+
+    async def _open(self) -> None:
+        folder = self.closing.enter_context(tempfile.TemporaryDirectory())
+        self.world: World = await self.closing.enter_async_context(open_world(Path(folder)))
+        registry = self.world.registry
+        await registry.create_user("cli", "ann")
+        self.node = await self.world.join(1, "one", "ann", RoutableIPs=["10.0.0.0/8"])
+        control = Control(registry, MachinePrivate(b"\x11" * 32).public(), counting_entropy())
+        self.inside = control.inside
+        self.outside = Starlette(routes=control.routes)
+        self.questions = _Answered(registry, counting_entropy())
+        control.questions._open["abc"] = (machine_key(1), asyncio.get_running_loop().create_future())
+
+    def close(self) -> None:
+        self.runner.run(self.closing.aclose())
+        self.runner.close()
+
+
+_tailnets: list[_Tailnet] = []
+
+
+def close() -> None:
+    """Let go of the tailnet."""
+    while _tailnets:
+        _tailnets.pop().close()
+
+
+def fuzz(data: bytes) -> None:
+    """``METHOD PATH``, a line with the query, and the body after an empty line. Whatever it is, it is no fault of ours."""
+    if not _tailnets or _tailnets[0].asked >= AFTER:
+        close()
+        _tailnets.append(_Tailnet())
+    tailnet = _tailnets[0]
+    tailnet.asked += 1
+    with patch.object(asgi, "unexpected", _loud):
+        tailnet.runner.run(_ask(tailnet, data))
+
+
+def _loud(error: Exception, _where: str) -> DoorwardError:
+    """Instead of an answer of status 500: an error that nobody planned for is what we look for."""
+    raise error
+
+
+async def _ask(tailnet: _Tailnet, data: bytes) -> None:
+    line, _, rest = data.partition(b"\n")
+    query, _, body = rest.partition(b"\n")
+    method, _, path = line.partition(b" ")
+    target = (
+        tailnet.inside
+        if path.startswith(b"/machine")
+        else tailnet.world.app
+        if path.startswith(b"/api")
+        else tailnet.outside
+    )
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": method.decode("latin-1")[:20] or "GET",
+        "path": text_of(path),
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json")],
+        "client": ("192.0.2.1", 1),
+        "state": {"listener": "admin", "machine_key": machine_key(1)},
+        "extensions": {},
+    }
+
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 200))
+
+    if b'"Stream"' not in body or b"true" not in body:  # a stream lasts as long as its client
+        await target(scope, receive, send)
+    assert 500 not in statuses
+    tailnet.questions.said = data
+    for ask in (
+        tailnet.questions.c2n(tailnet.node, "GET", "/echo"),
+        tailnet.questions.ping(tailnet.node, "100.64.0.1"),
+    ):
+        try:
+            await ask
+        except DoorwardError:
+            continue
