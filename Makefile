@@ -9,7 +9,7 @@ CODE := src tests bench
 help:
 	@echo "make demo   doorward, two machines and an ssh line to paste"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
-	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser"
+	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,7 +48,7 @@ bench: setup
 	$(BIN)/python -m bench
 
 fuzz: $(STAMP)
-	$(BIN)/python -m tests.fuzz --seconds 30
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30)
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache

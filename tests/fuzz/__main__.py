@@ -2,8 +2,8 @@
 
 A target is a module in ``tests/fuzz/targets`` with ``fuzz(data)``, which must not raise, ``COVERS``, the functions of the
 product that it feeds, ``LIMIT``, the bytes of the largest input that the product lets in there, and perhaps ``SEEDS`` and
-``WORDS``, which inputs are made from. Each runs in a process of its own, for ``--seconds`` of the processor. What fails is written to
-``tests/fuzz/crashes/TARGET/`` and, once mended, stays there: ``tests/fuzz/test_fuzz.py`` replays every file of that folder.
+``WORDS``, which inputs are made from. Each runs in a process of its own, for ``--seconds`` of the processor. What fails is
+written to ``tests/fuzz/crashes/TARGET/`` and, once mended, stays there: ``tests/fuzz/test_fuzz.py`` replays every file there.
 """
 
 import argparse
