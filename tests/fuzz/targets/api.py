@@ -21,6 +21,8 @@ from doorward.model import Node
 from doorward.protocol.keys import MachinePrivate
 
 COVERS = (
+    "api.policy:_expected",
+    "asgi:entity_tag",
     "api.reach:parse_goal",
     "asgi:_Resource._answer",
     "asgi:decode_query",
@@ -52,6 +54,8 @@ SEEDS = (
     b'POST /api/v1/nodes/1/ping\n\n{"source":"one"}',
     b'POST /api/v1/registrations/approve\n\n{"link":"http://x/join/abc","user":"ann"}',
     b'PUT /api/v1/policy\n\n{"text":"{\\"acls\\":[]}","filename":"f"}',
+    b'PUT /api/v1/policy If-Match:"1"\n\n{"text":"{}"}',
+    b"GET /api/v1/policy/history/1",
     b'POST /api/v1/policy/diff\n\n{"text":"{}"}',
     b"GET /api/v1/policy/reach\nsource=ann&destination=one:22&protocol=udp",
     b'POST /api/v1/policy/rollback\n\n{"version":18446744073709551616}',
@@ -118,7 +122,7 @@ def close() -> None:
 
 
 def fuzz(data: bytes) -> None:
-    """``METHOD PATH``, a line with the query, and the body after an empty line. Whatever it is, it is no fault of ours."""
+    """``METHOD PATH``, perhaps `` If-Match:TAG``, a line with the query, and the body after an empty line. Whatever it is, it is no fault of ours."""
     if not _tailnets or _tailnets[0].asked >= AFTER:
         close()
         _tailnets.append(_Tailnet())
@@ -135,6 +139,7 @@ def _loud(error: Exception, _where: str) -> DoorwardError:
 
 async def _ask(tailnet: _Tailnet, data: bytes) -> None:
     line, _, rest = data.partition(b"\n")
+    line, _, tag = line.partition(b" If-Match:")
     query, _, body = rest.partition(b"\n")
     method, _, path = line.partition(b" ")
     target = (
@@ -151,7 +156,7 @@ async def _ask(tailnet: _Tailnet, data: bytes) -> None:
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": [(b"content-type", b"application/json")],
+        "headers": [(b"content-type", b"application/json"), *([(b"if-match", tag)] if tag else [])],
         "client": ("192.0.2.1", 1),
         "state": {"listener": "admin", "machine_key": machine_key(1)},
         "extensions": {},

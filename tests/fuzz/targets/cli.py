@@ -71,7 +71,7 @@ class _Server(connection.Server):
 
 
 def _call(kind: Any, answer: bytes) -> None:
-    _Server(answer).call("GET", "/users", kind, body=None, query={"a": "b"})
+    _Server(answer).call("GET", "/users", kind, body=None, query={"a": "b"}, if_match=1)
 
 
 def fuzz(data: bytes) -> None:
