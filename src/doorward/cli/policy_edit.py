@@ -226,7 +226,7 @@ def _json(file: Path) -> Any:
 
     try:
         return msgspec.json.decode(read_text(file))
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec and UTF-8 say the first, depth the second
         raise BadInput(f"{file} is not JSON: {error}") from None
 
 

@@ -6,11 +6,12 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tests.fuzz.feeding import argument_of, feed
 
 from doorward.api import types
-from doorward.cli import connection, dns, times
+from doorward.cli import connection, dns, policy_edit, times
 from doorward.errors import BadInput
 
 COVERS = (
@@ -20,6 +21,8 @@ COVERS = (
     "cli.connection:read_text",
     "cli.connection:api_path",
     "cli.dns:_read",
+    "cli.policy_edit:_json",
+    "cli.policy_edit:remove_rule",
     "cli.times:parse_duration",
 )
 LIMIT = 1 << 20  # of an answer here; the command line reads up to its ANSWER_LIMIT
@@ -35,6 +38,7 @@ SEEDS = (
     b'{"magic_dns":true,"search":["a.b",],"records":[{"name":"a","address":"b"}]} // c',
     b"https://door.example.com:8443/base/",
     b"1h30m",
+    b"grants[3]",
 )
 
 
@@ -92,4 +96,6 @@ def fuzz(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dns.hujson"
         path.write_bytes(data)
-        feed(path, dns._read, connection.read_text)
+        feed(path, dns._read, connection.read_text, policy_edit._json)
+    with patch.object(policy_edit, "_send"):
+        feed(text, policy_edit.remove_rule)

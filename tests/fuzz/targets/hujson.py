@@ -16,6 +16,13 @@ COVERS = (
     "protocol.hujson:_Parser.string_error",
     "protocol.hujson:_Parser.bare",
     "protocol.hujson:_Parser.number",
+    "protocol.hujson_edit:append",
+    "protocol.hujson_edit:put",
+    "protocol.hujson_edit:remove",
+    "protocol.hujson_edit:_behind_comments",
+    "protocol.hujson_edit:_cut",
+    "protocol.hujson_edit:_indent_at",
+    "protocol.hujson_edit:_insert",
 )
 LIMIT = 1 << 20  # a policy in a request of the API
 SEEDS = (
@@ -24,6 +31,8 @@ SEEDS = (
     b"[",
     b'{"a"',
     b"// only",
+    b'{\n  // one\n  "a": 1, // of a\n  "b": [\n    2, /* x */ 3,\n  ],\n}\n',
+    b"[1, 2 /* two */, // end\n]",
     b"nul",
     b'{"a\nb": "\\x"}',
     b"/* one */ // two\n{} // three",

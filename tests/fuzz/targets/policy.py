@@ -1,17 +1,29 @@
 """Policy files, with their tests: refused with every diagnostic in its place, or compiled and asked."""
 
 from contextlib import suppress
+from functools import partial
 
 from tests.fuzz.feeding import argument_of, feed
 from tests.support.policy import make_node, make_user
 
-from doorward.policy import DEFAULT_POLICY, Diagnostic, Policy, PolicyError, parse_policy, ranges, selectors
+from doorward.policy import (
+    DEFAULT_POLICY,
+    Diagnostic,
+    Policy,
+    PolicyError,
+    edit,
+    parse_policy,
+    ranges,
+    selectors,
+)
 from doorward.policy.check import check
 from doorward.policy.parse_ssh import parse_check_period
 from doorward.policy.selectors import WordError
 
 COVERS = (
     "policy.check:check",
+    "policy.edit:_apply",
+    "policy.edit:_remove_name",
     "policy.parse:parse_policy",
     "policy.parse_rules:parse_acl",
     "policy.parse_rules:parse_grant",
@@ -76,12 +88,27 @@ _NODES = [
     make_node(3, tags=("tag:a",)),
 ]
 
+EDITS = [
+    partial(edit.apply, edits=[change])
+    for change in (
+        edit.AddName("groups", "group:g", "carol"),
+        edit.RemoveName("groups", "group:g", "alice"),
+        edit.RemoveName("tagOwners", "tag:a", "group:g"),
+        edit.SetHost("h", "10.1.2.4"),
+        edit.SetHost("n", None),
+        edit.AddRule("grants", {"src": ["*"], "dst": ["*"], "ip": ["*"]}),
+        edit.RemoveRule("acls", 0),
+    )
+]
+
 
 def fuzz(data: bytes) -> None:
     """Parse ``data`` as a policy and, if it is one, ask it everything; and as each of the words in one."""
     text = argument_of(data)
     if len(text) < 200:
         _words(text)
+    if len(text) < 5000:
+        feed(text, *EDITS)
     found: tuple[Diagnostic, ...] = ()
     document = None
     try:
