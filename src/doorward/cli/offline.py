@@ -94,7 +94,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _decode(data: bytes, kind: type[_T], place: str) -> _T:
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec and UTF-8 say the first, depth the second
         raise BadInput(
             f"{place}: {error}", cure="`doorward policy compile --help` says what it holds."
         ) from error

@@ -11,8 +11,9 @@ from unittest.mock import patch
 from tests.fuzz.feeding import argument_of, feed
 
 from doorward.api import types
-from doorward.cli import connection, dns, policy_edit, times
+from doorward.cli import connection, dns, offline, policy_edit, times
 from doorward.errors import BadInput
+from doorward.tailnet.offline import Case, Topology
 
 COVERS = (
     "cli.connection:_read",
@@ -21,6 +22,7 @@ COVERS = (
     "cli.connection:read_text",
     "cli.connection:api_path",
     "cli.dns:_read",
+    "cli.offline:_decode",
     "cli.policy_edit:_json",
     "cli.policy_edit:remove_rule",
     "cli.times:parse_duration",
@@ -93,6 +95,8 @@ def fuzz(data: bytes) -> None:
             feed(data, partial(connection._read, status, media_type, answer=kind))
     for kind in (list[types.User], type(None)):
         feed(data, partial(_call, kind))
+    for form in (Topology, Case):
+        feed(data, partial(offline._decode, kind=form, place="line 1"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dns.hujson"
         path.write_bytes(data)

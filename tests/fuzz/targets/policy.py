@@ -18,25 +18,44 @@ from doorward.policy import (
 )
 from doorward.policy.check import check
 from doorward.policy.parse_ssh import parse_check_period
-from doorward.policy.selectors import WordError
+from doorward.policy.posture import Posture, attributes_of, parse_assertion
+from doorward.policy.words import WordError
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
 COVERS = (
     "policy.check:check",
     "policy.edit:_apply",
     "policy.edit:_remove_name",
     "policy.parse:parse_policy",
+    "policy.parse_names:parse_groups",
+    "policy.parse_names:parse_hosts",
+    "policy.parse_names:parse_ipsets",
+    "policy.parse_names:parse_postures",
+    "policy.parse_names:parse_tag_owners",
+    "policy.parse_nodes:_degrees",
+    "policy.parse_nodes:parse_auto_approvers",
+    "policy.parse_nodes:parse_node_attribute",
+    "policy.parse_nodes:parse_relays",
     "policy.parse_rules:parse_acl",
     "policy.parse_rules:parse_grant",
     "policy.parse_ssh:parse_ssh_rule",
     "policy.parse_ssh:parse_check_period",
     "policy.parse_ssh:_account",
+    "policy.parse_ssh:_accounts",
     "policy.parse_ssh:_environment",
+    "policy.posture:_check_name",
+    "policy.posture:_tokens",
+    "policy.posture:_value",
+    "policy.posture:attributes_of",
+    "policy.posture:parse_assertion",
+    "policy.posture:version_key",
     "policy.ranges:of_text",
     "policy.roster:advertised",
     "policy.selectors:check_tag_name",
     "policy.selectors:parse_selector",
     "policy.selectors:_address_or_user",
     "policy.selectors:parse_prefix",
+    "policy.selectors:parse_range",
     "policy.selectors:parse_ports",
     "policy.selectors:parse_protocol",
     "policy.selectors:parse_service",
@@ -69,6 +88,17 @@ SEEDS = (
         b'"users":["localpart:*@example.com","root"],"acceptEnv":["A_?"]}],"autoApprovers":{"exitNode":["tag:a"]},'
         b'"tagOwners":{"tag:a":[]},"tests":[{"src":"bob","accept":["alice:1"]}]}'
     ),
+    b"""{
+      "grants": [{"src": ["100.64.0.1-100.64.0.9", "ipset:s"], "dst": ["h"], "ip": ["*"], "srcPosture": ["posture:p"]}],
+      "hosts": {"h": "10.1.2.3"}, "ipsets": {"ipset:s": ["add 10.0.0.0/8", "remove 10.1.0.0/16", "add 10.0.0.1-10.0.0.9"]},
+      "postures": {"posture:p": ["node:os == 'macos'", "node:tsVersion >= '1.60'", "custom:tier IN ['a', 2, true]"]},
+      "nodeAttrs": [{"target": ["*"], "attr": ["funnel"], "app": {"example.com/x": [{"a": 1}]}, "ipPool": ["100.81.0.0/16"]}],
+      "derpMap": {"OmitDefaultRegions": true, "Regions": {"1": null, "900": {"RegionID": 900, "RegionCode": "x", "Latitude": 1.5,
+        "Longitude": -2e1, "Nodes": [{"HostName": "r", "IPv4": "1.2.3.4", "STUNPort": -1, "DERPPort": 443}]}}},
+    }""",
+    b"node:tsVersion >= '1.60.2-beta'",
+    b'custom:tier NOT IN ["a", -2.5, true]',
+    b"custom:owner NOT SET",
     b"100.64.0.0-100.64.0.9",
     b"1h30m0.5s",
     b"tcp:80,443-500",
@@ -129,12 +159,23 @@ def _words(text: str) -> None:
         text,
         parse_check_period,
         selectors.parse_prefix,
+        selectors.parse_range,
+        _judge,
         selectors.parse_ports,
         selectors.parse_protocol,
         selectors.parse_service,
         selectors.split_target,
         refusal=WordError,
     )
+
+
+def _judge(text: str) -> None:
+    """A posture of this one assertion, and a node that says the same of itself."""
+    attributes = attributes_of(
+        Hostinfo(OS=text, OSVersion=text, IPNVersion=text), {f"custom:{text}": text, "custom:tier": 2}
+    )
+    posture = Posture((parse_assertion(text),))
+    assert posture.met_by(attributes) == (not posture.failing(attributes))
 
 
 def _ask(policy: Policy) -> None:
