@@ -62,3 +62,22 @@ async def test_nobody_raises_anybody_above_themselves(admin: httpx2.AsyncClient,
         "bob": "it-admin",
         "eve": "member",
     }
+
+
+async def test_a_person_is_suspended_and_restored(admin: httpx2.AsyncClient, world: World) -> None:
+    for name, role in (("ann", "owner"), ("bob", "member")):
+        await admin.post("/users", json={"name": name, "role": role})
+    await world.join(1, "laptop", "bob")
+    suspended = await admin.patch("/users/bob", json={"suspended": True})
+    assert (suspended.status_code, suspended.json()["suspended"], suspended.json()["nodes"]) == (200, True, 1)
+    assert suspended.json()["role"] == "member"
+    both = (await admin.patch("/users/bob", json={"suspended": False, "role": "auditor"})).json()
+    assert (both["suspended"], both["role"]) == (False, "auditor")
+    nothing = await admin.patch("/users/bob", json={})
+    assert (nothing.status_code, nothing.json()["cure"]) == (400, "Send a role, or suspended, or both.")
+    assert (await admin.patch("/users/eve", json={"suspended": True})).status_code == 404
+    events = (await admin.get("/audit?action=user.&target=user:bob")).json()
+    assert [event["action"] for event in events][:3] == ["user.restore", "user.update", "user.suspend"]
+    _, secret = await world.registry.create_api_token("cli", description="admin", role=Role.ADMIN)
+    async with world.client(admin=False, token=secret) as administrator:
+        assert (await administrator.patch("/users/ann", json={"suspended": True})).status_code == 403

@@ -121,6 +121,23 @@ def test_other_settings_that_cannot_hold(tmp_path: Path, name: str, value: objec
     assert refused.value.place == "--" + name.replace(".", "-")
 
 
+@pytest.mark.parametrize("address", ["", "http://192.168.1.5:8080"])
+def test_a_certificate_that_nothing_would_use_is_refused(tmp_path: Path, address: str) -> None:
+    pair = {"tls.url.cert": "/a.pem", "tls.url.key": "/a.key"}
+    with pytest.raises(ConfigError, match=r"plain http$") as refused:
+        _load(tmp_path, **pair, **({"url": address} if address else {}))
+    assert refused.value.cure == "Write https in url, or take tls.url.cert and tls.url.key away."
+    assert refused.value.place == "--tls-url-cert"
+    _load(tmp_path, **pair, url="https://control.example.com")
+
+
+def test_nor_one_for_a_door_without_tls(tmp_path: Path) -> None:
+    pair = {"tls.door.cert": "/a.pem", "tls.door.key": "/a.key"}
+    with pytest.raises(ConfigError, match=r"tls\.door is a certificate for http://localhost:9"):
+        _load(tmp_path, **pair, door="http://localhost:9")
+    _load(tmp_path, **pair, door="https://door.example.com")
+
+
 def test_is_dns_name() -> None:
     assert is_dns_name("a-b.example.com")
     assert not is_dns_name("a_b.example.com")

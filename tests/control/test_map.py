@@ -2,16 +2,18 @@
 
 import asyncio
 import struct
+from ipaddress import IPv4Address
 from typing import Any
 
 import msgspec
 import pytest
 from tests.support.policy import written
-from tests.support.served_control import Link, Served, node
+from tests.support.served_control import Link, Served, Stream, node
 from tests.support.waiting import until
 from tests.support.world import CAPVER
 
 from doorward.control import fanout as module
+from doorward.policy.ranges import of_text
 from doorward.protocol.keys import DiscoPublic
 from doorward.protocol.netmapstate import NetmapState
 from doorward.protocol.tailcfg.codec import encode
@@ -103,6 +105,40 @@ async def test_a_suspended_persons_node_gets_no_map(served: Served, link: Link) 
     await stream.ended()
     status, text = await link.report(1)
     assert (status, text) == (403, b"ann is suspended\n")
+
+
+async def _until_let_in(stream: Stream, address: IPv4Address, wanted: bool) -> None:
+    """Read on until a filter comes that lets the address in, or (not ``wanted``) none that did before does so any more."""
+    async with asyncio.timeout(5):
+        while True:
+            message = await stream.next()
+            rules = (message.get("PacketFilters") or {}).get("base") or message.get("PacketFilter")
+            if rules is None:
+                continue
+            sources = [text for rule in rules for text in rule["SrcIPs"]]
+            if any(text == "*" or address in of_text(text) for text in sources) == wanted:
+                return
+
+
+async def test_others_are_told_at_once_that_a_person_is_suspended_and_restored(
+    served: Served, link: Link
+) -> None:
+    bobs_link = await served.link(3)
+    bob_id = await bobs_link.join(3, "bob")
+    bob = served.world.registry.snapshot.nodes[bob_id]
+    anns, bobs = await link.stream(1), await bobs_link.stream(3)
+    await _until_let_in(anns, bob.ipv4, wanted=True)
+    await bobs.next()
+    async with served.world.client() as admin:
+        assert (await admin.patch("/users/bob", json={"suspended": True})).status_code == 200
+        await _until_let_in(anns, bob.ipv4, wanted=False)
+        await bobs.ended()
+        assert (await admin.patch("/users/bob", json={"suspended": False})).status_code == 200
+        await _until_let_in(anns, bob.ipv4, wanted=True)
+    again = await bobs_link.stream(3)
+    assert "Node" in await again.next()
+    for stream in (anns, again):
+        stream.close()
 
 
 async def test_bodies_that_are_no_request(link: Link) -> None:

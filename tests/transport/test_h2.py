@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, PingAckReceived, RemoteSettingsChanged, StreamReset
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
 from hypothesis import HealthCheck, given, settings
@@ -581,6 +582,23 @@ async def test_a_stream_reset_before_its_task_began_leaves_nothing() -> None:
         peer.say()
         await settle(lambda: not peer.server._streams)
         assert not any(isinstance(event, StreamReset) for event in peer.say())
+        peer.server.shutdown()
+
+
+async def test_a_target_with_other_bytes_than_ascii_is_reset() -> None:
+    async with asyncio.TaskGroup() as group:
+        peer = ByHand(group)
+        peer.h2.send_headers(
+            1,
+            [(name, "/a/?\xff" if name == ":path" else value) for name, value in REQUEST],
+            end_stream=True,
+        )
+        reset = [event.error_code for event in peer.say() if isinstance(event, StreamReset)]
+        assert reset == [ErrorCodes.PROTOCOL_ERROR]
+        assert peer.server._streams == {}
+        peer.h2.send_headers(3, REQUEST, end_stream=True)
+        assert not any(isinstance(event, StreamReset) for event in peer.say())
+        await settle(lambda: not peer.server._streams)
         peer.server.shutdown()
 
 

@@ -433,7 +433,13 @@ async def test_a_half_open_connection_is_closed_in_time(start: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x16\x03\x01\x02\x00", b"CONNECT a:1 HTTP/1.1\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00",
+        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/9\r\n\r\n",
+        b"GET /a/?\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+    ],
 )
 async def test_garbage_gets_a_400_and_the_end(data: bytes) -> None:
     async with running() as door:

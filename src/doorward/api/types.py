@@ -67,9 +67,10 @@ class NewUser(Request, frozen=True, kw_only=True):
 
 
 class UserChange(Request, frozen=True, kw_only=True):
-    """What to change about a person."""
+    """What to change about a person. What is left out stays as it is."""
 
-    role: RoleName
+    role: RoleName | None = None
+    suspended: bool | None = None  # true: shut out, with all their nodes, until it is false again
 
 
 # Auth keys --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""People: list, create, change a role, delete."""
+"""People: list, create, change a role, suspend, delete."""
 
 from collections import Counter
 
@@ -64,15 +64,22 @@ async def get_user(call: Call, name: str) -> types.User:
     return _answer(user, _nodes_of(snapshot)[user.id])
 
 
-@operation("PATCH", "/users/{name}", needs=Permission.USERS, raises=[NotFound])
+@operation("PATCH", "/users/{name}", needs=Permission.USERS, raises=[BadInput, NotFound])
 async def change_user(call: Call, name: str, body: types.UserChange) -> types.User:
-    """Give a person another role."""
-    snapshot = call.snapshot
-    role = Role(body.role)
-    call.principal.require_rank(find_user(snapshot, name).role)
-    call.principal.require_rank(role)
-    user = await call.registry.set_role(call.actor, name, role)
-    return _answer(user, _nodes_of(snapshot)[user.id])
+    """Give a person another role, suspend or restore them.
+
+    A suspended person's nodes are cut off within a second and stay so until they are restored; nothing is deleted.
+    """
+    user = find_user(call.snapshot, name)
+    call.principal.require_rank(user.role)
+    if body.role is None and body.suspended is None:
+        raise BadInput("nothing is to be changed", cure="Send a role, or suspended, or both.")
+    if body.role is not None:
+        call.principal.require_rank(Role(body.role))
+        user = await call.registry.set_role(call.actor, name, Role(body.role))
+    if body.suspended is not None:
+        user = await call.registry.suspend_user(call.actor, name, suspended=body.suspended)
+    return _answer(user, _nodes_of(call.snapshot)[user.id])
 
 
 @operation("DELETE", "/users/{name}", needs=Permission.USERS, status=204, raises=[NotFound, Conflict])

@@ -9,7 +9,7 @@ from doorward.cli.times import exact
 
 app = App(
     name="users",
-    help="""People: create, list, change, delete.
+    help="""People: create, list, change, suspend, delete.
 
     A person owns nodes and has a role. Roles: owner and admin may do everything, network-admin the network (policy, routes,
     keys), it-admin people and their nodes, billing-admin and auditor may look, member (the default) has nodes and nothing
@@ -34,9 +34,13 @@ def list_users(*, json: Flag = False, target: Target | None = None) -> None:
         return
     output.table(
         ("NAME", "ROLE", "NODES", "EMAIL", "DISPLAY NAME"),
-        ((user.name, user.role, str(user.nodes), user.email, user.display_name) for user in found),
+        ((user.name, _role(user), str(user.nodes), user.email, user.display_name) for user in found),
         empty="There is nobody yet. Create the first person with `doorward users create NAME`.",
     )
+
+
+def _role(user: types.User) -> str:
+    return f"{user.role} (suspended)" if user.suspended else user.role
 
 
 @app.command(name="create")
@@ -112,6 +116,40 @@ def change_role(name: str, role: types.RoleName, /, *, target: Target | None = N
     body = types.UserChange(role=role)
     user = (target or Target()).call("PATCH", api_path("users", name), types.User, body=body)
     output.line(f"{user.name} has the role {user.role} now.")
+
+
+@app.command(name="suspend")
+def suspend_user(name: str, /, *, target: Target | None = None) -> None:
+    """Shut a person out, with all their devices, and keep everything that is theirs.
+
+    Within a second no device of theirs reaches anything, and none signs in, until `doorward users restore`. Devices with tags
+    belong to nobody and stay.
+
+    Example: `doorward users suspend ann`
+
+    Args:
+        name: Login name.
+        target: Which server.
+    """
+    body = types.UserChange(suspended=True)
+    user = (target or Target()).call("PATCH", api_path("users", name), types.User, body=body)
+    devices = "1 device is" if user.nodes == 1 else f"{user.nodes} devices are"
+    output.line(f"{user.name} is suspended; {devices} cut off.")
+
+
+@app.command(name="restore")
+def restore_user(name: str, /, *, target: Target | None = None) -> None:
+    """Let a suspended person in again. Their devices come back by themselves within a minute or so.
+
+    Example: `doorward users restore ann`
+
+    Args:
+        name: Login name.
+        target: Which server.
+    """
+    body = types.UserChange(suspended=False)
+    user = (target or Target()).call("PATCH", api_path("users", name), types.User, body=body)
+    output.line(f"{user.name} is not suspended.")
 
 
 @app.command(name="delete")

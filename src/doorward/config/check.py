@@ -43,13 +43,23 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
     whole = settings.settled(Ports(listen=split_listen(settings.listen)[1]))
     _check_url(whole, refuse)
     _check_door(whole, refuse)
-    for name, pair in (("tls.url", settings.tls.url), ("tls.door", settings.tls.door)):
+    for name, pair, address in (
+        ("tls.url", settings.tls.url, whole.url),
+        ("tls.door", settings.tls.door, whole.door),
+    ):
         if (pair.cert is None) != (pair.key is None):
             there = f"{name}.{'cert' if pair.cert else 'key'}"
             refuse(
                 there,
                 f"{name} has a certificate or a key without the other",
                 f"Set {name}.cert and {name}.key.",
+            )
+        if pair.cert is not None and address.startswith("http:"):
+            # The listener would speak TLS, and everybody would be told to speak plain HTTP to it.
+            refuse(
+                f"{name}.cert",
+                f"{name} is a certificate for {address}, which is plain http",
+                f"Write https in {name.removeprefix('tls.')}, or take {name}.cert and {name}.key away.",
             )
     if not settings.addresses.ipv4.subnet_of(TAILNET_V4):
         refuse(

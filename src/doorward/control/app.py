@@ -135,5 +135,5 @@ def _gone(_: Request, __: Exception) -> Response:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    _log.error("request failed", path=request.url.path, error=repr(error))
+    _log.error("request failed", path=request.scope["path"], error=repr(error))
     return PlainTextResponse("something went wrong here; the server's log says what\n", status_code=500)

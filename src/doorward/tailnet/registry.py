@@ -179,9 +179,13 @@ class Registry:
         )
 
     async def suspend_user(self, actor: str, name: str, *, suspended: bool) -> User:
-        """Shut a person out, or in again: their nodes match no rule as a source and sign in no more."""
+        """Shut a person out, or in again.
+
+        While they are suspended their nodes' map streams and relay connections end and none begins, no rule lets them in
+        anywhere as a source, and nothing of theirs is admitted. Nodes, keys and addresses stay theirs.
+        """
         return await self.writer.apply(
-            units.update_user, actor, self._user(name).id, {"suspended": suspended}, self.writer.now()
+            units.suspend_user, actor, self._user(name).id, suspended, self.writer.now()
         )
 
     async def delete_user(self, actor: str, name: str) -> None:

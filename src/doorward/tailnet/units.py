@@ -94,6 +94,21 @@ def update_user(
     return Effect(result=changed, users=_everybody(connection))
 
 
+def suspend_user(
+    connection: Connection, actor: str, user_id: int, suspended: bool, now: datetime
+) -> Effect[User]:
+    """Shut a user out, or in again; one for whom it is so already stays as they are."""
+    user = users.by_id(connection, user_id)
+    if user is None:
+        raise NotFound("this user was deleted", cure="`doorward users list` shows the users there are.")
+    if user.suspended == suspended:
+        return Effect(result=user)
+    changed = users.update(connection, msgspec.structs.replace(user, suspended=suspended))
+    action = "user.suspend" if suspended else "user.restore"
+    audit.append(connection, actor, action, f"user:{user.name}", {}, now)
+    return Effect(result=changed, users=_everybody(connection))
+
+
 def delete_user(connection: Connection, actor: str, user: User, now: datetime) -> Effect[None]:
     """Remove a user without nodes, and their auth keys. Tagged nodes they brought in stay, and are nobody's."""
     brought = [node for node in nodes.load_all(connection) if node.user_id == user.id]

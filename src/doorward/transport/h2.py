@@ -145,6 +145,9 @@ class H2Server(Http2):
                 pseudo[bytes(name)] = bytes(value)
             else:
                 headers.append((bytes(name), bytes(value)))
+        if not pseudo.get(b":path", b"").isascii():  # malformed (RFC 9113 sections 8.1.1 and 8.3.1)
+            self.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
         if b":authority" in pseudo and all(name != b"host" for name, _ in headers):
             headers.insert(0, (b"host", pseudo[b":authority"]))
         raw_path, _, query = pseudo.get(b":path", b"/").partition(b"?")

@@ -269,6 +269,12 @@ class _Connection(HttpToolsProtocol):
                 self._door.refused("head too large")
                 self._answer(Refusal(431, "The request's headers are too large.\n"))
 
+    def on_url(self, url: bytes) -> None:
+        # The library lets other bytes through (RFC 9112 section 3.2 does not), and what reads a query may not.
+        if not url.isascii():
+            raise httptools.HttpParserError("a target with other characters than ASCII")
+        super().on_url(url)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_size = True, 0

@@ -141,6 +141,7 @@ async def _ask(tailnet: _Tailnet, data: bytes) -> None:
     line, _, rest = data.partition(b"\n")
     line, _, tag = line.partition(b" If-Match:")
     query, _, body = rest.partition(b"\n")
+    query = bytes(byte for byte in query if byte < 128)  # the listener lets no other through
     method, _, path = line.partition(b" ")
     target = (
         tailnet.inside
