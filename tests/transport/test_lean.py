@@ -8,6 +8,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.exceptions import InvalidSettingsValueError
 from h2.settings import SettingCodes
+from h2.stream import StreamClosedBy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,36 @@ def test_it_says_what_the_library_says(settings: dict[SettingCodes, int], values
 def test_headers_beyond_the_table_push_out_the_oldest() -> None:
     values = [b"x" * 1500, b"y" * 1500, b"z" * 1500, b"x" * 1500]
     assert talk(LeanConnection(SERVER), {}, values) == talk(H2Connection(SERVER), {}, values)
+
+
+def test_a_frame_for_a_stream_that_was_reset_is_taken_as_the_library_takes_it() -> None:
+    answers: list[object] = []
+    for server in (LeanConnection(SERVER), H2Connection(SERVER)):
+        client = H2Connection(CLIENT)
+        client.initiate_connection()
+        server.initiate_connection()
+        server.receive_data(client.data_to_send())
+        for stream in range(1, 2 * 300, 2):
+            client.send_headers(stream, HEADERS)
+            server.receive_data(client.data_to_send())
+            server.reset_stream(stream)
+            assert not server.open_inbound_streams
+            client.send_data(stream, b"late")
+            before = server.data_to_send()
+            answers.append((before, list(map(repr, server.receive_data(client.data_to_send())))))
+            client.receive_data(before)
+        answers.append(server.data_to_send())
+    assert answers[: len(answers) // 2] == answers[len(answers) // 2 :]
+
+
+def test_only_the_last_ends_are_remembered() -> None:
+    closed = LeanConnection(SERVER)._closed_streams
+    for stream in range(1, 2 * 1000, 2):
+        closed[stream] = StreamClosedBy.SEND_RST_STREAM
+        assert stream in closed
+        assert closed[stream] is StreamClosedBy.SEND_RST_STREAM
+    assert sum(stream in closed for stream in range(1, 2 * 1000, 2)) == 256
+    assert 1 not in closed
 
 
 def test_settings_are_checked_and_hold_when_acknowledged() -> None:

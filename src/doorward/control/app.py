@@ -92,8 +92,13 @@ class Control:
         except DoorwardError as error:
             await _refused(Request(scope), error)(scope, receive, send)
             return
-        headers = [(b"content-type", endpoint.media_type)]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", endpoint.media_type)],
+            }
+        )
         if isinstance(answer, MapStream):
             outlet = scope["extensions"]["doorward.stream"]
             del scope, receive  # a stream is open for days, and its request's headers are of no more use

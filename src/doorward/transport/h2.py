@@ -13,6 +13,7 @@ fifth of going through the library and never waits.
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tr
 _DISCONNECT_GRACE = 1.0
 # What "there is room" means to the map stream: a whole frame. Small windows open again in larger steps than that.
 _ROOMY = 16 << 10
+# Of the callbacks of all tasks: they look at none, and each would be given its own.
+_CONTEXT = contextvars.Context()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +180,7 @@ class H2Server(Http2):
         self._running += 1
         stream.task = self._group.create_task(self._serve(stream, scope))
         # Not a finally of the task: one that is cancelled before its first step never enters its code.
-        stream.task.add_done_callback(stream.is_over)
+        stream.task.add_done_callback(stream.is_over, context=_CONTEXT)
 
     def _data(self, event: h2.events.DataReceived) -> None:
         stream = self._streams.get(event.stream_id or 0)
