@@ -7,6 +7,7 @@ groups of a module share a process, and the modules run at the same time. Progre
 import argparse
 import asyncio
 import itertools
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -110,13 +111,15 @@ def main() -> int:
             f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(row.id for row in ROWS)}"
         )
     groups = [group for group in GROUPS if wanted & {row.id for row in group.rows}]
+    load = os.getloadavg()[0]
     found = asyncio.run(
         at_once(groups, arguments) if options.smoke else one_by_one(groups, arguments, options.rounds)
     )
-    table = markdown(ROWS, found, about())
+    told = [*about(), f"Others kept {load:.1f} cores busy when it began."]
+    table = markdown(ROWS, found, told)
     print(table)
     if asked.json:
-        asked.json.write_text(as_json(ROWS, found, about()), encoding="utf-8")
+        asked.json.write_text(as_json(ROWS, found, told), encoding="utf-8")
     if asked.write:
         write_into(asked.write, table)
     return int(any("ended with" in figures.missing for figures in found.values()))

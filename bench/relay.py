@@ -29,6 +29,7 @@ from doorward.protocol import derp
 SIZE = 1300  # bytes of a packet
 IN_FLIGHT = 24
 FAN = 8  # receivers of a rotating sender
+FULL = 85  # percent of a core: whoever uses more is what limits
 CHECKED = 16  # one read in so many is compared with what was sent
 
 
@@ -213,12 +214,18 @@ def rates(options: Options) -> Found:
                 100 * statistics.median(getattr(cost, side) for cost in every[OURS])
                 for side in ("server", "client")
             )
-            busier = "relay" if server >= client else "load client: a lower bound"
-            note = f"relay {server:.0f} % of a core, client {client:.0f} %; saturated first: {busier}"
+            note = f"relay {server:.0f} % of a core, client {client:.0f} %; limit: {_limit(server, client)}"
             found[load.id] = Figures(
                 [cost.rate for cost in every[OURS]], [cost.rate for cost in every[DERPER]], note
             )
     return found
+
+
+def _limit(server: float, client: float) -> str:
+    """What kept the rate from being higher, by how busy (in percent) each had its core."""
+    if max(server, client) < FULL:
+        return "neither, others had the cores or each waited for the other; a lower bound"
+    return "the relay" if server >= client else "the load client, so a lower bound"
 
 
 RATE = Row(
