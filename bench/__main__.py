@@ -115,7 +115,7 @@ def main() -> int:
     found = asyncio.run(
         at_once(groups, arguments) if options.smoke else one_by_one(groups, arguments, options.rounds)
     )
-    told = [*about(), f"Others kept {load:.1f} cores busy when it began."]
+    told = [*about(), f"Load average when it began: {load:.1f}."]
     table = markdown(ROWS, found, told)
     print(table)
     if asked.json:
