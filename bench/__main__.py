@@ -18,7 +18,7 @@ from tests.support.require import Missing
 
 from bench import journeys, nodes, overload, relay, several
 from bench.machine import about, lift_limits
-from bench.table import Figures, Found, Group, Options, as_json, markdown, write_into
+from bench.table import Figures, Found, Group, Options, as_json, lines_in, markdown, write_into
 
 MODULES = (journeys, nodes, several, relay, overload)
 GROUPS: tuple[Group, ...] = tuple(itertools.chain.from_iterable(module.GROUPS for module in MODULES))
@@ -35,7 +35,7 @@ def measure(group: Group, options: Options) -> Found:
 
 async def apart(groups: Sequence[Group], arguments: list[str]) -> Found:
     """Run groups in a process of their own. One that fails costs its own rows and no other."""
-    names = [group.name for group in groups]
+    names, load = [group.name for group in groups], os.getloadavg()[0]
     command = [sys.executable, "-m", "bench", *arguments, "--groups", *names]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
@@ -46,7 +46,10 @@ async def apart(groups: Sequence[Group], arguments: list[str]) -> Found:
     if process.returncode:
         why = f"it ended with {process.returncode}; stderr says why"
         return {row.id: Figures(missing=why) for group in groups for row in group.rows}
-    return msgspec.json.decode(said, type=Found)
+    found = msgspec.json.decode(said, type=Found)
+    for figures in found.values():
+        figures.load = load
+    return found
 
 
 async def one_by_one(groups: Sequence[Group], arguments: list[str], rounds: int) -> Found:
@@ -85,7 +88,10 @@ def main() -> int:
     parser.add_argument("--many", type=int, default=10_000, help="nodes of the big star")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, for programs")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="put the table between the marks of this page"
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="put the rows into the table between the marks of this page",
     )
     parser.add_argument(
         "--smoke", action="store_true", help="everything tiny, for its working and not its figures"
@@ -111,17 +117,15 @@ def main() -> int:
             f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(row.id for row in ROWS)}"
         )
     groups = [group for group in GROUPS if wanted & {row.id for row in group.rows}]
-    load = os.getloadavg()[0]
     found = asyncio.run(
         at_once(groups, arguments) if options.smoke else one_by_one(groups, arguments, options.rounds)
     )
-    told = [*about(), f"Load average when it began: {load:.1f}."]
-    table = markdown(ROWS, found, told)
-    print(table)
+    print(markdown(ROWS, found, about()))
     if asked.json:
-        asked.json.write_text(as_json(ROWS, found, told), encoding="utf-8")
+        asked.json.write_text(as_json(ROWS, found, about()), encoding="utf-8")
     if asked.write:
-        write_into(asked.write, table)
+        # Rows of the page that were not measured now stay as they are.
+        write_into(asked.write, markdown(ROWS, found, about(), lines_in(asked.write)))
     return int(any("ended with" in figures.missing for figures in found.values()))
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+BUSY = 1.5  # from this load average on a row says so
 COMMAND = "python -m bench --only"
 
 
@@ -47,6 +49,9 @@ class Figures(msgspec.Struct):
     baseline: list[float] = msgspec.field(default_factory=list)
     note: str = ""
     missing: str = ""  # why there is none
+    load: float = (
+        0.0  # load average of the machine when it began: more than a little makes every figure worse
+    )
 
     def median(self) -> float | None:
         """None without a figure."""
@@ -115,30 +120,45 @@ def cells(row: Row, found: Figures) -> list[str]:
     start, ratio = [f"`{row.id}`", row.what], found.ratio()
     ends = [verdict(row, found, row.must), verdict(row, found, row.aim)]
     if not found.samples:
-        return [*start, f"not measured: {found.missing}", row.baseline, "", *ends, found.note]
+        return [*start, f"not measured: {found.missing}", row.baseline, "", *ends, _note(found)]
     middle = number(statistics.median(found.samples)) + unit
     if len(found.samples) > 1:
         middle += f" ({number(min(found.samples))} to {number(max(found.samples))}; n = {len(found.samples)})"
     base = row.baseline
     if found.baseline:
         base += f": {number(statistics.median(found.baseline))}{unit}"
-    return [*start, middle, base, f"{ratio:.2f}" if ratio is not None else "", *ends, found.note]
+    return [*start, middle, base, f"{ratio:.2f}" if ratio is not None else "", *ends, _note(found)]
 
 
-HEAD = ["`--only`", "what", "median (range)", "baseline of the same run", "ratio", "must", "aim", "note"]
+def _note(found: Figures) -> str:
+    busy = [f"measured at a load of {found.load:.0f}"] if found.load >= BUSY else []
+    return "; ".join([*filter(None, [found.note]), *busy])
 
 
-def markdown(rows: Sequence[Row], found: Mapping[str, Figures], about: Sequence[str]) -> str:
-    """The table, with what machine it is of and how to repeat it."""
+HEAD = ["row", "what", "median (range)", "baseline of the same run", "ratio", "must", "aim", "note"]
+
+
+def markdown(
+    rows: Sequence[Row],
+    found: Mapping[str, Figures],
+    about: Sequence[str],
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The table, with what machine it is of and how to repeat it. ``known`` has lines of rows that were measured before."""
     lines = [
         *about,
         "",
-        f"Repeat a row with `{COMMAND} ID`, ID from the first column; all with `make bench`.",
+        f"Repeat a row with `{COMMAND} ID`, ID from the column *row*; all with `make bench`.",
         "",
     ]
-    shown = (HEAD, ["---"] * len(HEAD), *(cells(row, found[row.id]) for row in rows if row.id in found))
-    lines.extend(f"| {' | '.join(each)} |" for each in shown)
-    return "\n".join(lines) + "\n"
+    lines += [_line(HEAD), _line(["---"] * len(HEAD))]
+    fresh = {row.id: _line(cells(row, found[row.id])) for row in rows if row.id in found}
+    every = {**known, **fresh}
+    return "\n".join([*lines, *(every[row.id] for row in rows if row.id in every)]) + "\n"
+
+
+def _line(shown: Sequence[str]) -> str:
+    return f"| {' | '.join(shown)} |"
 
 
 def as_json(rows: Sequence[Row], found: Mapping[str, Figures], about: Sequence[str]) -> str:
@@ -155,6 +175,7 @@ def as_json(rows: Sequence[Row], found: Mapping[str, Figures], about: Sequence[s
             "must": verdict(row, found[row.id], row.must),
             "aim": verdict(row, found[row.id], row.aim),
             "note": found[row.id].note,
+            "load": found[row.id].load,
             "missing": found[row.id].missing,
             "command": f"{COMMAND} {row.id}",
         }
@@ -162,6 +183,16 @@ def as_json(rows: Sequence[Row], found: Mapping[str, Figures], about: Sequence[s
         if row.id in found
     ]
     return json.dumps({"about": list(about), "rows": made}, indent=2) + "\n"
+
+
+def lines_in(page: Path) -> dict[str, str]:
+    """The lines of a page's table, by row."""
+    table = page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    return {
+        line.split("`")[1]: line
+        for line in table.splitlines()
+        if line.startswith("| `") and line.count("|") == 9
+    }
 
 
 def write_into(page: Path, table: str) -> None:

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bench.table import BEGIN, END, Better, Figures, Row, as_json, cells, markdown, write_into
+from bench.table import BEGIN, END, Better, Figures, Row, as_json, cells, lines_in, markdown, write_into
 
 FAST = Row(id="fast", what="a thing", unit="us", baseline="another", must=100, aim=25)
 MANY = Row(id="many", what="things", unit="/s", baseline="others", must=100, aim=400, better=Better.MORE)
@@ -57,6 +57,26 @@ def test_the_table_has_one_width_and_only_rows_that_were_asked_for() -> None:
     assert lines[0] == "a machine"
     assert len(table) == 4
     assert {line.count("|") for line in table} == {9}
+
+
+def test_a_busy_machine_is_said() -> None:
+    assert cells(FAST, Figures([1], note="as seen", load=1.4))[-1] == "as seen"
+    assert cells(FAST, Figures([1], note="as seen", load=6.2))[-1] == "as seen; measured at a load of 6"
+    assert cells(FAST, Figures([1], load=6.2))[-1] == "measured at a load of 6"
+
+
+def test_rows_that_were_not_measured_now_stay_as_they_are(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"| `fast` | no table |\n{BEGIN}\n{END}\n")
+    assert lines_in(page) == {}
+    write_into(page, markdown([FAST, MANY], {"fast": Figures([1]), "many": Figures([2])}, ["a machine"]))
+    before = lines_in(page)
+    assert list(before) == ["fast", "many"]
+    write_into(page, markdown([FAST, MANY, PART], {"many": Figures([3])}, ["a machine"], before))
+    after = lines_in(page)
+    assert after["fast"] == before["fast"]
+    assert "| 3.00/s |" in after["many"]
+    assert list(after) == ["fast", "many"]
 
 
 def test_programs_get_every_sample_and_the_command() -> None:
