@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 from tests.support.require import Missing
 
-from bench import journeys, nodes, overload, relay, several
+from bench import journeys, nodes, overload, policy, relay, several
 from bench.machine import about, lift_limits
 from bench.table import Figures, Found, Group, Options, as_json, lines_in, markdown, write_into
 
-MODULES = (journeys, nodes, several, relay, overload)
+MODULES = (journeys, nodes, several, policy, relay, overload)
 GROUPS: tuple[Group, ...] = tuple(itertools.chain.from_iterable(module.GROUPS for module in MODULES))
 ROWS = tuple(itertools.chain.from_iterable(group.rows for group in GROUPS))
 

@@ -15,7 +15,7 @@ from doorward.api import types
 from doorward.errors import BadInput, NotFound
 from doorward.model import Node
 from doorward.policy import Policy
-from doorward.policy.filters import filter_for, pieces_of
+from doorward.policy.filters import filter_for, pieces_of, resolve_pieces
 from doorward.policy.ranges import Range, of_text
 from doorward.protocol.tailcfg.filter import ALL_PORTS, FilterRule, PortRange
 from doorward.protocol.tailcfg.ssh import SSHPolicy
@@ -124,7 +124,8 @@ def ways_to(snapshot: Snapshot, goal: _Goal, sources: Iterable[Node]) -> tuple[t
         return ()
     opened: list[tuple[str, _Addresses, list[PortRange]]] = []
     for rule in policy.document.rules:
-        for each in filter_for(member, pieces_of((rule,)), policy.roster, policy.sources):
+        pieces = resolve_pieces(pieces_of((rule,)), policy.roster, policy.sources)
+        for each in filter_for(member, pieces, policy.roster):
             ports = list(_open_ports(each, goal))
             if ports:
                 opened.append((rule.origin, _Addresses(each.SrcIPs), ports))

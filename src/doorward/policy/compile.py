@@ -9,11 +9,12 @@ Nothing here goes through pairs of nodes: a rule joins a set of sources with a s
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import NO_RULES, Diagnostic, Document, Kind, Selector
-from doorward.policy.filters import Piece, filter_for, pieces_of, reaches
+from doorward.policy.filters import Piece, filter_for, pieces_of, reaches, resolve_pieces
+from doorward.policy.filters import Resolved as ResolvedPiece
 from doorward.policy.roster import Member, People, Roster
 from doorward.policy.sources import Sources
 from doorward.policy.ssh import ssh_rules_for
@@ -60,6 +61,16 @@ class _Plan:
         )
 
 
+class _Resolved(NamedTuple):
+    """A rule applied to who there is."""
+
+    number: int
+    sources: Sources
+    nodes: frozenset[int]  # of the sources
+    targets: frozenset[int]
+    own: bool  # "autogroup:self" is among its targets
+
+
 class Policy:
     """The answers. Node and user ids that are not known belong to nobody: they see nothing and may nothing."""
 
@@ -70,6 +81,8 @@ class Policy:
         self._plan = plan
         self._sources: dict[tuple[Selector, ...], Sources] = {}
         self._targets: dict[int, frozenset[int]] = {}  # by the rule's number
+        self._rules: list[_Resolved] | None = None
+        self._pieces: list[ResolvedPiece] | None = None
         self._circles: dict[int, frozenset[int]] = {}
         self._unions: dict[frozenset[int], frozenset[int]] = {}
         self._filters: dict[int, list[FilterRule]] = {}
@@ -105,6 +118,13 @@ class Policy:
         if changed is not None:
             made._take_over(self, changed)  # noqa: SLF001 - another instance of this very class
         return made
+
+    def resolve(self) -> None:
+        """Work out now what all nodes have in common: every rule's sources, with their addresses, and targets."""
+        for rule in self._resolved():
+            _ = rule.sources.texts
+        if self._pieces is None:
+            self._pieces = resolve_pieces(self._plan.pieces, self.roster, self.sources)
 
     def _take_over(self, old: Self, changed: frozenset[Selector]) -> None:
         """Keep what was worked out about sources and targets that did not change."""
@@ -170,13 +190,12 @@ class Policy:
         if member is None:
             return _NOBODY
         parts: dict[int, frozenset[int]] = {}  # by identity: each of these sets is kept as long as the policy
-        for number, rule in enumerate(self.document.rules):
-            sources, targets = self.sources(rule.who), self._targets_of(number)
-            if node_id in sources.nodes:
+        for _, sources, nodes, targets, own_too in self._resolved():
+            if node_id in nodes:
                 parts[id(targets)] = targets
             if node_id in targets:
-                parts[id(sources.nodes)] = sources.nodes
-            if self._plan.own[number] and member.owner in sources.people:
+                parts[id(nodes)] = nodes
+            if own_too and member.owner in sources.people:
                 own = sources.own(self.roster, member.owner)
                 if node_id in own:
                     assert member.owner is not None  # None is nobody's id
@@ -196,13 +215,11 @@ class Policy:
         viewer, peer = self.roster.members.get(viewer_id), self.roster.members.get(peer_id)
         if viewer is None or peer is None or viewer_id == peer_id:
             return False
-        for number, rule in enumerate(self.document.rules):
-            sources, targets = self.sources(rule.who), self._targets_of(number)
-            if (viewer_id in sources.nodes and peer_id in targets) or (
-                peer_id in sources.nodes and viewer_id in targets
-            ):
+        same_owner = viewer.owner is not None and viewer.owner == peer.owner
+        for _, sources, nodes, targets, own_too in self._resolved():
+            if (viewer_id in nodes and peer_id in targets) or (peer_id in nodes and viewer_id in targets):
                 return True
-            if self._plan.own[number] and viewer.owner is not None and viewer.owner == peer.owner:
+            if own_too and same_owner:
                 own = sources.own(self.roster, viewer.owner)
                 if viewer_id in own or peer_id in own:
                     return True
@@ -215,7 +232,9 @@ class Policy:
         found = self._filters.get(node_id)
         if found is None:
             member = self.roster.members.get(node_id)
-            found = [] if member is None else filter_for(member, self._plan.pieces, self.roster, self.sources)
+            if self._pieces is None:
+                self._pieces = resolve_pieces(self._plan.pieces, self.roster, self.sources)
+            found = [] if member is None else filter_for(member, self._pieces, self.roster)
             self._filters[node_id] = found
         return found
 
@@ -319,18 +338,14 @@ class Policy:
     def _may_use(self, viewer: Member, router: Member, route: Prefix) -> bool:
         if route in viewer.routes:
             return True
-        for number, rule in enumerate(self.document.rules):
-            sources = self.sources(rule.who)
-            if viewer.id in sources.nodes and any(
-                _leads_to(target, route) and reaches(router, target, rule.via, self.roster)
+        for number, sources, nodes, targets, _ in self._resolved():
+            if viewer.id in nodes and any(
+                _leads_to(target, route)
+                and reaches(router, target, self.document.rules[number].via, self.roster)
                 for target in self._plan.targets[number]
             ):
                 return True
-            if (
-                route not in EXIT_ROUTES
-                and sources.starts_in(route)
-                and viewer.id in self._targets_of(number)
-            ):
+            if route not in EXIT_ROUTES and viewer.id in targets and sources.starts_in(route):
                 return True
         return False
 
@@ -395,6 +410,19 @@ class Policy:
         if found is None:
             found = self._sources[selectors] = Sources.resolve(selectors, self.roster)
         return found
+
+    def _resolved(self) -> "list[_Resolved]":
+        """Every rule with its sources and targets."""
+        if self._rules is None:
+            self._rules = []
+            for number, rule in enumerate(self.document.rules):
+                sources = self.sources(rule.who)
+                self._rules.append(
+                    _Resolved(
+                        number, sources, sources.nodes, self._targets_of(number), self._plan.own[number]
+                    )
+                )
+        return self._rules
 
     def _targets_of(self, number: int) -> frozenset[int]:
         """The nodes where a rule's traffic arrives; those of ``autogroup:self`` are not among them."""

@@ -102,6 +102,14 @@ class Selector:
     prefix: Prefix | None = None  # of a PREFIX
     ranges: tuple[Range, ...] = ()  # of a PREFIX or an IPSET: what it stands for
     text: str = field(default="", compare=False)
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Selectors are keys wherever a policy is applied, and prefixes are slow to hash.
+        object.__setattr__(self, "_hash", hash((self.kind.value, self.value, self.ranges)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def is_autogroup(self, name: str) -> bool:
         """True for ``autogroup:name``."""

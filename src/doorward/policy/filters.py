@@ -82,50 +82,77 @@ def _runs(targets: list[_Target]) -> Iterator[tuple[bool, tuple[_Target, ...]]]:
         yield run[0][0].is_autogroup("self"), tuple(run)
 
 
-def filter_for(
-    member: Member,
-    pieces: Iterable[Piece],
-    roster: Roster,
-    sources_of: Callable[[tuple[Selector, ...]], Sources],
-) -> list[FilterRule]:
-    """The filter rules of one node. Lists of sources are shared between nodes: never change them."""
-    merged: dict[object, tuple[list[str], tuple[int, ...], list[NetPortRange]]] = {}
-    grants: dict[object, FilterRule] = {}
-    order: dict[object, None] = {}
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A piece applied to who there is: what its rules on all nodes have in common."""
+
+    piece: Piece
+    sources: Sources
+    rank: int  # where its rule stands; pieces that become one rule share it
+    targets: tuple[frozenset[int], ...]  # nodes that it can say something about
+
+
+def resolve_pieces(
+    pieces: Iterable[Piece], roster: Roster, sources_of: Callable[[tuple[Selector, ...]], Sources]
+) -> list[Resolved]:
+    """Apply pieces to who there is. Those that can make no rule anywhere are left out."""
+    ranks: dict[object, int] = {}
+    found: list[Resolved] = []
     for index, piece in enumerate(pieces):
         sources = sources_of(piece.sources)
         if piece.own:
-            nodes = sources.own(roster, member.owner)
-            texts = roster.texts_of(nodes)
-            identity: object = ("own", nodes, piece.protocols)
-        else:
-            texts, identity = sources.texts, (sources.identity, piece.protocols, piece.via)
-        # Capabilities that nobody holds are sent all the same, as the hosted service does; ports for nobody are not.
-        if not texts and (piece.own or not piece.capabilities):
+            found.append(Resolved(piece, sources, index, ()))
             continue
+        # Capabilities that nobody holds are sent all the same, as the hosted service does; ports for nobody are not.
+        if sources.is_nobody and not piece.capabilities:
+            continue
+        rank = index
+        if not piece.capabilities:
+            rank = ranks.setdefault((sources.identity, piece.protocols, piece.via), index)
+        targets = tuple(roster.named(selector) for selector, _ in piece.targets)
+        found.append(Resolved(piece, sources, rank, targets))
+    return found
+
+
+def filter_for(member: Member, pieces: Iterable[Resolved], roster: Roster) -> list[FilterRule]:
+    """The filter rules of one node. Lists of sources are shared between nodes: never change them."""
+    merged: dict[int, tuple[list[str], Piece, list[NetPortRange]]] = {}
+    grants: dict[int, FilterRule] = {}
+    own_ranks: dict[object, int] = {}
+    node_id = member.id
+    for resolved in pieces:
+        piece, rank = resolved.piece, resolved.rank
+        if piece.own:
+            nodes = resolved.sources.own(roster, member.owner)
+            if not nodes:
+                continue
+            texts = roster.texts_of(nodes)
+            if not piece.capabilities:
+                rank = own_ranks.setdefault((nodes, piece.protocols), rank)
+        else:
+            for ids in resolved.targets:
+                if node_id in ids:
+                    break
+            else:
+                continue
+            texts = resolved.sources.texts
         if piece.capabilities:
-            order[index] = None
             destinations = _own_prefixes(member, piece, roster)
             if destinations:
                 grant = CapGrant(Dsts=destinations, CapMap=piece.capabilities)
-                grants[index] = FilterRule(SrcIPs=texts, CapGrant=[grant])
+                grants[rank] = FilterRule(SrcIPs=texts, CapGrant=[grant])
             continue
-        order[identity] = None
         entries = _entries(member, piece, roster)
         if entries:
-            merged.setdefault(identity, (texts, piece.protocols, []))[2].extend(entries)
-    rules: list[FilterRule] = []
-    for key in order:
-        if key in grants:
-            rules.append(grants[key])
-        elif key in merged:
-            source_texts, protocols, entries = merged[key]
-            rules.append(
-                FilterRule(
-                    SrcIPs=source_texts, DstPorts=entries, IPProto=list(protocols) if protocols else UNSET
-                )
-            )
-    return rules
+            merged.setdefault(rank, (texts, piece, []))[2].extend(entries)
+    return [
+        grants[rank] if rank in grants else _ports_rule(*merged[rank]) for rank in sorted((*grants, *merged))
+    ]
+
+
+def _ports_rule(texts: list[str], piece: Piece, entries: list[NetPortRange]) -> FilterRule:
+    protocols = list(piece.protocols) if piece.protocols else UNSET
+    return FilterRule(SrcIPs=texts, DstPorts=entries, IPProto=protocols)
 
 
 def _entries(member: Member, piece: Piece, roster: Roster) -> list[NetPortRange]:

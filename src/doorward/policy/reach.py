@@ -28,10 +28,7 @@ class Point:
 
 def point(policy: Policy, address: Address) -> Point:
     """The end at an address."""
-    for member in policy.roster.members.values():
-        if address in {member.ipv4, member.ipv6}:
-            return Point(address, member)
-    return Point(address)
+    return Point(address, policy.roster.holder(address))
 
 
 def point_of(policy: Policy, node_id: int) -> Point:

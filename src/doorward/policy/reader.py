@@ -171,6 +171,7 @@ class Scope:
         self.users: list[tuple[Selector, Place]] = []
         self.domains: list[NamedDomain] = []
         self.remarks: list[Diagnostic] = []
+        self._known: dict[str, Selector] = {}
         self.default_postures: tuple[Selector, ...] = ()
 
     def remark(self, place: Place, message: str, cure: str) -> None:
@@ -183,7 +184,13 @@ class Scope:
 
         ``role`` is ``src=``, ``dst=`` or empty, ``section`` the section whose name the hosted service puts before complaints.
         """
-        found = self.reader.attempt(text.place, parse_selector, text.value, self.names, role=role)
+        found = self._known.get(text.value)
+        if found is None:
+            found = self.reader.attempt(text.place, parse_selector, text.value, self.names, role=role)
+        if found is not None:
+            self._known[text.value] = (
+                found  # one object for one word: equal ones are then found without comparing
+            )
         if found is not None and found.kind is Kind.USER:
             self.users.append((found, text.place))
         if found is not None and found.kind is Kind.DOMAIN:

@@ -240,6 +240,11 @@ class Roster:
             return frozenset((*carriers, *(found for one in selector.ranges for found in self._holders(one))))
         return frozenset(member.id for member in self.members.values() if self.matches(selector, member))
 
+    def holder(self, address: Address) -> Member | None:
+        """The node that has the address."""
+        found = self._holders(Range(address.version, int(address), int(address)))
+        return self.members[found[0]] if found else None
+
     def _carriers(self) -> Iterable[Member]:
         """The nodes that carry subnets."""
         return [member for member in self.members.values() if member.routes] if self.routes else ()

@@ -31,6 +31,11 @@ class Sources:
     # Kept, so that a set stays the same object: by what a user has, what of it meets the conditions.
     _own: dict[frozenset[int], frozenset[int]] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def is_nobody(self) -> bool:
+        """True where nothing is let in."""
+        return not self.identity[0] and not self.ranges
+
     @cached_property
     def texts(self) -> list[str]:
         """The packet filter's SrcIPs: IPv4 and then IPv6 of nodes by id, then ranges. Shared: never changed.
