@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from tests.support.policy import make_node, make_user
 
-from doorward.model import Node, Role
+from doorward.model import Attribute, Node, Role
 
 USERS = [
     make_user(1, "alice", role=Role.ADMIN),
@@ -14,7 +15,9 @@ USERS = [
 ]
 TAGS: dict[str, list[str]] = {"tag:a": ["bob"], "tag:b": ["tag:a"], "tag:c": ["group:g"], "tag:d": []}
 GROUPS = {"group:g": ["alice", "bob"]}
-BASE: dict[str, Any] = {"tagOwners": TAGS, "groups": GROUPS}
+IPSETS = {"ipset:s": ["add 100.64.0.0/30", "remove 100.64.0.1", "add 10.1.2.0/24"]}
+POSTURES = {"posture:ok": ["custom:ok == true"], "posture:linux": ["node:os == 'linux'", "custom:ok IS SET"]}
+BASE: dict[str, Any] = {"tagOwners": TAGS, "groups": GROUPS, "ipsets": IPSETS, "postures": POSTURES}
 ROUTER = make_node(
     4, tags=("tag:a",), advertised=("10.0.0.0/8", "0.0.0.0/0"), approved=("10.0.0.0/8", "0.0.0.0/0", "::/0")
 )
@@ -34,12 +37,14 @@ _WHO = st.sampled_from(
         "10.0.0.0/8",
         "100.64.0.2",
         "100.64.0.0/29",
+        "ipset:s",
     ]
 )
 _WHERE = st.one_of(_WHO, st.sampled_from(["autogroup:internet", "10.1.0.0/16"]))
 _APP: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"src": st.lists(_WHO, min_size=1, max_size=2), "dst": st.lists(_WHO, max_size=2)},
 ).map(lambda grant: grant | {"app": {"tailscale.com/cap/drive": [{}]}})
+_POSTURES = st.lists(st.sampled_from(sorted(POSTURES)), max_size=2)
 GRANT = st.one_of(
     st.fixed_dictionaries(
         {
@@ -52,6 +57,17 @@ GRANT = st.one_of(
         lambda who: {"src": [who], "dst": ["autogroup:self"], "ip": ["*"]}
     ),
     _APP,
+    st.builds(
+        lambda who, where, postures: {"src": [who], "dst": [where], "ip": ["*"], "srcPosture": postures},
+        _WHO,
+        _WHO,
+        _POSTURES,
+    ),
+    st.builds(
+        lambda who, postures: {"src": [who], "dst": ["autogroup:self"], "ip": ["22"], "srcPosture": postures},
+        st.sampled_from(["alice", "autogroup:member"]),
+        _POSTURES,
+    ),
 )
 GRANTS = st.lists(GRANT, max_size=4)
 SSH = st.lists(
@@ -74,13 +90,20 @@ def _nodes(draw: st.DrawFn) -> Node:
     node_id = draw(st.integers(1, 6))
     tags = draw(st.sets(st.sampled_from(["tag:a", "tag:b"]), max_size=2))
     routes = draw(st.sets(st.sampled_from(["10.0.0.0/8", "10.1.2.0/24", "0.0.0.0/0"]), max_size=2))
-    return make_node(
+    said = draw(st.sampled_from([None, True, False]))
+    node = make_node(
         node_id,
         user=draw(st.sampled_from([1, 2, 3, None])),
         tags=tags,
         advertised=sorted(routes),
         approved=sorted(routes),
         system=draw(st.integers(0, 9)) == 0,
+    )
+    host = msgspec.structs.replace(node.observed.hostinfo, OS=draw(st.sampled_from(["", "linux"])))
+    return msgspec.structs.replace(
+        node,
+        attributes=() if said is None else (Attribute(key="custom:ok", value=said),),
+        observed=msgspec.structs.replace(node.observed, hostinfo=host),
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.policy import make_node, make_user
 
-from doorward.model import Node, Observed, Role
+from doorward.model import Attribute, Node, Observed, Role
 from doorward.policy import parse_policy
 from doorward.protocol.keys import DiscoPublic, NodePublic
 from doorward.protocol.netmapstate import NetmapState
@@ -52,6 +52,19 @@ POLICIES = [
                    {"src": ["bob"], "dst": ["autogroup:internet"], "ip": ["*"]}],
         "ssh": [{"action": "accept", "src": ["group:dev"], "dst": ["tag:web"], "users": ["root"]}]}""",
     '{"grants": []}',
+    """{"tagOwners": {"tag:web": [], "tag:r": []},
+        "postures": {"posture:mac": ["node:os == 'macos'"], "posture:ok": ["custom:ok == true"]},
+        "grants": [{"src": ["autogroup:member"], "dst": ["tag:web"], "ip": ["*"], "srcPosture": ["posture:mac"]},
+                   {"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"], "srcPosture": ["posture:ok"]},
+                   {"src": ["ann"], "dst": ["tag:r", "tag:web"], "ip": ["22"]},
+                   {"src": ["ann"], "dst": ["10.0.0.0/24"], "ip": ["*"], "via": ["tag:r"]},
+                   {"src": ["bob"], "dst": ["10.0.0.0/24"], "ip": ["*"], "via": ["tag:web"]}],
+        "nodeAttrs": [{"target": ["tag:web"], "attr": ["disable-ipv4", "dns-subdomain-resolve"]},
+                      {"target": ["*"], "attr": ["suggest-exit-node"], "app": {"a.com/b": [1]}}],
+        "ssh": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["root"],
+                 "srcPosture": ["posture:ok"], "recorder": ["tag:r"], "doorward:message": "hello"}]}""",
+    """{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}], "disableIPv4": true, "OneCGNATRoute": "mac-always",
+        "derpMap": {"Regions": {"901": {"Nodes": [{"HostName": "r.example.com"}]}}}}""",
 ]
 ROUTES = ["10.0.0.0/24", "192.168.7.0/24", "0.0.0.0/0", "::/0"]
 
@@ -99,10 +112,12 @@ def observed(node: Node, **changes: Any) -> Node:
 
 NODE = st.integers(1, 6)
 CHANGE = st.one_of(
-    st.tuples(st.just("add"), NODE, st.sampled_from([1, 2]), st.sampled_from([(), ("tag:web",)])),
+    st.tuples(st.just("add"), NODE, st.sampled_from([1, 2]), st.sampled_from([(), ("tag:web",), ("tag:r",)])),
     st.tuples(st.just("remove"), NODE),
+    st.tuples(st.just("says"), NODE, st.sampled_from([True, False, None])),
+    st.tuples(st.just("os"), NODE, st.sampled_from(["macOS", "linux"])),
     st.tuples(st.just("rename"), NODE, st.sampled_from(["a", "b", "c"])),
-    st.tuples(st.just("tags"), NODE, st.sampled_from([(), ("tag:web",)])),
+    st.tuples(st.just("tags"), NODE, st.sampled_from([(), ("tag:web",), ("tag:r",)])),
     st.tuples(st.just("online"), NODE, st.booleans()),
     st.tuples(
         st.just("endpoints"),
@@ -185,6 +200,11 @@ def altered(snapshot: Snapshot, node: Node, kind: str, rest: list[Any], step: in
             hostinfo = replace(node.observed.hostinfo, RoutableIPs=rest[0])
             approved = tuple(sorted((ip_network(route) for route in rest[0]), key=str)) if rest[1] else ()
             return replace(observed(node, hostinfo=hostinfo), approved_routes=approved)
+        case "says":
+            said = () if rest[0] is None else (Attribute(key="custom:ok", value=rest[0]),)
+            return replace(node, attributes=said)
+        case "os":
+            return observed(node, hostinfo=replace(node.observed.hostinfo, OS=rest[0]))
         case "keys":
             return observed(node, hostinfo=replace(node.observed.hostinfo, sshHostKeys=rest[0]))
     raise AssertionError(kind)
