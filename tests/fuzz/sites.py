@@ -53,6 +53,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.whoami:_between",
         "policy.parse_ssh:_shown",
         "policy.ranges:of_prefix",
+        "policy.roster:Roster.holder",
         "policy.ranges:without",
         "policy.ranges:Range.__contains__",
         "policy.ranges:Range.meets",
