@@ -16,7 +16,7 @@ from doorward.policy import Policy
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.store import Connection, audit, feed, nodes
-from doorward.tailnet import names, units
+from doorward.tailnet import approval, names, units
 from doorward.tailnet.reported import merged, relay_of, usable_endpoints, usable_hostinfo
 from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import advertised
@@ -243,21 +243,7 @@ def _rename(
 
 
 def _approve_routes(connection: Connection, seen: Node, policy: Policy, now: datetime) -> Effect[None]:
-    node = nodes.by_id(connection, seen.id)
-    if node is None:
-        return Effect(result=None)
-    fresh = frozenset(policy.auto_approved(seen, advertised(seen))) - frozenset(node.approved_routes)
-    if not fresh:
-        return Effect(result=None)
-    approved = tuple(sorted({*node.approved_routes, *fresh}, key=str))
-    changed = nodes.update(connection, msgspec.structs.replace(node, approved_routes=approved))
-    details = {"routes": sorted(map(str, fresh))}
-    audit.append(
-        connection,
-        actor="policy:autoApprovers",
-        action="node.routes",
-        target=f"node:{node.stable_id}",
-        details=details,
-        at=now,
+    changed = approval.approve(
+        connection, seen, lambda node: policy.auto_approved(node, advertised(node)), now
     )
-    return Effect(result=None, nodes=(changed,))
+    return Effect(result=None, nodes=() if changed is None else (changed,))

@@ -35,6 +35,7 @@ from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import names, secrets, units
 from doorward.tailnet.admission import Admission
+from doorward.tailnet.approval import Widening
 from doorward.tailnet.deadlines import Due
 from doorward.tailnet.dns import checked
 from doorward.tailnet.neighbours import Neighbours, enter
@@ -416,9 +417,17 @@ class Registry:
         restores: int | None = None,
     ) -> PolicyVersion:
         document = parse_policy(text, filename=filename)
-        run_tests(self.snapshot.with_policy(document, text).policy)
+        snapshot = self.snapshot
+        policy = snapshot.with_policy(document, text).policy
+        run_tests(policy)
+        routers = tuple(node for node in snapshot.nodes.values() if node.observed.hostinfo.RoutableIPs)
         draft = units.PolicyDraft(
-            document=document, text=text, comment=comment, expected=expected, restores=restores
+            document=document,
+            text=text,
+            comment=comment,
+            expected=expected,
+            restores=restores,
+            widening=Widening(snapshot.policy, policy, routers),
         )
         return await self.writer.apply(units.set_policy, actor, draft, self.writer.now())
 

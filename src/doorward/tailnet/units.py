@@ -19,6 +19,7 @@ from doorward.policy.textdiff import count_changes
 from doorward.store import Connection, audit, keys, nodes, policies, processes, users
 from doorward.store import settings as stored
 from doorward.tailnet import names
+from doorward.tailnet.approval import Widening, widen
 from doorward.tailnet.deadlines import Due, node_deadlines
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.writer import DNS_SETTING, Effect
@@ -308,12 +309,16 @@ class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
     comment: str = ""
     expected: int | None = None  # the version it was made for; None: whichever is in force
     restores: int | None = None  # the earlier version whose text it is
+    widening: Widening | None = None  # what it approves by itself
 
 
 def set_policy(
     connection: Connection, actor: str, draft: PolicyDraft, now: datetime
 ) -> Effect[PolicyVersion]:
-    """Store a policy as the newest version; a text that is in force already makes none. Raises PolicyChanged."""
+    """Store a policy as the newest version, and approve the routes that it begins to approve by itself.
+
+    A text that is in force already makes no version. Raises PolicyChanged.
+    """
     found = policies.current(connection)
     assert found is not None, "a store has a policy from its first start on"
     if draft.expected is not None and draft.expected != found.id:
@@ -345,7 +350,8 @@ def set_policy(
         details["forgotten"] = pruned
     action = "policy.set" if draft.restores is None else "policy.rollback"
     audit.append(connection, actor, action, "policy", details, now)
-    return Effect(result=version, policy=(draft.document, draft.text))
+    routers = () if draft.widening is None else widen(connection, draft.widening, now)
+    return Effect(result=version, policy=(draft.document, draft.text), nodes=routers)
 
 
 def set_dns(connection: Connection, actor: str, dns: DNS, now: datetime) -> Effect[DNS]:
