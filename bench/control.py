@@ -44,6 +44,7 @@ class Taken:
     count: int
     joined: float = 0.0  # until everyone was registered
     joined_cpu: float = 0.0
+    joined_client: float = 0.0  # CPU seconds of the clients meanwhile
     first: float = 0.0  # until everyone had a first map
     first_cpu: float = 0.0
     settled: float = 0.0  # everyone said where it is, and everyone who may know was told
@@ -56,6 +57,7 @@ class Taken:
     change_cpu: list[float] = field(default_factory=list)  # for each of them
     back: float = 0.0  # after the worker was killed, until all had a full map again
     back_cpu: float = 0.0
+    back_client: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -151,9 +153,9 @@ async def measure(topology: str, count: int, changes: int, *, storm: bool = Fals
         worker = Process(server.worker_pid())
         fleet = Fleet(server.url, count)
         await fleet.make()
-        cpu = worker.cpu()
+        cpu, own = worker.cpu(), time.process_time()
         taken.joined = await fleet.join(keys)
-        taken.joined_cpu = worker.cpu() - cpu
+        taken.joined_cpu, taken.joined_client = worker.cpu() - cpu, time.process_time() - own
         async with asyncio.TaskGroup() as group:
             cpu, began = worker.cpu(), time.perf_counter()
             following = [group.create_task(client.follow()) for client in fleet.clients]
@@ -276,9 +278,9 @@ def _transport(client: ControlClient) -> asyncio.Transport:
 async def _storm(fleet: Fleet, server: Server, worker: Process, taken: Taken) -> None:
     """The worker is killed, and everyone comes back at once: new handshakes, streams and full maps."""
     fleet.heard = [0.0] * fleet.count
-    began = time.perf_counter()
+    began, own = time.perf_counter(), time.process_time()
     os.kill(worker.pid, signal.SIGKILL)
     while not all(fleet.heard):
         await asyncio.sleep(0.05)
     taken.back = time.perf_counter() - began
-    taken.back_cpu = Process(server.worker_pid()).cpu()
+    taken.back_cpu, taken.back_client = Process(server.worker_pid()).cpu(), time.process_time() - own

@@ -37,6 +37,15 @@ def _streams(count: int) -> str:
     return f"{count:,} streams"
 
 
+def _each(every: list[Taken], what: str) -> str:
+    """What a node cost the worker and its client: who of them is the slower, where both have a core."""
+    worker, client = (
+        1000 * statistics.median(getattr(taken, f"{what}_{side}") / taken.count for taken in every)
+        for side in ("cpu", "client")
+    )
+    return f"worker {worker:.2f} ms, client {client:.2f} ms"
+
+
 def _changes(found: Found, name: str, every: list[Taken]) -> None:
     """The two rows of one change; both have the same baseline, one stream's cost times the streams."""
     naive = [baselines.change(200) for _ in range(max(len(every), 3))]
@@ -53,8 +62,7 @@ def star(options: Options) -> Found:
     commits = [baselines.commits(0.1 if options.smoke else 1.0) for _ in rounds]
     every = [_take(options, measure, "star", options.nodes, CHANGES) for _ in rounds]
     bare = [_take(options, baselines.streams, options.nodes) for _ in rounds]
-    cpu = 1000 * statistics.median(taken.joined_cpu for taken in every) / options.nodes
-    note = f"{cpu:.2f} CPU-ms each; Headscale 12 to 24/s ({HEADSCALE})"
+    note = f"CPU each: {_each(every, 'joined')}; Headscale 12 to 24/s ({HEADSCALE})"
     found["registrations"] = Figures([taken.rate for taken in every], commits, note)
     found["memory-star"] = Figures([float(taken.memory) for taken in every], bare, _streams(options.nodes))
     _changes(found, "change", every)
@@ -81,10 +89,8 @@ def teams(options: Options) -> Found:
     bare = [_take(options, baselines.streams, options.nodes) for _ in rounds]
     hands = [baselines.handshakes(options.nodes) for _ in rounds]
     found["memory-teams"] = Figures([float(taken.memory) for taken in every], bare, _streams(options.nodes))
-    cpu = statistics.median(taken.back_cpu for taken in every)
-    found["storm"] = Figures(
-        [taken.back for taken in every], hands, f"{options.nodes:,} nodes; {cpu:.1f} CPU-s of the worker"
-    )
+    note = f"{options.nodes:,} nodes; CPU each: {_each(every, 'back')}"
+    found["storm"] = Figures([taken.back for taken in every], hands, note)
     return found
 
 
