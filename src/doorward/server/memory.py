@@ -4,8 +4,10 @@ import ctypes
 import sys
 from typing import Final
 
-# glibc's mallopt(3): blocks of at least so many bytes are mapped by themselves and given back when they are freed.
+# glibc's mallopt(3): blocks of at least so many bytes are mapped by themselves and given back when they are freed; and so
+# much may be free at the end of the heap before that is given back.
 _M_MMAP_THRESHOLD: Final = -3
+_M_TRIM_THRESHOLD: Final = -1
 # uvloop gives each TLS connection a read buffer of exactly this size and touches little of it.
 LARGE_BLOCK: Final = 256 * 1024
 
@@ -19,4 +21,7 @@ def settle_memory() -> bool:
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK))
+    if mallopt is None:
+        return False
+    # To set one of them stops glibc from adapting either; the second is what it would have come to: twice the first.
+    return bool(mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK) and mallopt(_M_TRIM_THRESHOLD, 2 * LARGE_BLOCK))
