@@ -1,7 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.policy import make_node, make_user
 
-from doorward.model import Role, User
+from doorward.model import Node, Role, User
 from doorward.policy import parse_policy
 from doorward.policy.document import Kind, Selector
 from doorward.policy.roster import People, Roster, address_of, advertised, member_of
@@ -144,3 +146,46 @@ def test_the_addresses_of_a_users_nodes_are_made_once_for_each_roster() -> None:
     ]
     assert before.texts_of(before.by_owner[1]) is texts
     assert before.texts_of(frozenset()) == []
+
+
+SOME_NODES = st.lists(
+    st.builds(
+        lambda node_id, user, tags, carries, system: make_node(
+            node_id,
+            user=None if system else user,
+            tags=() if system else tags,
+            advertised=("10.9.0.0/16",) if carries else (),
+            approved=("10.9.0.0/16",) if carries else (),
+            system=system,
+        ),
+        st.integers(1, 9),
+        st.sampled_from([1, 2, 4]),
+        st.sampled_from([(), ("tag:a",), ("tag:a", "tag:b")]),
+        st.booleans(),
+        st.sampled_from([False, False, False, True]),
+    ),
+    max_size=6,
+    unique_by=lambda node: node.id,
+)
+
+
+@given(before=SOME_NODES, changed=SOME_NODES, removed=st.sets(st.integers(1, 9), max_size=4))
+def test_many_changes_at_once_end_as_if_everybody_had_come_anew(
+    before: list[Node], changed: list[Node], removed: set[int]
+) -> None:
+    people = People(DOCUMENT, USERS)
+    selectors = [
+        parse_selector(text, NAMES) for text in ("*", "tag:a", "autogroup:member", "alice", "10.9.0.0/16")
+    ]
+    old = Roster(people, before)
+    for one in selectors:
+        old.named(one)
+    final = {node.id: node for node in before if node.id not in removed} | {node.id: node for node in changed}
+    new, told = old.updated(changed, removed)
+    anew = Roster(people, final.values())
+    assert [new.named(one) for one in selectors] == [anew.named(one) for one in selectors]
+    assert (new.by_owner, new.by_tag, new.routes) == (anew.by_owner, anew.by_tag, anew.routes)
+    assert (new.members, new.hidden) == (anew.members, anew.hidden)
+    if told is not None:
+        differ = {one for one in selectors if old.named(one) != new.named(one)}
+        assert differ <= told

@@ -61,6 +61,45 @@ def test_who_saw_it_before_is_told_too() -> None:
     assert ann.take() == frozenset({2})
 
 
+def test_of_several_changes_each_stream_hears_what_it_can_see() -> None:
+    """Who is seen by the same is told of together; what anybody hears is as if each change had come by itself."""
+    users = [make_user(1, "ann"), make_user(2, "bob")]
+    nodes = [make_node(n, user=1 + n % 2, system=n == 7) for n in range(1, 8)]
+    before = Snapshot.build(SETTINGS, users, nodes, parse_policy(OWN), OWN)
+    arrived = [make_node(n, user=1 + n % 2) for n in (8, 9)]
+    moved = msgspec.structs.replace(before.nodes[3], user_id=1)
+    after = before.with_nodes([*arrived, moved], [2]).snapshot
+    touched = {2, 3, 8, 9}
+    heard = []
+    for parts in ([touched], [{one} for one in touched]):
+        changes = Changes()
+        streams = {n: changes.subscribe(n) for n in range(1, 10)}
+        for part in parts:
+            changes.publish(before, after, part)
+        heard.append({n: stream.take() for n, stream in streams.items()})
+    assert heard[0] == heard[1]
+    assert {n: sorted(ids or ()) for n, ids in heard[0].items()} == {
+        1: [3, 9],  # bob's, as 3 was and 5 and 9 are
+        2: [2],
+        3: [3, 8],
+        4: [2, 3, 8],  # ann's, as 2 was and 3, 6 and 8 are
+        5: [3, 9],
+        6: [2, 3, 8],
+        7: sorted(touched),  # doorward's own sees everybody
+        8: [3, 8],
+        9: [9],
+    }
+
+
+def test_everybody_is_told_of_doorwards_own_node() -> None:
+    nodes = [make_node(n, user=1, system=n == 2) for n in (1, 2, 3)]
+    before = Snapshot.build(SETTINGS, [make_user(1, "ann")], nodes, parse_policy(OWN), OWN)
+    changes = Changes()
+    streams = [changes.subscribe(n) for n in (1, 2, 3)]
+    changes.publish(before, renamed(before, 2), {2})
+    assert [stream.take() for stream in streams] == [frozenset({2})] * 3
+
+
 def test_a_wide_change_wakes_everybody_and_stands_over_single_nodes() -> None:
     before = two_people()
     changes = Changes()

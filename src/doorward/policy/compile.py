@@ -175,10 +175,10 @@ class Policy:
 
     def peers(self, node_id: int) -> frozenset[int]:
         """The nodes that this one may reach or be reached by, itself left out. Symmetric."""
-        circle = self._circle(node_id)
+        circle = self.circle(node_id)
         return circle - {node_id} if node_id in circle else circle
 
-    def _circle(self, node_id: int) -> frozenset[int]:
+    def circle(self, node_id: int) -> frozenset[int]:
         """A node's peers, and perhaps itself. One object for all whose peers come from the same sets."""
         found = self._circles.get(node_id)
         if found is None:

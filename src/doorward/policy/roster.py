@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import Document, Kind, Selector
@@ -293,58 +293,82 @@ class Roster:
         suspended user's node changes ranges too, but only of selectors that name it.)
         """
         others = self._copy()
-        changed: set[Selector] = set()
-        for node_id in removed:
-            others._replace(node_id, None, changed)
+        final: dict[int, Member | None] = dict.fromkeys(removed)
+        for node_id in final:
             others.hidden.pop(node_id, None)
         for node in nodes:
             if node.system:
-                others._replace(node.id, None, changed)
                 others.hidden[node.id] = node.addresses
             else:
                 others.hidden.pop(node.id, None)
-                others._replace(node.id, member_of(node, self._postures), changed)
+            final[node.id] = None if node.system else member_of(node, self._postures)
+        changed = others._replace(final)
         ranges = others.hidden != self.hidden or others.routes.keys() != self.routes.keys()
-        return others, None if ranges else frozenset(changed)
+        return others, None if ranges else changed
 
-    def _replace(self, node_id: int, new: Member | None, changed: set[Selector]) -> None:
-        old = self.members.pop(node_id, None)
-        if new is not None:
-            self.members[node_id] = new
-        if old == new:
-            return
-        for selector, ids in self._sets.items():
-            before = old is not None and node_id in ids
-            after = new is not None and self.matches(selector, new)
-            if before or after:
-                changed.add(selector)
-            if before != after:
-                self._sets[selector] = ids | {node_id} if after else ids - {node_id}
-        self._index(node_id, old, new)
+    def _replace(self, final: Mapping[int, Member | None]) -> frozenset[Selector]:
+        """Put these members (None: gone) into every index; the selectors that name, or named, one that changed.
 
-    def _index(self, node_id: int, old: Member | None, new: Member | None) -> None:
-        one = frozenset((node_id,))
-        if old is not None:
-            if old.owner is not None:
-                _leave(self.by_owner, old.owner, one)
-            for tag in old.tags:
-                _leave(self.by_tag, tag, one)
-            for route in old.routes:
-                self.routes[route] -= 1
-                if not self.routes[route]:
-                    del self.routes[route]
-        if new is not None:
-            if new.owner is not None:
-                self.by_owner[new.owner] = self.by_owner.get(new.owner, _NOBODY) | one
-            for tag in new.tags:
-                self.by_tag[tag] = self.by_tag.get(tag, _NOBODY) | one
-            for route in new.routes:
-                self.routes[route] = self.routes.get(route, 0) + 1
+        A set is copied once for all of them: to copy it for each would make a fleet that joins at once pay for its square.
+        """
+        changed: set[Selector] = set()
+        sets, owners, tags = _Moves(self._sets), _Moves(self.by_owner), _Moves(self.by_tag)
+        for node_id, new in final.items():
+            old = self.members.pop(node_id, None)
+            if new is not None:
+                self.members[node_id] = new
+            if old == new:
+                continue
+            for selector, ids in self._sets.items():
+                before = old is not None and node_id in ids
+                after = new is not None and self.matches(selector, new)
+                if before or after:
+                    changed.add(selector)
+                if before != after:
+                    sets.note(selector, node_id, enters=after)
+            if old is not None:
+                self._note(node_id, old, owners, tags, enters=False)
+            if new is not None:
+                self._note(node_id, new, owners, tags, enters=True)
+        sets.make(keep_empty=True)
+        owners.make()
+        tags.make()
+        return frozenset(changed)
+
+    def _note(
+        self, node_id: int, member: Member, owners: "_Moves[int]", tags: "_Moves[str]", *, enters: bool
+    ) -> None:
+        if member.owner is not None:
+            owners.note(member.owner, node_id, enters=enters)
+        for tag in member.tags:
+            tags.note(tag, node_id, enters=enters)
+        for route in member.routes:
+            self.routes[route] = self.routes.get(route, 0) + (1 if enters else -1)
+            if not self.routes[route]:
+                del self.routes[route]
 
 
-def _leave(index: dict[_Key, frozenset[int]], key: _Key, one: frozenset[int]) -> None:
-    left = index[key] - one
-    if left:
-        index[key] = left
-    else:
-        del index[key]
+class _Moves(Generic[_Key]):
+    """Who enters and leaves the sets of an index, until ``make`` makes each of them anew."""
+
+    def __init__(self, index: dict[_Key, frozenset[int]]) -> None:
+        self._index = index
+        self._entering: dict[_Key, set[int]] = {}
+        self._leaving: dict[_Key, set[int]] = {}
+
+    def note(self, key: _Key, node_id: int, *, enters: bool) -> None:
+        """One node, of which what it leaves comes before what it enters."""
+        (self._entering if enters else self._leaving).setdefault(key, set()).add(node_id)
+
+    def make(self, *, keep_empty: bool = False) -> None:
+        """Do what was noted."""
+        for key in self._entering.keys() | self._leaving.keys():
+            ids = self._index.get(key, _NOBODY)
+            if leaving := self._leaving.get(key):
+                ids -= leaving
+            if entering := self._entering.get(key):
+                ids |= entering
+            if ids or keep_empty:
+                self._index[key] = ids
+            else:
+                del self._index[key]

@@ -74,7 +74,7 @@ class Sources:
                 nodes |= found & fit
                 people |= roster.people.named(selector)
                 continue
-            nodes |= found
+            nodes = _both(nodes, found)
             people |= roster.people.named(selector)
             if selector.kind is Kind.EVERYONE:
                 everyone = True
@@ -86,13 +86,13 @@ class Sources:
                 everyone = True
                 ranges.update(dict.fromkeys(_ANYWHERE))
             else:
-                named |= found
+                named = _both(named, found)
         blocked = roster.blocked
         literals = tuple(str(one) for one in without(ranges, roster.excluded())) if ranges else ()
         return cls(
-            nodes=nodes - blocked,
+            nodes=nodes - blocked if blocked else nodes,
             people=people - roster.people.suspended,
-            identity=(named - blocked, frozenset(literals)),
+            identity=(named - blocked if blocked else named, frozenset(literals)),
             ranges=literals,
             everyone=everyone,
             prefixes=tuple(prefixes),
@@ -122,3 +122,8 @@ def sorted_prefixes(prefixes: Iterable[Prefix]) -> list[Prefix]:
     return sorted(
         prefixes, key=lambda prefix: (prefix.version, int(prefix.network_address), prefix.prefixlen)
     )
+
+
+def _both(some: frozenset[int], others: frozenset[int]) -> frozenset[int]:
+    """The union, without a copy where one is empty or both are the same: most rules name one large set of nodes."""
+    return others if not some else some if some is others else some | others

@@ -5,6 +5,7 @@ costs a set of numbers, and what it finally gets is computed from the newest sna
 """
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from doorward.tailnet import netmap
 from doorward.tailnet.snapshot import Snapshot
@@ -125,11 +126,18 @@ class Changes:
             for subscription in self._current.values():
                 subscription.note(None)
             return
+        # By the set of who sees them: nodes that join together are mostly seen by the same, who are gone through once.
+        seen: dict[int, tuple[frozenset[int], set[int]]] = {}
         for node_id in touched:
-            seers: set[int] = {node_id}
+            self._note({node_id}, {node_id})
             for snapshot in (before, after):
                 if (node := snapshot.nodes.get(node_id)) is not None:
-                    seers |= netmap.peer_ids(snapshot, node)
-            for viewer in seers if len(seers) < len(self._current) else seers & self._current.keys():
-                if (current := self._current.get(viewer)) is not None:
-                    current.note((node_id,))
+                    for seers in netmap.seers(snapshot, node):
+                        seen.setdefault(id(seers), (seers, set()))[1].add(node_id)
+        for seers, changed in seen.values():
+            self._note(seers, changed)
+
+    def _note(self, viewers: AbstractSet[int], changed: AbstractSet[int]) -> None:
+        for viewer in viewers if len(viewers) < len(self._current) else viewers & self._current.keys():
+            if (current := self._current.get(viewer)) is not None:
+                current.note(changed)

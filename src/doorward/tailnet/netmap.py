@@ -44,6 +44,16 @@ def peer_ids(snapshot: Snapshot, viewer: Node) -> frozenset[int]:
     return snapshot.policy.peers(viewer.id) | snapshot.system
 
 
+def seers(snapshot: Snapshot, node: Node) -> tuple[frozenset[int], ...]:
+    """Sets of ids that together are the viewers who see a node; itself may be among them.
+
+    Nodes that are seen by the same are given the same objects, as long as the snapshot lives.
+    """
+    if node.system:
+        return (frozenset(snapshot.nodes),)
+    return snapshot.policy.circle(node.id), snapshot.system
+
+
 def sees(snapshot: Snapshot, viewer: Node, peer: Node) -> bool:
     """True when the peer is in the viewer's netmap. Cheaper than asking for all peers."""
     if viewer.id == peer.id:
