@@ -196,3 +196,23 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             assert await verifier.admit(key, FROM)
         assert [key for key, _ in control.asked] == [ALICE, BOB, CAROL, ALICE]
         assert len(verifier._answers._entries) == len(verifier._known._entries) == 2
+
+
+async def test_one_that_is_in_is_asked_about_anew_and_doubt_is_no_answer() -> None:
+    clock = FakeClock()
+    async with running_control() as control, Verifier(control.url, clock) as verifier:
+        assert await verifier.admit(ALICE, FROM)
+        assert await verifier.still(ALICE, FROM) is True
+        assert len(control.asked) == 2, "a yes that is remembered is what is in question"
+        control.known = set()
+        assert await verifier.still(ALICE, FROM) is False
+        assert not await verifier.admit(ALICE, FROM), "and whoever was thrown out does not come back by it"
+        assert await verifier.still(ALICE, FROM) is False
+        assert len(control.asked) == 3, "a no is remembered for moments"
+        control.body = b"nonsense"
+        assert await verifier.still(BOB, FROM) is None
+        control.status = 503
+        assert await verifier.still(BOB, FROM) is None
+        asked = len(control.asked)
+        assert await verifier.still(CAROL, FROM) is None, "control is away: nobody is asked about for moments"
+        assert len(control.asked) == asked

@@ -9,17 +9,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.support.relay import HOST, listening, node_key, running_relay
 from tests.support.relay_process import ROOT, RelayProcess, relay_process
+from tests.support.server import Server
+from tests.support.simulated import administrator, simulated
 from tests.support.waiting import eventually
 
 from doorward.engine.derp import DERPClient, Event, Packet, PeerGone
 from doorward.errors import BadInput, Unavailable
 from doorward.protocol import derp
+from doorward.protocol.keys import NodePrivate
 from doorward.server.relay_process import Order, RelayOptions
 from doorward.server.relay_shard import derp_map
 
@@ -178,6 +182,48 @@ async def test_control_decides_whom_it_admits_and_without_control_nobody(folder:
     assert "control does not answer" in relay.log.read_text()
 
 
+async def is_cut(client: DERPClient) -> bool:
+    return not client.is_open
+
+
+async def test_nodes_that_control_no_longer_admits_are_thrown_out_and_the_others_stay(folder: Path) -> None:
+    keys = {
+        name: NodePrivate.from_entropy(os.urandom(32))
+        for name in ("stays", "deleted", "expired", "suspended")
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(Server(environ={"DOORWARD_TAILSCALED": "off"}))
+        api = await stack.enter_async_context(administrator(server))
+        for user in ("alice", "bob"):
+            await server.user(user)
+        for name, key in keys.items():
+            owner = "bob" if name == "suspended" else "alice"
+            client = await stack.enter_async_context(simulated(server.url, name, node_key=key))
+            await client.join(auth_key=await server.key("--user", owner))
+        relay = await stack.enter_async_context(
+            relay_process(folder, f"--verify-url={server.url}/verify", "--verify-every=1s")
+        )
+        at = {name: await relay.connect(key) for name, key in keys.items()}
+        (await api.delete("/nodes/deleted")).raise_for_status()
+        (await api.post("/nodes/expired/expire")).raise_for_status()
+        (await api.patch("/users/bob", json={"suspended": True})).raise_for_status()
+        for name in ("deleted", "expired", "suspended"):
+            await eventually(partial(is_cut, at[name]))
+        async with asyncio.timeout(5):
+            await at["stays"].ping(bytes(8))
+        with pytest.raises(Unavailable, match="closed"):
+            await relay.connect(keys["deleted"])
+        # Control that is away throws nobody out.
+        await server.stop()
+        await asyncio.sleep(3)
+        async with asyncio.timeout(5):
+            await at["stays"].ping(bytes(8))
+        assert (await relay.metrics())["doorward_relay_thrown_out_total"] == 3
+        for each in at.values():
+            each.close()
+    assert relay.log.read_text().count("node thrown out of the relay") == 3
+
+
 def test_a_second_relay_on_one_folder_is_refused(folder: Path) -> None:
     command = [sys.executable, "-m", "doorward", "relay", f"--hostname={HOST}", f"--listen={HOST}:0"]
     command += ["--stun=off", "--admit-anyone", f"--data-dir={folder}"]
@@ -202,6 +248,9 @@ def test_a_second_relay_on_one_folder_is_refused(folder: Path) -> None:
         ({"certificate": Path("x")}, "belong together"),
         ({"certificate_key": Path("x")}, "belong together"),
         ({"mesh_with": ("https://x",)}, "by a key that they share"),
+        ({"verify_every": 0.5}, "without a pause"),
+        ({"hostname": "relay_1.example.com"}, "neither a DNS name nor an IP address"),
+        ({"hostname": "rel\u00e4y.example"}, "neither a DNS name nor an IP address"),
         ({"shards": 0}, "1 to 64"),
         ({"shards": 65}, "1 to 64"),
         ({"shards": 2, "mesh_key_file": Path("x")}, "cannot mesh"),

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from doorward.cli import output
 from doorward.cli.connection import Flag
+from doorward.cli.times import parse_duration
 from doorward.config.folders import default_data_dir
 
 
@@ -18,6 +19,7 @@ def relay(
     stun: str = "0.0.0.0:3478",
     verify_url: str | None = None,
     verify_fail_open: Flag = False,
+    verify_every: str = "5m",
     admit_anyone: Flag = False,
     print_map: Annotated[tuple[int, str] | None, Parameter(negative=())] = None,
     cert: Path | None = None,
@@ -52,6 +54,8 @@ def relay(
         verify_url: Control's /verify, such as https://control.example.com/verify.
         verify_fail_open: While control does not answer, keep admitting nodes that it admitted within a day. Strangers stay
             refused. Without it, nobody new comes in while control is away.
+        verify_every: How often control is asked again about a node that is connected, such as 5m. One that it refuses by then,
+            because it was deleted, its key ended or its person was suspended, is thrown out; without an answer it stays.
         admit_anyone: Admit every node of every tailnet, instead of asking control.
         print_map: ID NAME: print the DERP map of this relay as region ID, called NAME, and run nothing.
         cert: Certificate for the hostname, in PEM, its chain after it. Without it the relay makes one that clients pin.
@@ -77,6 +81,7 @@ def relay(
         key_file=key_file,
         verify_url=verify_url or "",
         fail_open=verify_fail_open,
+        verify_every=parse_duration(verify_every),
         admit_anyone=admit_anyone,
         mesh_key_file=mesh_key_file,
         mesh_with=mesh_with,

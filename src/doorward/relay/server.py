@@ -126,6 +126,14 @@ class Relay:
             connection.owner.end("its node is gone")
         return len(connections)
 
+    def guests(self) -> dict[NodePublic, str]:
+        """The nodes that are connected, each with an address that it has come from; other relays are none."""
+        return {
+            session.connection.key: session.source
+            for session in self._sessions
+            if session.connection is not None and not session.connection.mesh
+        }
+
     def close(self) -> None:
         """Close every connection. New ones are refused once ``run`` has ended."""
         for session in list(self._sessions):

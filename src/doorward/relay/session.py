@@ -140,8 +140,8 @@ class Session(asyncio.Protocol):
         self.connection: Connection | None = None
         self.patience = STALL_SECONDS
         self.deadline = house.now() + HANDSHAKE_SECONDS
+        self.source = source
         self._house = house
-        self._source = source
         self._port = port
         self._greeting = greeting
         self._not_ideal = not_ideal
@@ -208,7 +208,7 @@ class Session(asyncio.Protocol):
         if self._house.hub.knows_mesh_key(info.mesh_key):
             self._enter(key, info, mesh=True)
             return
-        answer = self._house.admit(key, self._source)
+        answer = self._house.admit(key, self.source)
         if inspect.isawaitable(answer):
             self.stage = Stage.ADMITTING
             self._wire.pause_reading()
@@ -242,7 +242,7 @@ class Session(asyncio.Protocol):
 
     def _refuse(self, key: NodePublic) -> None:
         # No frame says why (section 7): clients know none for it.
-        _log.info("node refused by the relay", node=key.short(), source=self._source)
+        _log.info("node refused by the relay", node=key.short(), source=self.source)
         self.end("not admitted")
 
     def _enter(self, key: NodePublic, info: derp.ClientInfo, *, mesh: bool = False) -> None:
@@ -255,7 +255,7 @@ class Session(asyncio.Protocol):
         answer = derp.ServerInfo(version=derp.VERSION)
         self._wire.write(derp.server_info(answer, house.key, key, house.entropy(derp.NONCE_SIZE)))
         self.connection, writes = house.hub.connect(
-            key, house.now(), owner=self, address=_address(self._source), port=self._port, flags=flags
+            key, house.now(), owner=self, address=_address(self.source), port=self._port, flags=flags
         )
         self.stage = Stage.OPEN
         if mesh:
@@ -299,7 +299,7 @@ class Session(asyncio.Protocol):
         """Close now; ``why`` is for the log."""
         if self.stage is Stage.CLOSED:
             return
-        _log.debug("relay connection ended", source=self._source, why=why)
+        _log.debug("relay connection ended", source=self.source, why=why)
         self._forget()
         self._wire.abort()
 

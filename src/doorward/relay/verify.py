@@ -6,7 +6,8 @@ is away (``fail_open``); strangers are refused even then, or whoever can keep co
 What is remembered:
 
 - a *yes* for 60 s: after a cut of the network every node comes back at once, and again while its clients try paths;
-  so long may a node that was deleted meanwhile come in, and nobody talks to it there, since no netmap names it any more;
+  so long may a node that was deleted meanwhile come in, and nobody talks to it there, since no netmap names it any more
+  (nodes that are connected already are asked about again by ``recheck``);
 - a *no* for 3 s, less than a client's longest wait between attempts: a node that is approved gets in at the next one,
   and one that hammers does not hammer control;
 - who was ever admitted, for a day, and used only while control is away.
@@ -15,6 +16,7 @@ What is remembered:
 import asyncio
 import ssl
 from collections import OrderedDict
+from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
@@ -48,6 +50,13 @@ _log = log("verify")
 
 
 K = TypeVar("K")
+
+
+class _Doubt(Enum):
+    """Why there is neither a yes nor a no."""
+
+    AWAY = auto()
+    NONSENSE = auto()
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -89,26 +98,44 @@ class Verifier:
 
     async def admit(self, key: NodePublic, source: str) -> bool:
         """Whether control lets this node in, from this address. Never raises a DoorwardError: doubt is a no."""
+        found = await self._find_out(key, source)
+        return self._without_control(key) if found is _Doubt.AWAY else found is True
+
+    async def still(self, key: NodePublic, source: str) -> bool | None:
+        """Whether control would let a node in again that is connected; None when it does not say. Raises nothing.
+
+        A yes that is remembered does not count: it is what is in question.
+        """
+        if self._answers.get((key, source)) is False:
+            return False
+        async with self._at_once:
+            found = await self._find_out_now(key, source)
+        return found if isinstance(found, bool) else None
+
+    async def _find_out(self, key: NodePublic, source: str) -> bool | _Doubt:
         if (remembered := self._answers.get((key, source))) is not None:
             return remembered
         async with self._at_once:
             # Another connection of the same node may have asked while this one waited.
             if (remembered := self._answers.get((key, source))) is not None:
                 return remembered
-            if self._clock.monotonic() < self._ask_again:
-                return self._without_control(key)
-            try:
-                allowed = await self._ask(key, source)
-            except Unavailable as error:
-                self._ask_again = self._clock.monotonic() + AWAY_SECONDS
-                if not self._away:  # once, not for every node that comes
-                    self._away = True
-                    _log.error("control does not answer", reason=error.message, fail_open=self._fail_open)
-                return self._without_control(key)
-            except DoorwardError as error:
-                _log.warning("control's answer about a node is none", reason=error.message)
-                _ASKED.labels("nonsense").inc()
-                return False
+            return await self._find_out_now(key, source)
+
+    async def _find_out_now(self, key: NodePublic, source: str) -> bool | _Doubt:
+        if self._clock.monotonic() < self._ask_again:
+            return _Doubt.AWAY
+        try:
+            allowed = await self._ask(key, source)
+        except Unavailable as error:
+            self._ask_again = self._clock.monotonic() + AWAY_SECONDS
+            if not self._away:  # once, not for every node that comes
+                self._away = True
+                _log.error("control does not answer", reason=error.message, fail_open=self._fail_open)
+            return _Doubt.AWAY
+        except DoorwardError as error:
+            _log.warning("control's answer about a node is none", reason=error.message)
+            _ASKED.labels("nonsense").inc()
+            return _Doubt.NONSENSE
         if self._away:
             self._away = False
             _log.info("control answers again")

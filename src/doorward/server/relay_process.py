@@ -49,6 +49,7 @@ class RelayOptions(msgspec.Struct, frozen=True, kw_only=True):
     key_file: Path | None = None
     verify_url: str = ""
     fail_open: bool = False
+    verify_every: float = 300.0  # seconds between two questions about a node that is connected
     admit_anyone: bool = False
     mesh_key_file: Path | None = None
     mesh_with: tuple[str, ...] = ()
@@ -67,6 +68,10 @@ class RelayOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.verify_url and not self.verify_url.startswith(("http://", "https://")):
             raise BadInput("--verify-url is no http or https address")
+        if self.verify_every < 1:
+            raise BadInput(
+                "control would be asked without a pause", cure="Give --verify-every a second or more."
+            )
         if self.mesh_with and self.mesh_key_file is None:
             raise BadInput("relays mesh by a key that they share", cure="Give --mesh-key-file, too.")
         if not 1 <= self.shards <= MOST_SHARDS:

@@ -20,6 +20,7 @@ from doorward.protocol.keys import DERPPrivate, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from doorward.relay import Relay
 from doorward.relay.mesh import Mesh, Peer, read_mesh_key
+from doorward.relay.recheck import Recheck
 from doorward.relay.session import Admit
 from doorward.relay.stun import STUNServer
 from doorward.relay.verify import Verifier
@@ -111,6 +112,9 @@ async def work(child: Child) -> None:
             verifier = Verifier(options.verify_url, clock, fail_open=options.fail_open)
             admit = (await closing.enter_async_context(verifier)).admit
         relay = Relay(key, admit, clock, os.urandom, mesh_key=mesh_key)
+        again = None
+        if not options.admit_anyone:
+            again = Recheck(relay, verifier.still, os.urandom, seconds=options.verify_every)
         mesh = Mesh(relay, mesh_key, [Peer.parse(text) for text in order.peers])
         stun = STUNServer(child.sockets.get(STUN, []))
         closing.callback(stun.close)
@@ -125,6 +129,7 @@ async def work(child: Child) -> None:
                 group.create_task(relay.run()),
                 group.create_task(mesh.run()),
                 group.create_task(_refresh(certificate, child.reload)),
+                *([group.create_task(again.run())] if again is not None else []),
             ]
             server = group.create_task(
                 serve(
