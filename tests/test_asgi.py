@@ -22,7 +22,6 @@ from doorward.asgi import (
     RateLimit,
     SecurityHeaders,
     StripIdentityHeaders,
-    address_key,
     is_identity_header,
     operation,
     refuse_cross_origin,
@@ -314,14 +313,6 @@ def test_buckets_are_bounded_and_the_idle_go_first() -> None:
     limit.take("a")  # forgotten, so full again
     with pytest.raises(RateExceeded):
         limit.take("c")
-
-
-def test_the_key_of_an_address_is_what_one_asker_owns() -> None:
-    assert address_key(("192.0.2.7", 1)) == "192.0.2.7"
-    assert address_key(("2001:db8:1:2:3::4", 1)) == address_key(("2001:db8:1:2::9", 2)) == "2001:db8:1:2::/64"
-    assert address_key(("::ffff:192.0.2.7", 1)) == "192.0.2.7"
-    assert address_key(None) == "local"
-    assert address_key(("testclient", 1)) == "testclient"
 
 
 async def test_identity_headers_from_outside_are_stripped() -> None:

@@ -25,7 +25,6 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
 from typing import Any, TypeVar, get_type_hints
 from urllib.parse import urlsplit
 
@@ -494,18 +493,3 @@ class RateLimit:
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._keys:
             self._buckets.popitem(last=False)
-
-
-def address_key(client: tuple[str, int] | None) -> str:
-    """Who is asking, for a rate limit: an IPv4 address, or the /64 of an IPv6 one, since a host owns all of it."""
-    if client is None:
-        return "local"
-    try:
-        address = ip_address(client[0])
-    except ValueError:
-        return client[0]
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
-    return str(address)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import ANY
 
 import pytest
 import uvicorn
@@ -212,7 +213,7 @@ async def test_a_request_is_answered_and_knows_its_listener(tls: bool) -> None:
         assert headers["date"].endswith("gmt")
         assert "server" not in headers
         scope = door.app.scopes[0]
-        assert scope["state"] == {"listener": "public", "identity": None}
+        assert scope["state"] == {"listener": "public", "identity": None, "guest": ANY}
         assert scope["scheme"] == ("https" if tls else "http")
         assert scope["client"] == writer.get_extra_info("sockname")[:2]  # no header moves it
         await close(writer)
@@ -322,7 +323,7 @@ async def test_a_websocket_is_the_apps_own() -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         writer.write(b"\x81\x82\0\0\0\0hi")
         assert await reader.readexactly(7) == b"\x81\x05heard"
-        assert door.app.scopes[0]["state"] == {"listener": "public", "identity": None}
+        assert door.app.scopes[0]["state"] == {"listener": "public", "identity": None, "guest": ANY}
         await close(writer)
 
 
@@ -455,6 +456,7 @@ async def test_connections_over_the_limit_are_told_so_and_taken_over_ones_count(
         reader, writer = await door.connect()
         writer.write(UPGRADE)
         assert await reader.readexactly(6) == b"hello "
+        door.echoes[0].request.guest.settle()  # else it would have to make room
         second, other = await door.connect()
         assert (await response(second))[0] == 503
         await close(other)

@@ -10,8 +10,9 @@ from doorward.api import audit, dns, keys, nodes, policy, status, tokens, users
 from doorward.api.access import ADMIN_LISTENER, ADMINISTRATOR, Permission, Principal
 from doorward.api.context import ApiContext, Call
 from doorward.api.openapi import describe
-from doorward.asgi import Operation, RateLimit, address_key, operation, routes
+from doorward.asgi import Operation, RateLimit, operation, routes
 from doorward.errors import Unauthenticated
+from doorward.transport.sources import address_key
 
 PREFIX = "/api/v1"
 

@@ -24,6 +24,7 @@ from doorward.protocol.tailcfg.codec import encode
 from doorward.protocol.tailcfg.requests import ServerKeys
 from doorward.tailnet.registry import Registry
 from doorward.telemetry import log
+from doorward.transport.lobby import Guest
 
 _log = log("control")
 
@@ -101,9 +102,14 @@ class Control:
         )
         if isinstance(answer, MapStream):
             outlet = scope["extensions"]["doorward.stream"]
+            guest: Guest = scope["state"].get("guest") or Guest()
             del scope, receive  # a stream is open for days, and its request's headers are of no more use
             await send({"type": "http.response.body", "body": b"", "more_body": True})
-            await answer.run(outlet, send)
+            guest.settle()  # whoever follows a node's map is that node
+            try:
+                await answer.run(outlet, send)
+            finally:
+                guest.unsettle()
             answer = b""
         await send({"type": "http.response.body", "body": answer})
 

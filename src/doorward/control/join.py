@@ -11,7 +11,7 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from doorward.asgi import RateExceeded, RateLimit, address_key
+from doorward.asgi import RateExceeded, RateLimit
 from doorward.clock import Clock, SystemClock
 from doorward.errors import NotFound
 from doorward.login import pages
@@ -20,6 +20,7 @@ from doorward.model import Node, Registration
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
+from doorward.transport.sources import address_key
 
 REFRESH = 5  # seconds between two looks of a waiting page
 # A waiting page takes 0.2 tokens a second. The code cannot be guessed (160 random bits): this spares the database, and

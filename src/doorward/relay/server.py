@@ -80,6 +80,7 @@ class Relay:
             port=port or 0,
             greeting=b"" if derp.wants_fast_start(headers) else derp.upgrade_response(self.key.public()),
             not_ideal=derp.is_not_ideal(headers),
+            settle=request.guest.settle,
         )
 
     def routes(self, *, verify: bool = True) -> list[BaseRoute]:

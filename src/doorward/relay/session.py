@@ -131,11 +131,20 @@ class Session(asyncio.Protocol):
         port: the client's port, told to mesh watchers.
         greeting: bytes before the first frame: the HTTP response, or nothing (fast start, WebSocket).
         not_ideal: the client would rather be elsewhere.
+        settle: called once it is admitted.
     """
 
     def __init__(
-        self, house: House, *, source: str, port: int = 0, greeting: bytes = b"", not_ideal: bool = False
+        self,
+        house: House,
+        *,
+        source: str,
+        port: int = 0,
+        greeting: bytes = b"",
+        not_ideal: bool = False,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
+        self._settle = settle
         self.stage = Stage.GREETING
         self.connection: Connection | None = None
         self.patience = STALL_SECONDS
@@ -258,6 +267,7 @@ class Session(asyncio.Protocol):
             key, house.now(), owner=self, address=_address(self.source), port=self._port, flags=flags
         )
         self.stage = Stage.OPEN
+        self._settle()
         if mesh:
             self.patience = MESH_STALL_SECONDS
             _set_user_timeout(self._wire, MESH_STALL_SECONDS)

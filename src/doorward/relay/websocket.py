@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from doorward.relay.session import WRITE_HIGH, WRITE_LOW, House, Session
+from doorward.transport.lobby import Guest
 
 SUBPROTOCOL: Final = "derp"
 
@@ -134,7 +135,13 @@ def websocket_route(house: WebSocketHouse) -> BaseRoute:
             await socket.close(_TRY_AGAIN_LATER)
             return
         client = socket.client
-        session = Session(house, source=client.host if client else "", port=client.port if client else 0)
+        guest = (socket.scope.get("state") or {}).get("guest") or Guest()
+        session = Session(
+            house,
+            source=client.host if client else "",
+            port=client.port if client else 0,
+            settle=guest.settle,
+        )
         await _SocketWire(socket, session).run()
 
     return WebSocketRoute("/derp", serve)

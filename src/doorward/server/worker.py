@@ -39,7 +39,7 @@ from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.relay import Relay
 from doorward.relay.certificate import meta_certificate
 from doorward.relay.stun import STUNServer
-from doorward.server import tls
+from doorward.server import descriptors, tls
 from doorward.server.child import Child
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays, address_of, host_of, own_region, relay_host
@@ -48,14 +48,16 @@ from doorward.tailnet.addresses import Pool
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Settings as TailnetSettings
 from doorward.tailnet.snapshot import Snapshot
-from doorward.telemetry import configure, exposition, log
-from doorward.transport.listener import ListenerSpec, serve
+from doorward.telemetry import configure, exposition, gauge, log
+from doorward.transport.listener import Limits, ListenerSpec, serve
 from doorward.transport.noise import PATH, UPGRADE_TOKEN, Ts2021
+from doorward.transport.turns import Turns
 
 ADMIN, PUBLIC, DOOR, RELAY = "admin", "public", "door", "relay"
 REFRESH = 3600.0  # seconds between looks at certificates
 
 _log = log("server")
+_tasks = gauge("tasks", "Tasks of the worker's event loop.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +117,9 @@ class Worker:
             relay = self._relay(registry)
             own_node = OwnNode(self._settings, registry, self._clock)
             control = Control(registry, self._noise_key.public(), os.urandom)
+            turns = Turns()
             noise = await closing.enter_async_context(
-                Ts2021(control.inside, self._noise_key, entropy=os.urandom)
+                Ts2021(control.inside, self._noise_key, entropy=os.urandom, turns=turns)
             )
             stun = STUNServer(self._sockets.stun)
             closing.callback(stun.close)
@@ -138,6 +141,9 @@ class Worker:
                         clock=self._clock,
                         stop=stop,
                         ready=accepting,
+                        limits=Limits(connections=descriptors.room_for_connections()),
+                        turns=turns,
+                        proxies=self._settings.proxies(),
                     )
                 )
                 await accepting.wait()
@@ -477,4 +483,5 @@ async def _metrics(request: Request) -> Response:
     """For Prometheus, on the administrator's socket alone: numbers tell who is there and when."""
     if request.scope["state"]["listener"] != ADMIN:
         return PlainTextResponse("metrics are served on the administrator's socket\n", status_code=403)
+    _tasks.set(len(asyncio.all_tasks()))
     return Response(exposition(), media_type="text/plain; version=0.0.4")

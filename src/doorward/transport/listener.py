@@ -2,13 +2,13 @@
 
 ::
 
-    accept ─▶ [TLS] ─▶ [identify, once] ─▶ HTTP/1.1 request ─▶ app            (scope["state"]: listener, identity)
+    accept ─▶ [turn, TLS] ─▶ [identify, once] ─▶ HTTP/1.1 request ─▶ app      (scope["state"]: listener, identity, guest)
                                               │
                                               ├─ Upgrade: websocket ─▶ app
                                               └─ Upgrade: <a token of takeovers> ─▶ that handler's own asyncio.Protocol
 
 ASGI has no way to give a connection away, and ts2021 and DERP need one, so this is a subclass of uvicorn's httptools
-protocol. The seam leans on what uvicorn does not promise (``HOOKS``): uvicorn is pinned to a minor version and
+protocol. Every connection has a place in the lobby (``lobby``), and TLS begins in turn (``turns``). The seam leans on what uvicorn does not promise (``HOOKS``): uvicorn is pinned to a minor version and
 ``tests/transport/test_listener.py`` fails when one of them changes.
 """
 
@@ -18,10 +18,10 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote
 
 import httptools
@@ -31,7 +31,11 @@ from uvicorn.server import ServerState
 
 from doorward.clock import Clock
 from doorward.telemetry import counter, log
+from doorward.transport.accepting import GONE_AFTER, Acceptor, abort, keep_tcp_alive
+from doorward.transport.lobby import Guest, Lobby
 from doorward.transport.readbuffer import ReadBuffer
+from doorward.transport.sources import Networks, address_key, forwarded_for, is_among
+from doorward.transport.turns import Turns
 
 _log = log("listener")
 _REFUSED = counter(
@@ -53,9 +57,10 @@ HOOKS = (
     "shutdown",
 )
 
-# A laptop that was closed is offline to others after this, a map stream's keep-alive and its grace: in under three minutes.
-# Three probes fit in, so that no single lost packet ends a good connection.
-GONE_AFTER = 90.0
+# What a TLS handshake costs, in Noise handshakes (see ``turns``).
+TLS_COST = 2.0
+# Connections to a Unix socket: its owner's own programs.
+LOCAL_ROOM = 128
 
 Address = tuple[str, int | None]  # host and port; a Unix socket's own side is (path, None)
 Identify = Callable[[Address | None, Address | None], Awaitable[Any]]
@@ -100,6 +105,8 @@ class UpgradeRequest:
     listener: str
     identity: Any  # what the listener's identify said; None where nobody is asked
     leftover: bytes
+    source: str = ""  # who it comes from, for limits (``sources.address_key``); a trusted proxy's word counts
+    guest: Guest = field(default_factory=Guest)  # to be settled once it has shown whose it is
 
     def get(self, name: str) -> str | None:
         """The first header of that name, any case, as text; None when there is none."""
@@ -139,7 +146,8 @@ class Limits:
     head_bytes: int = 64 << 10  # request line and headers; browsers stay under 16 KiB with every cookie
     head_seconds: float = 15.0  # from accept, or from a request's first byte, to the end of its head
     keep_alive: int = 75  # an idle connection between two requests; above the usual 60 of proxies
-    connections: int = 20_000  # open at once on one listener, taken over or not
+    connections: int = 20_000  # open at once on all TCP listeners
+    guests: int = 4096  # of these, from peers that have not shown whose they are
     identify: float = 5.0
     tls_handshake: float = 15.0
     shutdown: float = 3.0  # from stop to everything closed
@@ -157,6 +165,8 @@ class _Door:
         takeovers: Mapping[bytes, Takeover],
         limits: Limits,
         group: asyncio.TaskGroup,
+        turns: Turns,
+        proxies: Networks,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -164,18 +174,78 @@ class _Door:
         self.takeovers = takeovers
         self.limits = limits
         self.group = group
+        self.turns = turns
+        self.proxies = proxies
         self.state = ServerState()
         self.reading = ReadBuffer()
         self.asking: set[asyncio.Task[None]] = set()
         # Held by transport, because the protocols are other people's objects; swept of closed ones every second.
         self.taken: dict[asyncio.Transport, asyncio.Protocol] = {}
+        self.guests: dict[asyncio.Transport, Guest] = {}
+        self._starting: set[asyncio.Task[None]] = set()
 
-    def connection(self) -> "_Connection":
-        return _Connection(self)
+    def listen(self, bound: socket.socket, lobby: Lobby) -> Acceptor:
+        """Take connections of one socket."""
+
+        def arrived(accepted: socket.socket, peer: Any) -> None:
+            self._arrived(accepted, peer if isinstance(peer, tuple) else None, lobby)
+
+        return Acceptor(
+            bound,
+            arrived,
+            gate=lambda: not self.turns.crowded,
+            exhausted=lambda: lobby.make_room("descriptors"),
+        )
+
+    def _arrived(self, accepted: socket.socket, peer: tuple[Any, ...] | None, lobby: Lobby) -> None:
+        guest = lobby.enter(address_key(peer))
+        if guest is None:
+            self.refused("too many")
+            if self.spec.ssl_context is None:
+                with contextlib.suppress(OSError):
+                    accepted.send(Refusal(503, "Too many connections are open. Try again later.\n").encode())
+            accepted.close()
+            return
+        if is_among(peer, self.proxies):
+            guest.settle()  # it is answerable for its own clients, and its idle connections serve many
+        if self.spec.ssl_context is None:
+            self._start(accepted, guest)
+        else:
+            guest.wait()
+            self.turns.ask(guest.source, lambda: self._start(accepted, guest), TLS_COST)
+
+    def _start(self, accepted: socket.socket, guest: Guest) -> None:
+        guest.go_on()
+        task = self.group.create_task(self._begin(accepted, guest))
+        guest.closes_by(task.cancel)
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _begin(self, accepted: socket.socket, guest: Guest) -> None:
+        """From a socket to a connection, TLS included."""
+        encrypted = self.spec.ssl_context
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Connection(self, guest),
+                accepted,
+                ssl=encrypted,
+                ssl_handshake_timeout=self.limits.tls_handshake if encrypted else None,
+            )
+        except asyncio.CancelledError:
+            guest.leave()
+            accepted.close()
+            raise
+        except Exception:  # noqa: BLE001 - whatever its TLS was, it costs this connection and no other
+            self.refused("tls")
+            guest.leave()
+            accepted.close()
 
     def sweep(self) -> None:
-        for transport in [transport for transport in self.taken if transport.is_closing()]:
-            del self.taken[transport]
+        for held in (self.taken, self.guests):
+            for transport in [transport for transport in held if transport.is_closing()]:
+                gone = held.pop(transport)
+                if isinstance(gone, Guest):
+                    gone.leave()
 
     def refused(self, why: str) -> None:
         _REFUSED.labels(self.name, why).inc()
@@ -184,15 +254,22 @@ class _Door:
         self.sweep()
         return bool(self.taken or self.state.connections or self.state.tasks)
 
+    def starting(self) -> list[asyncio.Task[None]]:
+        return [*self._starting, *self.asking]
+
 
 class _Connection(HttpToolsProtocol):
     """One connection while it speaks HTTP/1.1."""
 
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: _Door, guest: Guest) -> None:
         super().__init__(
-            config=door.config, server_state=door.state, app_state={"listener": door.name, "identity": None}
+            config=door.config,
+            server_state=door.state,
+            app_state={"listener": door.name, "identity": None, "guest": guest},
         )
         self._door = door
+        self._guest = guest
+        self._source = guest.source
         self._head_size = 0
         self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -211,10 +288,8 @@ class _Connection(HttpToolsProtocol):
         if accepted.family != socket.AF_UNIX:
             # Not left to inheritance: what waited in the queue since before we listened would have none of it.
             keep_tcp_alive(accepted, door.limits.gone_after)
-        if len(self.connections) + len(door.taken) > door.limits.connections:
-            door.refused("too many")
-            self._answer(Refusal(503, "Too many connections are open. Try again later.\n"))
-            return
+        self._guest.closes_by(lambda: abort(transport))
+        door.guests[transport] = self._guest
         self._arm_head_timer()
         if door.spec.identify is not None:
             self._asking = True
@@ -284,10 +359,16 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._cancel_head_timer()
+        self._guest.touch()
+        if is_among(self.client, self._door.proxies) and (named := forwarded_for(self.headers)) is not None:
+            self.scope["client"] = named
+            self._source = address_key(named)
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_head_timer()
+        self._guest.leave()
+        self._door.guests.pop(self.transport, None)
         super().connection_lost(exc)
 
     def _hold(self, data: bytes) -> None:
@@ -371,6 +452,8 @@ class _Connection(HttpToolsProtocol):
                 listener=self._door.name,
                 identity=self.app_state["identity"],
                 leftover=leftover,
+                source=self._source,
+                guest=self._guest,
             )
         )
         if isinstance(outcome, Refusal):
@@ -402,11 +485,14 @@ async def serve(
     stop: asyncio.Event,
     ready: asyncio.Event | None = None,
     limits: Limits = Limits(),
+    turns: Turns | None = None,
+    proxies: Networks = (),
 ) -> None:
     """Serve ``app`` on every listener until ``stop`` is set, then end within ``limits.shutdown`` seconds.
 
     ``takeovers`` maps an Upgrade token, any case, to its handler; ``websocket`` is the app's own. ``ready`` is set when
-    connections are accepted. Installs no signal handlers. Stopping closes the listening sockets first, lets requests
+    connections are accepted. ``turns`` are shared with whoever else has costly beginnings in this process; of a peer in
+    ``proxies`` X-Forwarded-For is believed, for limits and logs. Installs no signal handlers. Stopping closes the listening sockets first, lets requests
     that run finish, and closes idle and taken-over connections (``Graceful`` ones say goodbye); what is left at the
     end of the time is cut. When cancelled, everything is cut at once. Raises ValueError for a takeover of websocket.
     """
@@ -429,62 +515,32 @@ async def serve(
     )
     config.load()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    loop = asyncio.get_running_loop()
+    turns = turns or Turns()
+    lobby = Lobby(guests=limits.guests, room=limits.connections)
+    # A place of their own: whoever administers gets in however full it is.
+    local = Lobby(guests=LOCAL_ROOM, room=LOCAL_ROOM)
     async with asyncio.TaskGroup() as group:
-        doors = [_Door(spec, config, registry, limits, group) for spec in listeners]
-        servers: list[asyncio.Server] = []
+        doors = [_Door(spec, config, registry, limits, group, turns, proxies) for spec in listeners]
+        acceptors: list[Acceptor] = []
         ticking = group.create_task(_tick(doors, clock))
         try:
             for door in doors:
-                servers += [await _listen(loop, door, bound) for bound in door.spec.sockets]
+                for bound in door.spec.sockets:
+                    place = local if bound.family == socket.AF_UNIX else lobby
+                    acceptors.append(door.listen(bound, place))
+                    acceptors[-1].start()
             if ready is not None:
                 ready.set()
             await stop.wait()
-            await _stop_gently(doors, servers, limits.shutdown)
+            await _stop_gently(doors, acceptors, limits.shutdown)
         finally:
             ticking.cancel()
-            for server in servers:
-                server.close()
+            for acceptor in acceptors:
+                acceptor.stop()
             for spec in listeners:
                 for bound in spec.sockets:
                     bound.close()
             await _cut(doors)
-
-
-async def _listen(loop: asyncio.AbstractEventLoop, door: _Door, bound: socket.socket) -> asyncio.Server:
-    encrypted = door.spec.ssl_context
-    timeout = door.limits.tls_handshake if encrypted else None
-    if bound.family == socket.AF_UNIX:
-        return await loop.create_unix_server(
-            door.connection, sock=bound, ssl=encrypted, ssl_handshake_timeout=timeout, backlog=1024
-        )
-    return await loop.create_server(
-        door.connection, sock=bound, ssl=encrypted, ssl_handshake_timeout=timeout, backlog=1024
-    )
-
-
-def keep_tcp_alive(sock: socket.socket, seconds: float = GONE_AFTER) -> None:
-    """Let the kernel end a connection whose peer has acknowledged nothing for ``seconds``, whether or not we send.
-
-    Probes alone would not do: none is sent while data waits to be acknowledged, and a map stream's own keep-alive always
-    does. Without the second limit (RFC 5482) the kernel repeats that data for a quarter of an hour.
-    """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    idle, interval = max(1, int(seconds * 2 / 3)), max(1, int(seconds / 6))
-    for option, value in (
-        ("TCP_KEEPIDLE", idle),
-        ("TCP_KEEPINTVL", interval),
-        ("TCP_KEEPCNT", 2),  # where the next line's option exists, it decides
-        ("TCP_USER_TIMEOUT", int(seconds * 1000)),
-    ):
-        if hasattr(socket, option):  # not every system has all of them
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def abort(transport: asyncio.BaseTransport) -> None:
-    """Cut a connection, whatever state it is in."""
-    with contextlib.suppress(RuntimeError):  # uvloop raises for one that is gone already
-        cast("asyncio.WriteTransport", transport).abort()
 
 
 async def _tick(doors: Sequence[_Door], clock: Clock) -> None:
@@ -497,9 +553,9 @@ async def _tick(doors: Sequence[_Door], clock: Clock) -> None:
         await asyncio.sleep(1)
 
 
-async def _stop_gently(doors: Sequence[_Door], servers: Sequence[asyncio.Server], seconds: float) -> None:
-    for server in servers:
-        server.close()
+async def _stop_gently(doors: Sequence[_Door], acceptors: Sequence[Acceptor], seconds: float) -> None:
+    for acceptor in acceptors:
+        acceptor.close()
     for door in doors:
         for connection in list(door.state.connections):
             connection.shutdown()
@@ -518,7 +574,7 @@ async def _stop_gently(doors: Sequence[_Door], servers: Sequence[asyncio.Server]
 
 async def _cut(doors: Sequence[_Door]) -> None:
     for door in doors:
-        tasks = [*door.state.tasks, *door.asking]
+        tasks = [*door.state.tasks, *door.starting()]
         for task in tasks:
             task.cancel()
         for connection in list(door.state.connections):

@@ -5,8 +5,9 @@
     POST /ts2021, Upgrade: tailscale-control-protocol ─▶ listener hands over ─▶ Ts2021.takeover ─┐
     GET  /ts2021, WebSocket                           ─▶ the outer app       ─▶ Ts2021.websocket ─┴▶ H2Server ─▶ app
 
-The app finds in ``scope["state"]``: ``machine_key`` (MachinePublic, proven by Noise) and ``noise_version`` (the client's
-capability version). Any machine key gets this far: whom it belongs to is the app's question.
+The app finds in ``scope["state"]``: ``machine_key`` (MachinePublic, proven by Noise), ``noise_version`` (the client's
+capability version) and ``guest`` (``lobby.Guest``). Any machine key gets this far: whom it belongs to is the app's question,
+which settles the guest when it is a node's. Handshakes take turns (``turns``).
 """
 
 import asyncio
@@ -29,12 +30,17 @@ from doorward.protocol.noise import (
     encode_error,
 )
 from doorward.telemetry import counter, gauge, log
+from doorward.transport.accepting import abort, keep_tcp_alive
 from doorward.transport.h2 import H2Limits, H2Server
 from doorward.transport.h2client import H2Client
-from doorward.transport.listener import Refusal, UpgradeRequest, abort, keep_tcp_alive
+from doorward.transport.listener import Refusal, UpgradeRequest
+from doorward.transport.lobby import Guest
+from doorward.transport.sources import address_key
+from doorward.transport.turns import Turn, Turns
 
 _log = log("ts2021")
 _HANDSHAKES = counter("noise_handshakes_total", "Noise handshakes by outcome.", "outcome")
+_BROKEN = counter("noise_broken_total", "ts2021 connections cut because of a record that cannot be opened.")
 _CONNECTIONS = gauge("noise_connections", "ts2021 connections that are open.")
 
 UPGRADE_TOKEN = "tailscale-control-protocol"  # noqa: S105 - the token of an Upgrade header; clients compare its case
@@ -59,6 +65,7 @@ class Ts2021:
         static: the server's Noise key, the one that ``/key`` publishes.
         entropy: gives that many random bytes; every connection takes 32 for its ephemeral key.
         limits: of each connection.
+        turns: of handshakes; shared with the listeners' TLS.
     """
 
     def __init__(
@@ -68,7 +75,9 @@ class Ts2021:
         *,
         entropy: Entropy,
         limits: H2Limits = H2Limits(),  # noqa: B008 - frozen
+        turns: Turns | None = None,
     ) -> None:
+        self.turns = turns or Turns()
         self._app = app
         self._static = static
         self._entropy = entropy
@@ -104,13 +113,14 @@ class Ts2021:
         except BadInput as error:
             _HANDSHAKES.labels("malformed").inc()
             return Refusal(400, error.message + "\n")
-        try:
-            key, version, response, noise = self._shake(initiation)
-        except RemoteProtocolError as error:
-            return _Farewell(_SWITCHING + encode_error(error.sentence()))
+        return _ServerConnection(self, request, initiation)
+
+    def begin(self, request: UpgradeRequest, initiation: bytes) -> "tuple[_NoiseWire, H2Server]":
+        """The handshake, when its turn has come. Raises RemoteProtocolError, whose sentence the client is to read."""
+        key, version, response, noise = self._shake(initiation)
         # Header, response and SETTINGS leave in one write: the client's first wait is over with one packet.
         wire = _NoiseWire(request.transport, noise, first=_SWITCHING + response)
-        return _ServerConnection(self, wire, self._server(wire, key, version, request.peer))
+        return wire, self._server(wire, key, version, request.peer, request.guest)
 
     async def websocket(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI endpoint of ``GET /ts2021`` for browsers (section 5.3); returns when the connection has ended.
@@ -125,15 +135,29 @@ class Ts2021:
             await _refuse_websocket(scope, send, error.message)
             return
         await send({"type": "websocket.accept", "subprotocol": UPGRADE_TOKEN})
+        peer = scope.get("client")
+        guest = (scope.get("state") or {}).get("guest") or Guest()
+        await self._turn(address_key(peer), guest)
         try:
             key, version, response, noise = self._shake(initiation)
         except RemoteProtocolError as error:
             await send({"type": "websocket.send", "bytes": encode_error(error.sentence())})
             await send({"type": "websocket.close", "code": 1002})
             return
-        peer = scope.get("client")
         wire = _MessageWire(noise, first=response)
-        await wire.run(self, self._server(wire, key, version, tuple(peer) if peer else None), receive, send)
+        server = self._server(wire, key, version, tuple(peer) if peer else None, guest)
+        await wire.run(self, server, receive, send)
+
+    async def _turn(self, source: str, guest: Guest) -> None:
+        """Wait until it is this one's turn."""
+        turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = self.turns.ask(source, lambda: turned.done() or turned.set_result(None))
+        guest.wait()
+        try:
+            await turned
+        finally:
+            turn.cancel()
+            guest.go_on()
 
     def joined(self, server: H2Server) -> None:
         """A connection is open."""
@@ -157,12 +181,12 @@ class Ts2021:
         return result
 
     def _server(
-        self, wire: "_NoiseWire | _MessageWire", key: MachinePublic, version: int, peer: Any
+        self, wire: "_NoiseWire | _MessageWire", key: MachinePublic, version: int, peer: Any, guest: Guest
     ) -> H2Server:
         return H2Server(
             wire,
             self._app,
-            state={"machine_key": key, "noise_version": version},
+            state={"machine_key": key, "noise_version": version, "guest": guest},
             client=peer,
             group=self._group,
             limits=self._limits,
@@ -229,22 +253,58 @@ class _NoiseWire:
 
 
 class _ServerConnection(asyncio.Protocol):
-    """Bytes between an upgraded connection and its HTTP/2."""
+    """Bytes between an upgraded connection and its HTTP/2. Until its handshake's turn has come nothing is read."""
 
-    __slots__ = ("_server", "_service", "_wire")
+    __slots__ = ("_early", "_server", "_service", "_turn", "_waiting", "_wire")
 
-    def __init__(self, service: Ts2021, wire: _NoiseWire, server: H2Server) -> None:
+    def __init__(self, service: Ts2021, request: UpgradeRequest, initiation: bytes) -> None:
         self._service = service
-        self._wire = wire
-        self._server = server
+        self._waiting: tuple[UpgradeRequest, bytes] | None = (request, initiation)
+        self._turn: Turn | None = None
+        self._early = b""
+        self._wire: _NoiseWire
+        self._server: H2Server | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: ARG002 - the wire has it
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: ARG002 - the request has it
+        assert self._waiting is not None
+        request, _ = self._waiting
+        turn = self._service.turns.ask(request.source, self._begin)
+        if self._waiting is not None:
+            self._turn = turn
+            request.guest.wait()
+            request.transport.pause_reading()
+
+    def _begin(self) -> None:
+        assert self._waiting is not None
+        request, initiation = self._waiting
+        self._waiting = None
+        waited, self._turn = self._turn is not None, None
+        request.guest.go_on()
+        transport = request.transport
+        if transport.is_closing():
+            return
+        try:
+            self._wire, self._server = self._service.begin(request, initiation)
+        except RemoteProtocolError as error:
+            transport.write(_SWITCHING + encode_error(error.sentence()))
+            transport.close()
+            return
         self._service.joined(self._server)
+        if waited:
+            transport.resume_reading()
+            early, self._early = self._early, b""
+            if early:
+                self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
+        if self._server is None:
+            # A loop may deliver what it had read before the pause: one read at most. What comes after a refusal is lost.
+            self._early = self._early + data if self._waiting is not None else b""
+            return
         try:
             plaintext = self._wire.open(data)
         except RemoteProtocolError as error:
+            _BROKEN.inc()
             _log.info("noise connection broken", why=error.message)
             self._wire.abort()
             self._server.lost(error.message)
@@ -252,30 +312,27 @@ class _ServerConnection(asyncio.Protocol):
         self._server.receive(plaintext)
 
     def pause_writing(self) -> None:
-        self._server.pause_writing()
+        if self._server is not None:
+            self._server.pause_writing()
 
     def resume_writing(self) -> None:
-        self._server.resume_writing()
+        if self._server is not None:
+            self._server.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
-        self._server.lost()
-        self._service.left(self._server)
+        if self._turn is not None:
+            self._turn.cancel()
+        self._waiting = None
+        if self._server is not None:
+            self._server.lost()
+            self._service.left(self._server)
 
     def shutdown(self) -> None:
         """For the listener's stop: GOAWAY, then close."""
-        self._server.shutdown()
-
-
-class _Farewell(asyncio.Protocol):
-    """Says one thing and closes."""
-
-    def __init__(self, words: bytes) -> None:
-        self._words = words
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        writer = cast("asyncio.WriteTransport", transport)  # uvloop's is not a subclass
-        writer.write(self._words)
-        writer.close()
+        if self._server is not None:
+            self._server.shutdown()
+        elif self._waiting is not None:
+            self._waiting[0].transport.close()
 
 
 async def _refuse_websocket(scope: Mapping[str, Any], send: Send, text: str) -> None:
@@ -349,6 +406,7 @@ class _MessageWire:
             try:
                 plaintext = self._noise.receive(data)
             except RemoteProtocolError as error:
+                _BROKEN.inc()
                 _log.info("noise connection broken", why=error.message)
                 return
             server.receive(plaintext)

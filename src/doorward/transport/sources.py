@@ -1,0 +1,54 @@
+"""Who a connection comes from, as far as limits are concerned."""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+LOCAL = "local"
+
+Networks = Sequence[IPv4Network | IPv6Network]
+
+
+def address_key(client: tuple[Any, ...] | None) -> str:
+    """Who is asking, for a limit: an IPv4 address, or the /64 of an IPv6 one, since a host owns all of it."""
+    if client is None:
+        return LOCAL
+    try:
+        address = ip_address(client[0])
+    except ValueError:
+        return str(client[0])
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
+    return str(address)
+
+
+def is_among(client: tuple[Any, ...] | None, networks: Networks) -> bool:
+    """Whether an address lies in one of the networks; False for a Unix socket and for anything unreadable."""
+    if client is None or not networks:
+        return False
+    try:
+        address = ip_address(client[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return any(address.ipv4_mapped in network for network in networks)
+    return any(address in network for network in networks)
+
+
+def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int] | None:
+    """What the nearest proxy says of whom it speaks for: the last address of X-Forwarded-For, or None.
+
+    Only to be asked where the connection comes from a proxy that is trusted: everybody else writes there what they like.
+    What is no address counts as nothing said.
+    """
+    last = b""
+    for name, value in headers:
+        if name == b"x-forwarded-for":
+            last = value
+    text = last.rpartition(b",")[2].strip().decode("latin-1")
+    try:
+        return str(ip_address(text)), 0
+    except ValueError:
+        return None
