@@ -1,10 +1,12 @@
 """Logs and metrics: the only place that knows those libraries.
 
 ``log(name)`` gives a logger whose calls name an event and its fields: ``log.info("node registered", node=stable_id)``.
-Nothing secret is ever a field. ``configure`` chooses the form once at start: a console for people, JSON for machines.
+Nothing secret is ever a field. ``configure`` chooses the form once at start: a console for people, JSON for machines. A line
+that cannot be written, because the disk is full or whoever read has gone, is lost and counted: saying must not end doing.
 Pure packages log nothing; they return counts.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -31,8 +33,29 @@ def _load_structlog() -> ModuleType:
 structlog: Any = _load_structlog()
 
 REGISTRY = CollectorRegistry()
+_lost_lines = Counter(
+    "doorward_log_lines_lost", "Lines of the log that could not be written.", registry=REGISTRY
+)
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class _Careful:
+    """A stream that loses what it cannot write."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):  # ValueError: it is closed
+            _lost_lines.inc()
+            return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure(*, level: str = "info", json: bool = False, stream: TextIO | None = None) -> None:
@@ -53,7 +76,7 @@ def configure(*, level: str = "info", json: bool = False, stream: TextIO | None 
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(_Careful(stream)),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(

@@ -12,6 +12,7 @@ context: connections that stand keep going, new ones see the new certificate.
 import hashlib
 import os
 import ssl
+import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from doorward.clock import Clock
 from doorward.errors import DoorwardError
+from doorward.telemetry import log
 
 Address = IPv4Address | IPv6Address
 
@@ -199,8 +201,14 @@ class IssuedCertificate(ServerCertificate):
         pem = key + leaf.public_bytes(serialization.Encoding.PEM)
         if self._extra is not None:
             pem += ssl.DER_cert_to_PEM_cert(self._extra(now)).encode()
-        _replace(self._file, pem, 0o600)
-        _load(self.context, self._file, None)
+        try:
+            _replace(self._file, pem, 0o600)
+        except OSError as error:
+            # A full disk must not keep a worker from serving: it presents what it could not keep.
+            _log.warning("a certificate could not be kept", file=str(self._file), error=error.strerror)
+            _load_from_memory(self.context, pem)
+        else:
+            _load(self.context, self._file, None)
         changed = not hasattr(self, "leaf") or leaf != self.leaf
         self.leaf, self._extra_made = leaf, now
         return changed
@@ -447,7 +455,28 @@ def _fresh(file: Path) -> Path:
 def _write(file: Path, content: bytes, mode: int) -> None:
     file.unlink(missing_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(content)
+    try:
+        # Without a buffer: one that cannot be written raises once more when it is thrown away.
+        with os.fdopen(descriptor, "wb", buffering=0) as handle:
+            left = memoryview(content)
+            while left:
+                left = left[handle.write(left) :]
+            os.fsync(descriptor)
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
+    """The library reads files only; this one has no name and is on no disk, where the system has such."""
+    with os.fdopen(_nameless(), "wb") as handle:
+        handle.write(pem)
         handle.flush()
-        os.fsync(descriptor)
+        _load(context, Path(f"/dev/fd/{handle.fileno()}"), None)
+
+
+def _nameless() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("certificate")
+    with tempfile.TemporaryFile() as made:
+        return os.dup(made.fileno())

@@ -8,10 +8,12 @@ what is wrong with it and what helps.
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -29,7 +31,7 @@ from doorward.asgi import SecurityHeaders, StripIdentityHeaders
 from doorward.clock import Clock, SystemClock
 from doorward.config import Settings, decode
 from doorward.control import Control
-from doorward.errors import BadInput, DoorwardError
+from doorward.errors import BadInput, DoorwardError, Unavailable
 from doorward.login import pages
 from doorward.login.whoami import whoami_route
 from doorward.model import Process
@@ -55,6 +57,7 @@ from doorward.transport.turns import Turns
 
 ADMIN, PUBLIC, DOOR, RELAY = "admin", "public", "door", "relay"
 REFRESH = 3600.0  # seconds between looks at certificates
+LITTLE_ROOM = 256 << 20  # bytes free; a database and its log grow by a few megabytes a month
 
 _log = log("server")
 _tasks = gauge("tasks", "Tasks of the worker's event loop.")
@@ -326,7 +329,7 @@ class Worker:
         parts = [
             Part(name="control", state="running", text=settings.url),
             self._relay_part(),
-            Part(name="database", state="running", text=registry.writer.database.where),
+            _database_part(registry.writer.database),
             await _policy_part(registry),
             own_node.part(),
             *_beside(registry),
@@ -341,7 +344,7 @@ class Worker:
             users=len(snapshot.users),
             nodes=len(people),
             online=sum(node.observed.online for node in people),
-            waiting=len(await registry.list_registrations()),
+            waiting=await _waiting(registry),
             parts=tuple(parts),
         )
 
@@ -356,17 +359,8 @@ class Worker:
 
     async def _doctor(self, registry: Registry, own_node: OwnNode) -> list[Finding]:
         findings: list[Finding] = []
-        broken = await registry.verify_audit()
-        findings.append(
-            Finding(level="ok", subject="audit", message="the chain of audit events is unbroken")
-            if broken is None
-            else Finding(
-                level="error",
-                subject="audit",
-                message=f"event {broken} does not follow from the one before it",
-                cure="Somebody changed the database. Compare with a backup: `doorward audit export`.",
-            )
-        )
+        findings += await _store_findings(registry)
+        findings += _disk_findings(self._settings.data_dir)
         for name, certificate in self._certificates.named():
             left = certificate.expires - self._clock.now()
             message = f"the certificate of the {name} ends in {left.days} days"
@@ -438,8 +432,12 @@ class _Certificates:
 
 async def _policy_part(registry: Registry) -> Part:
     """Which policy is in force, and where it is changed."""
-    version, file = await registry.current_policy(), registry.policy_file
+    file = registry.policy_file
     owner = "" if file is None else f", owned by {file}"
+    try:
+        version = await registry.current_policy()
+    except Unavailable:  # which the database's own part explains
+        return Part(name="policy", state="running", text=f"the one that was last read{owner}")
     return Part(name="policy", state="running", text=f"version {version.id}, set by {version.actor}{owner}")
 
 
@@ -447,6 +445,63 @@ def _beside(registry: Registry) -> list[Part]:
     """The other processes on the same database, if there are any."""
     others = [] if registry.neighbours is None else [one.label for one in registry.neighbours.others]
     return [Part(name="beside", state="running", text=", ".join(others))] if others else []
+
+
+def _database_part(database: Database) -> Part:
+    if (trouble := database.trouble) is None:
+        return Part(name="database", state="running", text=database.where)
+    return Part(
+        name="database", state="failing", text=f"{database.where}: {trouble.message}", cure=trouble.cure
+    )
+
+
+async def _waiting(registry: Registry) -> int:
+    """How many wait for approval; none that we could know of while the database is away."""
+    try:
+        return len(await registry.list_registrations())
+    except Unavailable:
+        return 0
+
+
+async def _store_findings(registry: Registry) -> list[Finding]:
+    if (trouble := registry.writer.database.trouble) is not None:
+        return [
+            Finding(
+                level="error",
+                subject="database",
+                message=f"{trouble.message}: what is set up goes on, changes are refused",
+                cure=f"{trouble.cure} doorward notices by itself when it is mended.",
+            )
+        ]
+    try:
+        broken = await registry.verify_audit()
+    except Unavailable as error:
+        return [Finding(level="error", subject="database", message=error.message, cure=error.cure)]
+    if broken is None:
+        return [Finding(level="ok", subject="audit", message="the chain of audit events is unbroken")]
+    return [
+        Finding(
+            level="error",
+            subject="audit",
+            message=f"event {broken} does not follow from the one before it",
+            cure="Somebody changed the database. Compare with a backup: `doorward audit export`.",
+        )
+    ]
+
+
+def _disk_findings(folder: Path) -> list[Finding]:
+    """Room for what has to be written: it is said while there still is some."""
+    free = shutil.disk_usage(folder).free
+    if free >= LITTLE_ROOM:
+        return []
+    return [
+        Finding(
+            level="warning",
+            subject="disk",
+            message=f"the disk of {folder} has {free >> 20} MiB left",
+            cure="Free space on it: without any, changes are refused.",
+        )
+    ]
 
 
 def _old_clients(snapshot: Snapshot) -> list[Finding]:

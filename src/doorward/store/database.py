@@ -31,19 +31,24 @@ from types import TracebackType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from doorward.clock import Clock
 from doorward.errors import DoorwardError, TooMany, Unavailable
-from doorward.store import feed
+from doorward.store import feed, settings
 from doorward.store import schema as schemas
 from doorward.store.engines import Engines, connect, is_broken, reading, writing
-from doorward.store.faults import translate
-from doorward.telemetry import histogram, log
+from doorward.store.faults import CommitFailed, CommitUnknown, translate
+from doorward.telemetry import counter, gauge, histogram, log
 
 BATCH_UNITS = 64  # a batch is over after this many units,
 BATCH_SECONDS = 0.005  # or after this much work: about what a commit costs, so nobody waits much for another
 QUEUE_UNITS = 10_000  # further units are refused: at 64 in 10 ms these wait more than a second already
 READERS = 4
+STUCK = (
+    10.0  # seconds of one batch after which nobody else is let wait: a server that was frozen tells nobody
+)
+PROBE = "store.probe"  # the setting that ``probe`` writes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +56,10 @@ T = TypeVar("T")
 _log = log("store")
 _commit_seconds = histogram("store_commit_seconds", "Time from the start of a batch to the end of its commit")
 _batch_units = histogram("store_batch_units", "Units of work that shared one commit")
+_failures = counter(
+    "store_failures_total", "Batches and reads that failed because of the database, by act", "act"
+)
+_in_trouble = gauge("store_in_trouble", "1 while the database cannot be written or reached")
 
 
 class _Outcome(NamedTuple):
@@ -117,13 +126,20 @@ def _own(error: BaseException) -> BaseException:
 
 
 class Database:
-    """An open database; made by ``open``, closed by ``close`` or at the end of ``async with``."""
+    """An open database; made by ``open``, closed by ``close`` or at the end of ``async with``.
+
+    Attributes:
+        trouble: why the last attempt to write or read failed, where that was the database's fault: its disk is full, its
+            server is gone. None while all is well; ``probe`` finds out whether it is over.
+    """
 
     def __init__(self, engines: Engines, clock: Clock, readers: int) -> None:
         self.where = engines.where  # for people: the file, or the address without its password
         self.kind = engines.writer.dialect.name  # "sqlite" or "postgresql"
         self._engines = engines
         self._clock = clock
+        self.trouble: Unavailable | None = None
+        self._batch_began: float | None = None  # of the one that runs now
         self._closed = False
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="doorward-read")
@@ -171,6 +187,7 @@ class Database:
         """
         if self._closed:
             raise Unavailable("the database is closed")
+        self._refuse_if_stuck()
         if self._queue.qsize() >= QUEUE_UNITS:
             raise TooMany("too many changes wait for the database", cure="Try again in a moment.")
         unit = _Unit(lambda connection: function(connection, *args, **kwargs))
@@ -184,8 +201,34 @@ class Database:
         """Run ``function(connection, ...)`` on a reader thread; it sees one committed moment and can change nothing."""
         if self._closed:
             raise Unavailable("the database is closed")
+        self._refuse_if_stuck()
         call = partial(self._read, lambda connection: function(connection, *args, **kwargs))
         return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+
+    def _refuse_if_stuck(self) -> None:
+        began = self._batch_began
+        if began is None or self._clock.monotonic() - began < STUCK:
+            return
+        stuck = Unavailable(
+            "the database does not answer",
+            cure="Look whether its server runs and the network to it is up; doorward waits for it.",
+        )
+        self._note(stuck, "wait")
+        raise stuck
+
+    async def probe(self) -> None:
+        """Write a little, to find out whether that is possible again; raises as ``run`` does, and else ends ``trouble``.
+
+        A transaction that changes nothing would not do: it succeeds on a disk without a free byte.
+        """
+        try:
+            await self.run(settings.put, PROBE, self._clock.now().isoformat())
+        except CommitUnknown:
+            return  # the next one tells
+        if self.trouble is not None:
+            _log.info("the database can be written again")
+        self.trouble = None
+        _in_trouble.set(0)
 
     def heard(self) -> AsyncGenerator[None]:
         """See ``feed.heard``. PostgreSQL only."""
@@ -220,7 +263,20 @@ class Database:
             shown = _shown(error)
             if shown is error:
                 raise
+            self._note(shown, "read")
             raise shown from error
+
+    def _note(self, error: BaseException, act: str) -> None:
+        """Remember that the database is in trouble, and say so once. Called from any thread."""
+        if not isinstance(error, Unavailable):
+            return
+        _failures.labels(act).inc()
+        _in_trouble.set(1)
+        if isinstance(error, CommitFailed):
+            error = Unavailable(error.why, cure=error.cure, detail=error.detail)
+        known, self.trouble = self.trouble, error
+        if known is None or known.message != error.message:
+            _log.warning("the database is in trouble", error=error.sentence(), detail=error.detail)
 
     def _write_all(self) -> None:
         """The writer thread: batch after batch, until ``close`` put None behind the last unit."""
@@ -252,7 +308,7 @@ class Database:
         return units
 
     def _write_batch(self, first: _Unit) -> None:
-        began = self._clock.monotonic()
+        self._batch_began = began = self._clock.monotonic()
         taken: list[_Unit] = []
         outcomes: list[_Outcome] = []
         try:
@@ -264,9 +320,8 @@ class Database:
                     outcomes.append(unit.run(connection))
         except BaseException as error:  # noqa: BLE001 - every unit learns of it, and the writer must live on
             shown = _shown(error)
-            _log.warning(
-                "a batch of changes was lost", units=len(taken), error=str(shown), detail=repr(error)
-            )
+            self._note(shown, "write")
+            _log.debug("a batch of changes was lost", units=len(taken), error=str(shown), detail=repr(error))
             if (
                 not taken
             ):  # it did not even begin; whoever waits behind would each wait out the same time limit
@@ -275,6 +330,10 @@ class Database:
         else:
             _batch_units.observe(len(taken))
             _commit_seconds.observe(self._clock.monotonic() - began)
+            for outcome in outcomes:  # a full disk may fail one unit alone
+                if outcome.error is not None and isinstance(outcome.error.__cause__, SQLAlchemyError):
+                    self._note(outcome.error, "write")
+        self._batch_began = None
         _settle(taken, outcomes)
 
 

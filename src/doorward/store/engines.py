@@ -254,9 +254,9 @@ def _commit(connection: Connection) -> None:
                 cure=cure,
                 detail=str(error.orig),
             ) from error
-        raise CommitFailed(
-            f"the change could not be committed: {shown}", cure=cure, detail=str(error)
-        ) from error
+        failed = CommitFailed(f"the change could not be committed: {shown}", cure=cure, detail=str(error))
+        failed.why = str(shown)
+        raise failed from error
 
 
 def _undo(connection: Connection) -> None:

@@ -24,7 +24,12 @@ from doorward.store.tables import metadata
 
 
 class CommitFailed(Unavailable):
-    """A batch could not be committed. Nothing of it happened, and each of its units may be tried again."""
+    """A batch could not be committed. Nothing of it happened, and each of its units may be tried again.
+
+    ``why`` is what was wrong with the database, without that it was noticed at a commit.
+    """
+
+    why = ""
 
 
 class CommitUnknown(Unavailable):

@@ -81,3 +81,18 @@ def all_api_tokens(connection: Connection) -> list[ApiToken]:
 def api_token_by_hash(connection: Connection, secret_hash: bytes) -> ApiToken | None:
     """The API token whose secret has this SHA-256, whether or not it is still good."""
     return rows.one(connection, api_tokens, ApiToken, api_tokens.c.secret_hash == secret_hash)
+
+
+def delete_ended(connection: Connection, before: datetime) -> int:
+    """Forget auth keys and API tokens that ended before a moment: expired, revoked or, if good for one node, used.
+
+    The audit log keeps that they were made, and nodes keep the number of the key that admitted them. Returns how many.
+    """
+    ended = sa.or_(
+        auth_keys.c.expires < before,
+        auth_keys.c.revoked < before,
+        sa.and_(auth_keys.c.reusable.is_(sa.false()), auth_keys.c.used < before),
+    )
+    over = sa.or_(api_tokens.c.expires < before, api_tokens.c.revoked < before)
+    statements = (sa.delete(auth_keys).where(ended), sa.delete(api_tokens).where(over))
+    return sum(connection.execute(statement).rowcount for statement in statements)

@@ -330,6 +330,13 @@ def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
             Text=f"An administrator can approve them: doorward nodes routes {node.name} {routes}",
             Severity="low",
         )
+    if snapshot.settings.trouble:
+        found["store-trouble"] = DisplayMessage(
+            Title="The control server cannot save changes",
+            Text=f"{snapshot.settings.trouble[:1].upper()}{snapshot.settings.trouble[1:]}. What is set up goes on working; "
+            "devices that join and other changes have to wait until whoever runs it has mended that.",
+            Severity="medium",
+        )
     old = node.observed.cap_version < capability.CAPVER_RELAY_PIN
     regions = _relays(snapshot).Regions.values()
     if old and any(_pinned(relay.CertName) for region in regions for relay in region.Nodes):

@@ -160,7 +160,8 @@ class Observations:
         """Write what was observed, about every second, until cancelled; then once more."""
         try:
             while True:
-                await asyncio.sleep(FLUSH_INTERVAL if self._me is None else SHARED_FLUSH_INTERVAL)
+                alone = self._me is None or self._writer.database.trouble is not None
+                await asyncio.sleep(FLUSH_INTERVAL if alone else SHARED_FLUSH_INTERVAL)
                 await self.flush()
         finally:
             for timer in self._leaving.values():
@@ -174,7 +175,8 @@ class Observations:
         A failure is logged and tried again later, as by ``flush``: it is no reason to refuse a report.
         """
         async with self._storing:
-            if node_id in self._writer.unwritten:
+            # While the store is in trouble nobody waits for it: each would wait out the same time limit, in turn.
+            if node_id in self._writer.unwritten and self._writer.database.trouble is None:
                 await self.flush()
 
     async def flush(self) -> None:
@@ -194,9 +196,7 @@ class Observations:
                 _write, rows, frozenset(writer.unwritten), frozenset(writer.claims), boot
             )
         except DoorwardError as error:
-            _log.warning(
-                "observations not written", reason=error.message, detail=error.detail, nodes=len(rows)
-            )
+            _log.debug("observations not written", reason=error.message, detail=error.detail, nodes=len(rows))
             return
         for node_id, observed in rows.items():
             self._written(node_id, observed)

@@ -42,6 +42,7 @@ from doorward.tailnet.neighbours import Neighbours, enter
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
+from doorward.tailnet.troubles import Troubles
 from doorward.tailnet.writer import Effect, Writer, load
 from doorward.telemetry import log
 
@@ -118,6 +119,7 @@ class Registry:
             group.create_task(self.writer.run())
             group.create_task(self.observations.run())
             group.create_task(self._keep_deadlines())
+            group.create_task(Troubles(self.writer).run())
 
     async def _keep_deadlines(self) -> None:
         now = self.writer.now()

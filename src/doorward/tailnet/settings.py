@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # where several processes serve: the own node of each that lives, and its door's port
     dns: DNS = DNS()
     derp_map: DERPMap = DERPMap()
+    trouble: str = ""  # why nothing can be written now, for people; empty while all is well
     several: bool = (
         False  # several processes serve it: what follows from the same nodes must be the same in all
     )

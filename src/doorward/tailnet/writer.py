@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from doorward.clock import Clock
-from doorward.errors import DoorwardError
+from doorward.errors import DoorwardError, Unavailable
 from doorward.model import ChangeKind, Node, PolicyVersion, Process, User
 from doorward.policy import Document, parse_policy
 from doorward.protocol.keys import NodePublic
@@ -232,8 +232,11 @@ class Writer:
         return msgspec.structs.replace(node, observed=observed)
 
     async def find(self, key: NodePublic) -> Node | None:
-        """The node with this key, also where another process has let it in a moment ago."""
+        """The node with this key, also where another process has let it in a moment ago. Raises Unavailable."""
         if self.catch_up is not None and self.snapshot.node_by_key(key) is None:
+            if (trouble := self.database.trouble) is not None:
+                # At once: each would wait out the same time limit, one after the other.
+                raise Unavailable(trouble.message, cure=trouble.cure)
             await self.catch_up()
         return self.snapshot.node_by_key(key)
 
