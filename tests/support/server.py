@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.programs import require
 from tests.support.relay import Leaf
 
 from doorward.engine.processes import stop, tied_to_us
@@ -37,6 +38,7 @@ class Server:
         shown: the control URL's address, where ``host`` is every address.
         level: what it logs.
         leaf: a certificate of the control address's own, which then is ``https://localhost``.
+        descriptors: how many each of its processes may open; 0: as many as we.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Server:
         shown: str = "",
         level: str = "debug",
         leaf: Leaf | None = None,
+        descriptors: int = 0,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="dw-serve-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
@@ -60,6 +63,7 @@ class Server:
             self.url = f"http://{shown}:{self._listen.rpartition(':')[2]}"
             self._extra += ["--url", self.url]
         self._prefix = ["ip", "netns", "exec", namespace] if namespace else []
+        self._descriptors = descriptors
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("DOORWARD_", "TS_"))
         }
@@ -120,6 +124,11 @@ class Server:
                 *tied_to_us(
                     [
                         *(self._prefix and ["/usr/sbin/ip", *self._prefix[1:]]),
+                        *(
+                            [str(require("prlimit")), f"--nofile={self._descriptors}"]
+                            if self._descriptors
+                            else []
+                        ),
                         sys.executable,
                         "-m",
                         "doorward",

@@ -147,7 +147,7 @@ class Limits:
     head_seconds: float = 15.0  # from accept, or from a request's first byte, to the end of its head
     keep_alive: int = 75  # an idle connection between two requests; above the usual 60 of proxies
     connections: int = 20_000  # open at once on all TCP listeners
-    guests: int = 4096  # of these, from peers that have not shown whose they are
+    guests: int = 2048  # of these, from peers that have not shown whose they are
     identify: float = 5.0
     tls_handshake: float = 15.0
     shutdown: float = 3.0  # from stop to everything closed
@@ -518,7 +518,7 @@ async def serve(
     turns = turns or Turns()
     lobby = Lobby(guests=limits.guests, room=limits.connections)
     # A place of their own: whoever administers gets in however full it is.
-    local = Lobby(guests=LOCAL_ROOM, room=LOCAL_ROOM)
+    local = Lobby(guests=LOCAL_ROOM, room=LOCAL_ROOM, name="local")
     async with asyncio.TaskGroup() as group:
         doors = [_Door(spec, config, registry, limits, group, turns, proxies) for spec in listeners]
         acceptors: list[Acceptor] = []

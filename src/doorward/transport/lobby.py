@@ -16,8 +16,8 @@ from collections.abc import Callable
 from doorward.telemetry import counter, gauge
 
 _SENT_AWAY = counter("connections_sent_away_total", "Idle strangers' connections closed to make room.", "why")
-_GUESTS = gauge("connections_guests", "Connections that have not shown yet whose they are.")
-_SETTLED = gauge("connections_settled", "Connections of nodes.")
+_GUESTS = gauge("connections_guests", "Connections that have not shown yet whose they are.", "lobby")
+_SETTLED = gauge("connections_settled", "Connections of nodes, and of proxies that are trusted.", "lobby")
 
 
 def _nothing() -> None:
@@ -99,9 +99,12 @@ class Lobby:
     Args:
         guests: how many may be strangers at the same time; beyond it the idlest is sent away.
         room: how many there may be in all; beyond it a stranger is sent away, and where there is none nobody else gets in.
+        name: what metrics call it.
     """
 
-    def __init__(self, *, guests: int, room: int) -> None:
+    def __init__(self, *, guests: int, room: int, name: str = "network") -> None:
+        self._guests_shown = _GUESTS.labels(name)
+        self._settled_shown = _SETTLED.labels(name)
         self._most_guests = max(1, guests)
         self._room = max(1, room)
         self._connections = 0
@@ -144,8 +147,8 @@ class Lobby:
         """Connections came or went."""
         self._connections += connections
         self._settled += settled
-        _GUESTS.set(self._connections - self._settled)
-        _SETTLED.set(self._settled)
+        self._guests_shown.set(self._connections - self._settled)
+        self._settled_shown.set(self._settled)
 
     def put_in(self, guest: Guest) -> None:
         """From now on it may be sent away."""
