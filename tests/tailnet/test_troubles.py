@@ -36,6 +36,10 @@ def locked(folder: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+def _in_trouble(world: World) -> bool:
+    return world.registry.writer.database.trouble is not None
+
+
 def _told(world: World) -> str:
     """What a node is told of it."""
     snapshot = world.registry.snapshot
@@ -58,9 +62,9 @@ async def test_nodes_are_told_after_a_while_and_told_again_when_it_is_over(world
         world.clock.advance(TELL_AFTER)
         await troubles.look()
         assert _told(world).startswith("Another program holds the database locked. What is set up goes on")
-        assert registry.writer.database.trouble is not None
+        assert _in_trouble(world)
     await troubles.look()
-    assert registry.writer.database.trouble is None
+    assert not _in_trouble(world)
     assert _told(world)  # it may come back at once
     world.clock.advance(CALM)
     await troubles.look()
@@ -131,9 +135,9 @@ async def test_behind_a_batch_that_does_not_end_nobody_waits(world: World) -> No
         for refused in (database.run(settings.put, "a", 2), database.read(settings.load_all)):
             with pytest.raises(Unavailable, match="does not answer"):
                 await refused
-        assert database.trouble is not None
+        assert _in_trouble(world)
         release.set()
         await hanging
     await Troubles(world.registry.writer).look()
-    assert database.trouble is None
+    assert not _in_trouble(world)
     assert await database.read(settings.get, "a", int) == 1

@@ -36,7 +36,7 @@ def test_the_busiest_source_makes_room_by_its_idlest() -> None:
 
 def test_nodes_and_those_who_wait_for_us_stay() -> None:
     lobby = Lobby(guests=2, room=100)
-    node, waiting, idle = (Visit(lobby, "a") for _ in range(3) if True)
+    node, waiting, idle = (Visit(lobby, "a") for _ in range(3))
     assert node.was_cut  # not settled yet, and the idlest of three
     waiting.guest.wait()
     later = Visit(lobby, "a")

@@ -151,7 +151,12 @@ class Ts2021:
     async def _turn(self, source: str, guest: Guest) -> None:
         """Wait until it is this one's turn."""
         turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        turn = self.turns.ask(source, lambda: turned.done() or turned.set_result(None))
+
+        def go() -> None:
+            if not turned.done():
+                turned.set_result(None)
+
+        turn = self.turns.ask(source, go)
         guest.wait()
         try:
             await turned
