@@ -62,7 +62,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "relay.session:_set_user_timeout",
         "store.columns:Flag.process_bind_param",
         "store.processes:alive",
-        "transport.listener:keep_tcp_alive",
+        "transport.accepting:keep_tcp_alive",
         "transport.streams:Http2.room",
     ),
     "random bytes of our own": (

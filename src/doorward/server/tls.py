@@ -33,6 +33,8 @@ from doorward.telemetry import log
 
 Address = IPv4Address | IPv6Address
 
+_log = log("server")
+
 # What the library raises for a certificate that is damaged, or of a kind that it does not know.
 UNREADABLE = (
     ValueError,

@@ -5,7 +5,7 @@ import base64
 import contextlib
 import ssl
 from collections.abc import MutableMapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import h2.config
@@ -20,7 +20,10 @@ from doorward.protocol.keys import MachinePrivate
 from doorward.protocol.noise import ClientHandshake, ServerHandshake
 from doorward.transport import fetch, noise
 from doorward.transport.h2 import H2Limits, H2Server
-from doorward.transport.listener import Limits, ListenerSpec, Refusal, UpgradeRequest, _Door
+from doorward.transport.listener import Limits, ListenerSpec, Refusal, UpgradeRequest, _Connection, _Door
+from doorward.transport.lobby import Guest
+from doorward.transport.sources import address_key, forwarded_for, is_among
+from doorward.transport.turns import Turns
 
 COVERS = (
     "transport.fetch:_parse",
@@ -39,8 +42,12 @@ COVERS = (
     "transport.noise:_MessageWire._read",
     "transport.noise:_ClientConnection.data_received",
     "transport.noise:_ClientConnection._shake",
+    "transport.sources:address_key",
+    "transport.sources:forwarded_for",
+    "transport.sources:is_among",
     "transport.streams:Http2.receive",
 )
+EVERYWHERE = [ip_network("0.0.0.0/0"), ip_network("::/0")]
 LIMIT = 256 << 10  # one read of a socket
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and quickly made
 
@@ -148,8 +155,9 @@ async def _http1(data: bytes) -> None:
         return _Taken() if request.path != "/refused" else Refusal(404, "no")
 
     async with asyncio.TaskGroup() as group:
-        door = _Door(ListenerSpec(name="public", sockets=[]), config, {b"taken": takeover}, Limits(), group)
-        connection = door.connection()
+        spec, proxies = ListenerSpec(name="public", sockets=[]), [ip_network("192.0.2.0/24")]
+        door = _Door(spec, config, {b"taken": takeover}, Limits(), group, Turns(), proxies)
+        connection = _Connection(door, Guest())
         transport = FakeTransport()
         connection.connection_made(transport)
         for part in pieces(data):
@@ -250,6 +258,10 @@ def fuzz(data: bytes) -> None:
     feed(text, noise.decode_initiation, fetch._parse)
     with contextlib.suppress(ValueError):
         fetch.is_public(ip_address(text))
+    peer = forwarded_for([(b"x-forwarded-for", data[:2000])])
+    assert peer is None or is_among(peer, EVERYWHERE)
+    address_key((text, 1))
+    is_among((text, 1), EVERYWHERE)
 
     async def all_of_them() -> None:
         for side in (_http1, _http2, _ts2021, _dialled, _fetched):

@@ -21,7 +21,6 @@ COVERS = (
     "api.reach:parse_goal",
     "api.reach:_port",
     "api.reach:_router_of",
-    "asgi:address_key",
     "asgi:decode_json",
     "asgi:decode_query",
     "asgi:read_body",
@@ -87,7 +86,6 @@ def fuzz(data: bytes) -> None:
     for kind in (*QUERIES, None):
         feed(request.query_params.multi_items(), partial(asgi.decode_query, kind=kind))
     pages.wants_html(request)
-    asgi.address_key((text, 1))
     feed(request.headers, lambda given: asgi.refuse_cross_origin("POST", given))
     in_loop(lambda: _whole(request))
     feed(text, lambda given: nodes._prefixes(given.split("\n"), "$.approve"))
