@@ -96,3 +96,28 @@ async def test_an_api_token_comes_back_and_ends_once(database: Database) -> None
     assert await database.run(keys.revoke_api_token, token.id, NOW)
     assert not await database.run(keys.revoke_api_token, token.id, LATER)
     assert await database.read(keys.all_api_tokens) == [msgspec.structs.replace(token, revoked=NOW)]
+
+
+async def test_what_ended_before_a_moment_is_forgotten_and_no_more(database: Database) -> None:
+    long_ago, before = NOW - timedelta(days=2), NOW - timedelta(days=1)
+    later = NOW + timedelta(days=1)
+    over = [
+        {"expires": long_ago},
+        {"expires": later, "revoked": long_ago},
+        {"expires": later, "used": long_ago},
+    ]
+    good = [
+        {"expires": later},
+        {"expires": NOW},
+        {"expires": later, "revoked": NOW},
+        {"expires": later, "used": NOW},
+        {"expires": later, "used": long_ago, "reusable": True},
+    ]
+    for number, fields in enumerate([*over, *good], 1):
+        await database.run(keys.insert_auth_key, nouns.auth_key(number, tags=("tag:a",), **fields))
+    ended = await database.run(keys.insert_api_token, nouns.api_token(1, expires=long_ago))
+    lasting = await database.run(keys.insert_api_token, nouns.api_token(2, expires=None))
+    assert await database.run(keys.delete_ended, before) == len(over) + 1
+    assert [key.id for key in await database.read(keys.all_auth_keys)] == [4, 5, 6, 7, 8]
+    assert await database.read(keys.all_api_tokens) == [lasting]
+    assert ended != lasting

@@ -42,6 +42,7 @@ from doorward.tailnet.neighbours import Neighbours, enter
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
+from doorward.tailnet.tidying import keep_tidy
 from doorward.tailnet.troubles import Troubles
 from doorward.tailnet.writer import Effect, Writer, load
 from doorward.telemetry import log
@@ -120,6 +121,7 @@ class Registry:
             group.create_task(self.observations.run())
             group.create_task(self._keep_deadlines())
             group.create_task(Troubles(self.writer).run())
+            group.create_task(keep_tidy(self.writer))
 
     async def _keep_deadlines(self) -> None:
         now = self.writer.now()
