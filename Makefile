@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 CODE := src tests bench
 
-.PHONY: help setup demo test check format lock docs bench fuzz clean
+.PHONY: help setup demo test check format lock docs bench fuzz soak clean
 help:
 	@echo "make demo   doorward, two machines and an ssh line to paste"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
 	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"
+	@echo "make soak   an hour of churn, and what it leaves; MINUTES=60"
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -49,6 +50,9 @@ bench: setup
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30)
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache
