@@ -101,12 +101,12 @@ async def test_an_api_token_comes_back_and_ends_once(database: Database) -> None
 async def test_what_ended_before_a_moment_is_forgotten_and_no_more(database: Database) -> None:
     long_ago, before = NOW - timedelta(days=2), NOW - timedelta(days=1)
     later = NOW + timedelta(days=1)
-    over = [
+    over: list[dict[str, Any]] = [
         {"expires": long_ago},
         {"expires": later, "revoked": long_ago},
         {"expires": later, "used": long_ago},
     ]
-    good = [
+    good: list[dict[str, Any]] = [
         {"expires": later},
         {"expires": NOW},
         {"expires": later, "revoked": NOW},

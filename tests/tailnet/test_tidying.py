@@ -8,6 +8,7 @@ from tests.support.joining import admitted, register
 from tests.support.waiting import eventually
 from tests.support.world import World
 
+from doorward.store import Connection
 from doorward.tailnet import tidying
 from doorward.tailnet.tidying import KEPT, keep_tidy, tidy
 
@@ -63,5 +64,5 @@ async def test_links_that_ended_go_even_if_nobody_asks_for_another(
         tidying_up.cancel()
 
 
-def _count(connection: tidying.Connection) -> int:
+def _count(connection: Connection) -> int:
     return int(connection.exec_driver_sql("SELECT count(*) FROM registrations").scalar_one())
