@@ -21,7 +21,6 @@ from tests.support.relay import HOST, listening, make_leaf, node_key, running_re
 
 from bench.machine import Process, lift_limits
 from doorward.engine.derp import DERPClient, pinned_context
-from doorward.server.memory import settle_memory
 
 DERPER, OURS, PLAIN_LOOP = "derper", "doorward", "doorward on asyncio"
 
@@ -130,7 +129,6 @@ def main() -> None:
     parser.add_argument("--asyncio", action="store_true")
     asked = parser.parse_args()
     lift_limits()
-    settle_memory()
     (asyncio.run if asked.asyncio else uvloop.run)(_serve(asked.tls))
 
 

@@ -21,7 +21,6 @@ import msgspec
 from doorward.engine.processes import die_with
 from doorward.errors import DoorwardError
 from doorward.server import descriptors
-from doorward.server.memory import settle_memory
 from doorward.server.supervisor import READY, Order
 from doorward.telemetry import configure
 
@@ -43,7 +42,6 @@ Main = Callable[[Child], Awaitable[None]]
 def run(order: Order) -> int:
     """Run the worker that ``order`` describes; its exit code. A DoorwardError is said in one line, with its cure."""
     die_with(order.parent)
-    settle_memory()
     descriptors.raise_limit()
     # Until the coroutine chooses another form: stdout belongs to the parent's one line.
     configure()
