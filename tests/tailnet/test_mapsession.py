@@ -99,8 +99,10 @@ class Viewer:
         assert self.client.netmap() == fresh.netmap()
 
 
-def viewer_of(node_id: int, snapshot: Snapshot, *, cap_version: int = 142) -> Viewer:
-    cache = PeerCache()
+def viewer_of(
+    node_id: int, snapshot: Snapshot, *, cap_version: int = 142, cache: PeerCache | None = None
+) -> Viewer:
+    cache = cache or PeerCache()
     viewer = Viewer(MapSession(node_id, cap_version, cache), cache)
     viewer.start(snapshot)
     return viewer
@@ -210,7 +212,7 @@ def altered(snapshot: Snapshot, node: Node, kind: str, rest: list[Any], step: in
     raise AssertionError(kind)
 
 
-LOOKERS = st.frozensets(st.integers(0, 2), max_size=3)
+LOOKERS = st.frozensets(st.integers(0, 3), max_size=4)
 
 
 @given(changes=st.lists(st.tuples(CHANGE, LOOKERS), max_size=40), policy=st.sampled_from(POLICIES))
@@ -224,9 +226,11 @@ def test_differences_add_up_to_the_full_map(
         make_node(91, user=1),
         make_node(92, user=2),
         make_node(93, tags=("tag:web",), advertised=ROUTES),
+        make_node(94, user=1),
     ]
     snapshot, _ = snapshot.with_nodes([system, *first])
-    viewers = [viewer_of(node_id, snapshot) for node_id in (90, 91, 93)]
+    shared = PeerCache()
+    viewers = [viewer_of(node_id, snapshot, cache=shared) for node_id in (90, 91, 93, 94)]
     for step, (change, lookers) in enumerate(changes):
         snapshot, touched = apply(snapshot, change, step)
         for viewer in viewers:
@@ -240,6 +244,44 @@ def test_differences_add_up_to_the_full_map(
     for viewer in viewers:
         viewer.catch_up(snapshot)
         viewer.knows_all(snapshot)
+
+
+def test_who_see_the_same_are_told_with_one_message() -> None:
+    snapshot, _ = world(POLICIES[0]).with_nodes([make_node(n, user=1 + (n > 4)) for n in range(1, 7)])
+    cache = PeerCache()
+    viewers = {n: viewer_of(n, snapshot, cache=cache) for n in range(1, 7)}
+    moved, touched = snapshot.with_nodes([observed(snapshot.nodes[4], endpoints=("192.0.2.1:1",))])
+    said: dict[int, bytes | None] = {}
+    for number, viewer in viewers.items():
+        viewer.changed = set(touched)
+        said[number] = viewer.catch_up(moved)
+        viewer.knows_all(moved)
+    assert said[1] == b'{"PeersChangedPatch":[{"NodeID":4,"Endpoints":["192.0.2.1:1"]}]}'
+    assert said[2] is said[1] is said[3]
+    assert b'"Node":{' in (said[4] or b"")  # of itself it is told otherwise
+    assert (said[5], said[6]) == (None, None)
+
+
+def test_who_may_use_another_route_of_a_peer_is_told_so() -> None:
+    """The rule that is shared with those who see the same does not reach as far as routes."""
+    policy = """{"grants": [{"src": ["*"], "dst": ["tag:r"], "ip": ["*"]},
+                            {"src": ["ann"], "dst": ["10.0.0.0/24"], "ip": ["*"]}], "tagOwners": {"tag:r": []}}"""
+    router = make_node(3, tags=("tag:r",), advertised=ROUTES[:1], approved=ROUTES[:1])
+    snapshot, _ = world(policy).with_nodes([make_node(1, user=1), make_node(2, user=2), router])
+    cache = PeerCache()
+    viewers = [viewer_of(n, snapshot, cache=cache) for n in (1, 2)]
+    for online in (False, True):
+        snapshot, touched = snapshot.with_nodes(
+            [observed(snapshot.nodes[3], online=online, endpoints=("192.0.2.1:1",))]
+        )
+        for viewer in viewers:
+            viewer.changed = set(touched)
+            viewer.catch_up(snapshot)
+            viewer.knows_all(snapshot)
+    routes = [
+        next(peer for peer in viewer.client.netmap().peers if peer.ID == 3).AllowedIPs for viewer in viewers
+    ]
+    assert routes[0] != routes[1]
 
 
 def test_a_peer_that_comes_back_is_no_longer_last_seen() -> None:
