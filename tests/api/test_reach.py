@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.world import World
 
-from doorward.api.reach import parse_goal, ways_to
+from doorward.api import reach as module
+from doorward.api.reach import parse_goal
 from doorward.errors import BadInput, NotFound
 from doorward.policy import parse_policy
-from doorward.policy.reach import point_of, who_can
 from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import Snapshot
 
@@ -50,7 +50,7 @@ async def ways(client: httpx2.AsyncClient, path: str, **query: str) -> dict[str,
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["allowed"] is bool(found["ways"])
-    return {way["source"]: (way["ports"], way["rules"]) for way in found["ways"]}
+    return {way["source"]: (way["ports"], [rule["name"] for rule in way["rules"]]) for way in found["ways"]}
 
 
 async def test_reach_names_ports_and_rules(tailnet: World, admin: httpx2.AsyncClient) -> None:
@@ -118,21 +118,133 @@ async def test_questions_that_make_no_sense(
     assert (await admin.get("/policy/who-can", params=query)).status_code == status
 
 
-async def test_the_answers_agree_with_the_policy_s_own_judgement(tailnet: World) -> None:
-    """Every pair of nodes and some ports, asked here and of the rules themselves: filters and rules must agree."""
-    snapshot = tailnet.registry.snapshot
-    nodes = list(snapshot.nodes.values())
-    for target in nodes:
-        for port in (21, 22, 80, 85, 95, 443):
-            for protocol, number in (("tcp", 6), ("udp", 17)):
-                goal = parse_goal(snapshot, f"{target.ipv4}:{port}", protocol)
-                told = {way.source: set(way.rules) for way in ways_to(snapshot, goal, nodes)}
-                judged = who_can(snapshot.policy, point_of(snapshot.policy, target.id), port, number)
-                judged.pop(target.id, None)
-                assert told == {
-                    snapshot.nodes[node_id].name: {rule.origin for rule in rules}
-                    for node_id, rules in judged.items()
-                }, (target.name, port, protocol)
+async def asked(client: httpx2.AsyncClient, path: str, **query: str) -> Any:
+    answer = await client.get(f"/policy/{path}", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_a_rule_is_named_with_its_place(tailnet: World, admin: httpx2.AsyncClient) -> None:
+    found = await asked(admin, "reach", source="laptop", destination="server:22")
+    assert found["ways"][0]["rules"] == [{"name": "acls[1]", "line": 5, "column": 9}]
+    assert (found["closest"], found["notes"]) == (None, [])
+
+
+async def test_where_nobody_reaches_the_closest_rule_is_named(
+    tailnet: World, admin: httpx2.AsyncClient
+) -> None:
+    found = await asked(admin, "reach", source="ann", destination="server:23")
+    assert found["allowed"] is False
+    assert found["closest"] == {
+        "source": "laptop",
+        "rule": {"name": "acls[1]", "line": 5, "column": 9},
+        "missing": "it lets ann reach tag:server at ports 22,80-90; tcp 23 is not among that",
+    }
+    other = await asked(admin, "reach", source="desk", destination="server:22")
+    assert other["closest"]["missing"].startswith("it lets 100.64.0.2/31 reach")
+    own = await asked(admin, "reach", source="server", destination="desk:22")
+    assert own["closest"] is None
+
+
+async def test_what_else_stands_in_the_way_is_said(tailnet: World, admin: httpx2.AsyncClient) -> None:
+    await tailnet.registry.suspend_user("cli", "ann", suspended=True)
+    await admin.post("/nodes/laptop/expire")
+    found = await asked(admin, "reach", source="laptop", destination="server:22")
+    assert found["allowed"] is False
+    assert found["notes"] == [
+        "ann is suspended: nothing of theirs is let in anywhere.",
+        "The key of laptop has expired: its person has to sign in again.",
+    ]
+    await admin.post("/users", json={"name": "eve"})
+    assert (await asked(admin, "reach", source="eve", destination="server:22"))["notes"] == [
+        "eve has no node."
+    ]
+
+
+async def test_tags_groups_and_hosts_may_be_asked_about(tailnet: World, admin: httpx2.AsyncClient) -> None:
+    text = """{
+        "tagOwners": {"tag:server": []}, "groups": {"group:g": ["bob"]}, "hosts": {"printer": "10.0.0.9"},
+        "grants": [{"src": ["group:g"], "dst": ["printer", "tag:server"], "ip": ["80"]}],
+    }"""
+    assert (await admin.put("/policy", json={"text": text})).status_code == 200
+    assert list(await ways(admin, "reach", source="group:g", destination="printer:80")) == ["desk"]
+    assert list(await ways(admin, "who-can", destination="printer:80")) == ["desk"]
+    assert await ways(admin, "reach", source="tag:server", destination="desk:80") == {}
+    for source in ("group:x", "tag:x", "autogroup:x"):
+        answer = await admin.get("/policy/reach", params={"source": source, "destination": "desk"})
+        assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+
+
+SSH = """{
+    "tagOwners": {"tag:server": []},
+    "grants": [
+        {"src": ["ann"], "dst": ["tag:server"], "ip": ["22", "tcp:80"]},
+        {"src": ["bob"], "dst": ["10.0.0.0/25"], "ip": ["443"]},
+    ],
+    "ssh": [
+        {"action": "accept", "src": ["autogroup:member"], "dst": ["tag:server"], "users": ["autogroup:nonroot"]},
+        {"action": "check", "src": ["ann"], "dst": ["tag:server"], "users": ["root"]},
+    ],
+}"""
+
+
+async def test_who_can_as_an_account(tailnet: World, admin: httpx2.AsyncClient) -> None:
+    assert (await admin.put("/policy", json={"text": SSH})).status_code == 200
+    found = await asked(admin, "who-can", destination="server", account="root")
+    assert [(way["source"], way["ssh"]["name"], way["check"]) for way in found["ways"]] == [
+        ("laptop", "ssh[1]", True),
+        ("phone", "ssh[1]", True),
+    ]
+    found = await asked(admin, "who-can", destination="server", account="web")
+    assert [(way["source"], way["ssh"]["name"], way["check"]) for way in found["ways"]] == [
+        ("laptop", "ssh[0]", False),
+        ("phone", "ssh[0]", False),
+    ]  # bob's rule is there, but no way to port 22
+    assert (await asked(admin, "who-can", destination="server:80", account="root"))["allowed"]
+    assert not (await asked(admin, "who-can", destination="desk", account="root"))["allowed"]
+    answer = await admin.get("/policy/who-can", params={"destination": "10.0.0.7", "account": "root"})
+    assert answer.status_code == 400
+
+
+async def test_what_can_and_the_review(tailnet: World, admin: httpx2.AsyncClient) -> None:
+    assert (await admin.put("/policy", json={"text": SSH})).status_code == 200
+    server = {
+        "destination": "server",
+        "router": None,
+        "owner": "tag:server",
+        "services": "icmp/icmpv6, tcp 22,80, udp 22",
+        "ssh": ["root after a check", "any account but root"],
+        "rules": [
+            {"name": "grants[0]", "line": 4, "column": 9},
+            {"name": "ssh[1]", "line": 9, "column": 9},
+            {"name": "ssh[0]", "line": 8, "column": 9},
+        ],
+    }
+    beyond = {
+        "destination": "10.0.0.0/25",
+        "router": "server",
+        "owner": "tag:server",
+        "services": "port 443",
+        "ssh": [],
+        "rules": [{"name": "grants[1]", "line": 5, "column": 9}],
+    }
+    assert await asked(admin, "what-can", source="ann") == [server]
+    assert await asked(admin, "what-can", source="bob") == [beyond]
+    assert await asked(admin, "what-can", source="server") == []
+    assert await asked(admin, "review") == [
+        {"who": "ann", "person": True, "nodes": ["laptop", "phone"]} | server,
+        {"who": "bob", "person": True, "nodes": ["desk"]} | beyond,
+    ]
+    assert len(await asked(admin, "review", source="bob")) == 1
+    assert (await admin.get("/policy/review", params={"source": "nobody"})).status_code == 404
+
+
+async def test_a_review_has_an_end(
+    tailnet: World, admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REVIEW_LIMIT", 2)
+    answer = await admin.get("/policy/review")
+    assert (answer.status_code, "more than 2 lines" in answer.json()["title"]) == (400, True)
 
 
 async def test_diff_says_who_gains_and_loses_what(tailnet: World, admin: httpx2.AsyncClient) -> None:
@@ -151,8 +263,12 @@ async def test_diff_says_who_gains_and_loses_what(tailnet: World, admin: httpx2.
     (diff,) = (await admin.post("/policy/diff", json={"text": text})).json()
     assert diff == {
         "node": "server",
-        "lost": ["ports 80-90 from laptop, phone", "tcp 85-100 from 100.64.0.2/31"],
-        "gained": ["ssh as any account, root from desk"],
+        "lost": [
+            "tcp 80-100, udp 80-90 from ann (phone)",
+            "tcp 85-100 from bob (desk)",
+            "tcp/udp 80-90 from ann (laptop)",
+        ],
+        "gained": ["ssh as any account from bob (desk)", "ssh as root from bob (desk)"],
     }
     assert (await admin.post("/policy/diff", json={"text": "{"})).status_code == 400
 

@@ -2,13 +2,13 @@ from ipaddress import ip_address
 from typing import Any
 
 from hypothesis import given, settings
-from tests.support.policy import compiled, make_node
-from tests.support.tailnets import BASE, GRANTS, NODES, TAILNETS, USERS
+from tests.support.policy import admitted, compiled, make_node
+from tests.support.tailnets import BASE, NODES, RICH, RICH_GRANTS, TAILNETS, USERS
 
 from doorward.model import Node
 from doorward.policy import Policy
-from doorward.policy.ranges import Address, of_text
-from doorward.policy.reach import point, point_of, reach, who_can
+from doorward.policy.reach import Goal, Lack, goal_at, near_miss, point_of, reach, ways
+from doorward.policy.services import services_text
 
 
 def _policy(*grants: dict[str, Any]) -> Policy:
@@ -31,17 +31,32 @@ def test_names_the_rules_by_which_a_connection_is_allowed() -> None:
     assert reach(policy, eve, bob, 22) == []  # suspended, and cut out of "*"
 
 
-def test_who_can_reach_an_address_behind_a_router() -> None:
-    policy = _policy(_grant("bob", "10.1.0.0/16", "80"), _grant("alice", "10.1.0.0/16", "*", via=["tag:b"]))
-    assert list(who_can(policy, point(policy, ip_address("10.1.2.3")), 80)) == [2]
-    assert who_can(policy, point(policy, ip_address("10.2.0.1")), 80) == {}
+def _ways(policy: Policy, address: str, port: int) -> dict[int, list[str]]:
+    """Which nodes reach an address, and by which rules."""
+    goal = goal_at(policy, ip_address(address), port, (6,))
+    found = {
+        one.id: [way.rule.origin for way in ways(policy, one, goal)] for one in policy.roster.members.values()
+    }
+    return {node: rules for node, rules in found.items() if rules}
+
+
+def test_an_address_behind_a_router() -> None:
+    policy = _policy(
+        _grant("bob", "10.1.0.0/16", "80"),
+        _grant("alice", "10.1.0.0/16", "*", via=["tag:b"]),
+        _grant("alice", "10.1.0.0/24", "*", via=["tag:a"]),
+    )
+    assert _ways(policy, "10.1.2.3", 80) == {2: ["grants[0]"]}
+    assert _ways(policy, "10.1.0.3", 80) == {2: ["grants[0]"], 1: ["grants[2]"]}
+    assert _ways(policy, "10.2.0.1", 80) == {}
+    assert goal_at(policy, ip_address("192.168.0.1"), 80, (6,)).gates == ()
 
 
 def test_the_internet_needs_an_exit_node() -> None:
     policy = _policy(_grant("bob", "autogroup:internet", "443"))
-    assert list(who_can(policy, point(policy, ip_address("8.8.8.8")), 443)) == [2]
-    assert who_can(policy, point(policy, ip_address("192.168.0.1")), 443) == {}
-    assert who_can(policy.updated(removed=[4]), point(policy, ip_address("8.8.8.8")), 443) == {}
+    assert _ways(policy, "8.8.8.8", 443) == {2: ["grants[0]"]}
+    assert _ways(policy, "192.168.0.1", 443) == {}
+    assert _ways(policy.updated(removed=[4]), "8.8.8.8", 443) == {}
 
 
 def test_self_is_the_same_owner() -> None:
@@ -52,35 +67,110 @@ def test_self_is_the_same_owner() -> None:
     assert reach(policy, point_of(policy, 2), point_of(policy, 6), 22) == []
 
 
-@settings(deadline=None)  # the machine may be busy
-@given(GRANTS, TAILNETS)
+ASKED = ((22, 6), (80, 6), (22, 17), (0, 1))
+
+
+@settings(deadline=None, max_examples=60)  # the machine may be busy
+@given(RICH_GRANTS, TAILNETS)
 def test_agrees_with_the_filters_that_clients_get(grants: list[Any], nodes: list[Node]) -> None:
-    policy = compiled(BASE | {"grants": grants}, USERS, nodes)
-    for target in policy.roster.members:
-        for source in policy.roster.members:
-            for port, protocol in ((22, 6), (80, 6), (22, 17)):
-                here, there = point_of(policy, source), point_of(policy, target)
-                said = bool(reach(policy, here, there, port, protocol))
-                assert said == _admitted(policy, target, here.address, there.address, port, protocol)
+    policy = compiled(RICH | {"grants": grants}, USERS, nodes)
+    for target in policy.roster.members.values():
+        for source in policy.roster.members.values():
+            for port, protocol in ASKED:
+                here, there = point_of(policy, source.id), point_of(policy, target.id)
+                let_in = admitted(policy, target.id, here.address, there.address, port, protocol)
+                if not any(
+                    "via" in grant for grant in grants
+                ):  # a test of a policy does not ask who carries it
+                    assert bool(reach(policy, here, there, port, protocol)) == let_in
+                goal = Goal((target,), (target.ipv4,), port, (protocol,))
+                assert bool(ways(policy, source, goal)) == let_in
+                six = admitted(policy, target.id, source.ipv6, target.ipv6, port, protocol)
+                assert bool(ways(policy, source, Goal((target,), (target.ipv6,), port, (protocol,)))) == six
+                both = Goal((target,), (target.ipv4, target.ipv6), port, (protocol,))
+                assert bool(ways(policy, source, both)) == (let_in or six)
 
 
-def _admitted(
-    policy: Policy, node_id: int, source: Address, target: Address, port: int, protocol: int
-) -> bool:
-    """What the node's packet filter would do."""
-    return any(
-        any(_holds(text, source) for text in rule.SrcIPs)
-        and protocol in (rule.IPProto or (1, 6, 17, 58))
-        and any(
-            _holds(one.IP, target) and one.Ports.First <= port <= one.Ports.Last
-            for one in rule.DstPorts or ()
-        )
-        for rule in policy.filter_rules(node_id)
+@settings(deadline=None, max_examples=60)  # the machine may be busy
+@given(RICH_GRANTS, TAILNETS)
+def test_agrees_with_the_filters_of_routers(grants: list[Any], nodes: list[Node]) -> None:
+    policy = compiled(RICH | {"grants": grants}, USERS, nodes)
+    for text in ("10.1.2.3", "10.9.9.9", "8.8.8.8"):
+        address = ip_address(text)
+        for port, protocol in ASKED:
+            goal = goal_at(policy, address, port, (protocol,))
+            for source in policy.roster.members.values():
+                let_in = any(
+                    admitted(policy, gate.id, source.ipv4, address, port, protocol) for gate in goal.gates
+                )
+                assert bool(ways(policy, source, goal)) == let_in
+
+
+def test_each_way_says_what_it_opens() -> None:
+    policy = _policy(_grant("alice", "bob", "22", "tcp:80-90"), _grant("*", "bob", "tcp:85-100", "icmp:*"))
+    alice, bob = (policy.roster.members[node] for node in (1, 2))
+    found = ways(policy, alice, Goal((bob,), (bob.ipv4, bob.ipv6)))
+    assert [(way.rule.origin, services_text(way.services)) for way in found] == [
+        ("grants[0]", "tcp 22,80-90"),
+        ("grants[1]", "tcp 85-100"),
+    ]
+
+
+def _miss(policy: Policy, source: int, target: int, port: int | None = 22, attributes: Any = None) -> Any:
+    members = policy.roster.members
+    goal = Goal((members[target],), (members[target].ipv4, members[target].ipv6), port)
+    assert ways(policy, members[source], goal) == []
+    return near_miss(policy, members[source], goal, name="laptop", attributes=attributes or {})
+
+
+def test_the_rule_that_came_closest_and_what_is_missing() -> None:
+    port = _policy(
+        _grant("alice", "tag:a", "80"), _grant("alice", "tag:b", "22"), _grant("bob", "tag:a", "22")
     )
+    found = _miss(port, 1, 4)
+    assert (found.rule.origin, found.lacks) == ("grants[0]", (Lack.SERVICE,))
+    assert found.words == "it lets alice reach tag:a at port 80; tcp 22 is not among that"
+    source = _policy(_grant("bob", "tag:a", "22"), _grant("alice", "tag:b", "22"))
+    found = _miss(source, 1, 4)
+    assert (found.rule.origin, found.lacks) == ("grants[0]", (Lack.SOURCE,))
+    assert found.words.endswith("; laptop is none of bob")
+    target = _policy(_grant("alice", "tag:b", "22"), _grant("bob", "tag:b", "22"))
+    assert (_miss(target, 1, 4).rule.origin, _miss(target, 1, 4).lacks) == ("grants[0]", (Lack.TARGET,))
+    both = _policy(_grant("bob", "tag:a", "80"))
+    assert _miss(both, 1, 4).lacks == (Lack.SERVICE, Lack.SOURCE)
+    own = _policy(_grant("autogroup:member", "autogroup:self", "*"))
+    assert _miss(own, 1, 2).words.endswith("; the destination is none of the same person of autogroup:self")
+    assert _miss(_policy(_grant("bob", "tag:b", "22")), 1, 4) is None
+    assert _miss(_policy(), 1, 4) is None
 
 
-def _holds(text: str, address: Address) -> bool:
-    if text == "*":
-        return True
-    whole = of_text(text)
-    return whole.version == address.version and whole.first <= int(address) <= whole.last
+def test_a_posture_that_is_not_met_is_named_with_what_fails() -> None:
+    postures = {"posture:new": ["node:tsVersion >= '1.80'", "node:os == 'linux'"]}
+    grant = _grant("alice", "tag:a", "22", srcPosture=["posture:new"])
+    policy = compiled(BASE | {"postures": postures, "grants": [grant]}, USERS, NODES)
+    found = _miss(policy, 1, 4, attributes={"node:os": "linux", "node:tsversion": "1.70"})
+    assert found.lacks == (Lack.POSTURE,)
+    assert found.words.endswith("laptop does not meet posture:new: node:tsVersion >= '1.80'")
+
+
+def test_a_router_that_may_not_carry_it_is_named() -> None:
+    policy = _policy(_grant("alice", "10.1.0.0/16", "*", via=["tag:b"]))
+    alice = policy.roster.members[1]
+    found = near_miss(
+        policy, alice, goal_at(policy, ip_address("10.1.2.3"), 80, (6,)), name="laptop", attributes={}
+    )
+    assert found is not None
+    assert found.lacks == (Lack.ROUTER,)
+    assert found.words.endswith("it goes only through routers with tag:b")
+
+
+@settings(deadline=None, max_examples=60)  # the machine may be busy
+@given(RICH_GRANTS, TAILNETS)
+def test_what_lacks_nothing_lets_in(grants: list[Any], nodes: list[Node]) -> None:
+    policy = compiled(RICH | {"grants": grants}, USERS, nodes)
+    for target in policy.roster.members.values():
+        for source in policy.roster.members.values():
+            goal = Goal((target,), (target.ipv4,), 22)
+            missed = near_miss(policy, source, goal, name="x", attributes={})
+            if not ways(policy, source, goal) and source.owner != 3:  # eve is suspended
+                assert missed is None or missed.lacks

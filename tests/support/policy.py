@@ -8,6 +8,7 @@ from typing import Any
 
 from doorward.model import Node, Observed, Role, User
 from doorward.policy import Policy, parse_policy
+from doorward.policy.ranges import Address, of_text
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
@@ -76,3 +77,25 @@ def written(policy: Any) -> str:
 def compiled(policy: Any, users: Iterable[User], nodes: Iterable[Node]) -> Policy:
     """A policy given as data, applied."""
     return Policy.compile(parse_policy(written(policy)), users, nodes)
+
+
+def admitted(
+    policy: Policy, node_id: int, source: Address, target: Address, port: int, protocol: int
+) -> bool:
+    """True if a node's packet filter, as its client gets it, lets a packet in."""
+    return any(
+        any(_holds(text, source) for text in rule.SrcIPs)
+        and protocol in (rule.IPProto or (1, 6, 17, 58))
+        and any(
+            _holds(one.IP, target) and (protocol in (1, 58) or one.Ports.First <= port <= one.Ports.Last)
+            for one in rule.DstPorts or ()
+        )
+        for rule in policy.filter_rules(node_id)
+    )
+
+
+def _holds(text: str, address: Address) -> bool:
+    if text == "*":
+        return True
+    whole = of_text(text)
+    return whole.version == address.version and whole.first <= int(address) <= whole.last

@@ -70,6 +70,34 @@ GRANT = st.one_of(
     ),
 )
 GRANTS = st.lists(GRANT, max_size=4)
+
+# What the simple grants leave out: sets of addresses, routers that are named, conditions on sources.
+RICH = BASE | {
+    "ipsets": {"ipset:few": ["add 100.64.0.1-100.64.0.4", "remove 100.64.0.3", "add 10.1.2.0/24"]},
+    "postures": {"posture:linux": ["node:os == 'linux'"], "posture:known": ["node:os NOT SET"]},
+    "hosts": {"two": "100.64.0.2"},
+}
+_RICH_WHO = st.one_of(_WHO, st.sampled_from(["ipset:few", "two", "autogroup:danger-all", "autogroup:admin"]))
+_RICH_WHERE = st.one_of(_WHERE, st.sampled_from(["ipset:few", "two"]))
+_VIA = st.fixed_dictionaries(
+    {
+        "src": st.lists(_RICH_WHO, min_size=1, max_size=2),
+        "dst": st.lists(st.sampled_from(["10.1.0.0/16", "autogroup:internet"]), min_size=1, max_size=1),
+        "ip": st.just(["*"]),
+        "via": st.lists(st.sampled_from(["tag:a", "tag:b"]), min_size=1, max_size=1),
+    }
+)
+_RICH = st.fixed_dictionaries(
+    {
+        "src": st.lists(_RICH_WHO, min_size=1, max_size=2),
+        "dst": st.lists(_RICH_WHERE, min_size=1, max_size=2),
+        "ip": st.lists(st.sampled_from(["*", "22", "tcp:80", "icmp:*"]), min_size=1, max_size=2),
+    },
+    optional={
+        "srcPosture": st.lists(st.sampled_from(["posture:linux", "posture:known"]), min_size=1, max_size=1)
+    },
+)
+RICH_GRANTS = st.lists(st.one_of(GRANT, _RICH, _VIA), max_size=4)
 SSH = st.lists(
     st.fixed_dictionaries(
         {

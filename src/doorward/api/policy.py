@@ -4,15 +4,18 @@ from collections.abc import Iterable
 
 import msgspec
 
-from doorward.api import types
+from doorward.api import policy_types as types
 from doorward.api.access import Permission
 from doorward.api.context import Call
-from doorward.api.reach import compare, parse_goal, ways_to
+from doorward.api.reach import apart, ordinary_nodes
+from doorward.api.types import Diagnostic as FaultAnswer
+from doorward.api.types import Number
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
-from doorward.model import Node, PolicyEntry, PolicyVersion
+from doorward.model import PolicyEntry, PolicyVersion
 from doorward.policy import Diagnostic, Policy, PolicyError, parse_policy
 from doorward.policy.check import check as run_tests
+from doorward.policy.compare import Labels, compare
 from doorward.policy.edit import AddName, AddRule, Edit, RemoveName, RemoveRule, SetHost
 from doorward.policy.edit import apply as apply_edits
 from doorward.policy.textdiff import count_changes, unified
@@ -102,10 +105,9 @@ async def check_policy(call: Call, body: types.PolicyDraft) -> types.PolicyCheck
     return types.PolicyCheck(ok=True, warnings=_diagnostics(policy.warnings()))
 
 
-def _diagnostics(found: Iterable[Diagnostic]) -> tuple[types.Diagnostic, ...]:
+def _diagnostics(found: Iterable[Diagnostic]) -> tuple[FaultAnswer, ...]:
     return tuple(
-        types.Diagnostic(line=one.line, column=one.column, message=one.message, cure=one.cure)
-        for one in found
+        FaultAnswer(line=one.line, column=one.column, message=one.message, cure=one.cure) for one in found
     )
 
 
@@ -116,7 +118,7 @@ async def compile_policy(
     """Compile a draft: the packet filter and SSH rules that each node would be sent. Changes nothing."""
     snapshot = call.snapshot
     policy = _compiled(snapshot, body)
-    nodes = _ordinary_nodes(snapshot) if query.node is None else [snapshot.find_node(query.node)]
+    nodes = ordinary_nodes(snapshot) if query.node is None else [snapshot.find_node(query.node)]
     return [
         types.CompiledNode(
             node=node.name, filter=policy.filter_rules(node.id), ssh=policy.ssh_policy(node.id)
@@ -127,39 +129,24 @@ async def compile_policy(
 
 @operation("POST", "/policy/diff", needs=Permission.READ, body_limit=TEXT_LIMIT, raises=[PolicyError])
 async def diff_policy(call: Call, body: types.PolicyDraft) -> list[types.NodeDiff]:
-    """Compare a draft with the policy in force: what each node would let in, and what no longer. Changes nothing."""
-    snapshot = call.snapshot
-    return compare(snapshot, _compiled(snapshot, body))
+    """Compare a draft with the policy in force: what each node gives and gets under it, and what no longer. Changes nothing."""
+    document = parse_policy(body.text, filename=body.filename)
+
+    def answer(snapshot: Snapshot, before: Policy) -> list[types.NodeDiff]:
+        after = Policy.compile(document, snapshot.users.values(), snapshot.nodes.values())
+        run_tests(after)
+        found = compare(before, after, _labels(snapshot))
+        return [types.NodeDiff(node=one.node, lost=one.lost, gained=one.gained) for one in found]
+
+    return await apart(call.snapshot, answer)
 
 
-@operation("GET", "/policy/reach", needs=Permission.READ, raises=[BadInput, NotFound])
-async def get_reach(call: Call, query: types.ReachFilter) -> types.Reach:
-    """Say whether a node, or any node of a person, reaches a destination, and by which rule."""
-    snapshot = call.snapshot
-    person = snapshot.user_by_name(query.source)
-    if person is None:
-        sources = [snapshot.find_node(query.source)]
-    else:
-        sources = [node for node in _ordinary_nodes(snapshot) if not node.tags and node.user_id == person.id]
-    return _reach(snapshot, query.destination, query.protocol, sources)
-
-
-@operation("GET", "/policy/who-can", needs=Permission.READ, raises=[BadInput, NotFound])
-async def get_who_can(call: Call, query: types.WhoCanFilter) -> types.Reach:
-    """List every node that reaches a destination, and by which rule."""
-    snapshot = call.snapshot
-    return _reach(snapshot, query.destination, query.protocol, _ordinary_nodes(snapshot))
-
-
-def _ordinary_nodes(snapshot: Snapshot) -> list[Node]:
-    """All nodes but doorward's own, by name."""
-    nodes = (node for node in snapshot.nodes.values() if not node.system)
-    return sorted(nodes, key=lambda node: node.name)
-
-
-def _reach(snapshot: Snapshot, destination: str, protocol: str, sources: Iterable[Node]) -> types.Reach:
-    ways = ways_to(snapshot, parse_goal(snapshot, destination, protocol), sources)
-    return types.Reach(allowed=bool(ways), ways=ways)
+def _labels(snapshot: Snapshot) -> Labels:
+    nodes = ordinary_nodes(snapshot)
+    return Labels(
+        {node.id: node.name for node in nodes},
+        {node.id: " ".join(node.tags) or snapshot.owner_name(node) for node in nodes},
+    )
 
 
 @operation("GET", "/policy/history", needs=Permission.READ)
@@ -173,7 +160,7 @@ async def list_versions(call: Call, query: types.PolicyVersionFilter) -> list[ty
 
 
 @operation("GET", "/policy/versions/{number}", needs=Permission.READ, raises=[NotFound])
-async def get_version(call: Call, number: types.Number) -> types.PolicyVersionText:
+async def get_version(call: Call, number: Number) -> types.PolicyVersionText:
     """Show a version of the policy."""
     version, now = await call.registry.policy_version(number), await call.registry.current_policy()
     entry = _entry(version, current=version.id == now.id)
@@ -181,7 +168,7 @@ async def get_version(call: Call, number: types.Number) -> types.PolicyVersionTe
 
 
 @operation("GET", "/policy/versions/{number}/diff", needs=Permission.READ, raises=[NotFound])
-async def diff_versions(call: Call, number: types.Number, query: types.TextDiffFilter) -> types.TextDiff:
+async def diff_versions(call: Call, number: Number, query: types.TextDiffFilter) -> types.TextDiff:
     """Compare the texts of two versions."""
     new = await call.registry.policy_version(number)
     if query.against is None:
@@ -266,8 +253,6 @@ OPERATIONS = (
     check_policy,
     compile_policy,
     diff_policy,
-    get_reach,
-    get_who_can,
     list_versions,
     get_version,
     diff_versions,

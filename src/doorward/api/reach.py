@@ -1,259 +1,331 @@
-"""Who reaches what, and what a draft would change: answers read off the packet filters that nodes are really sent.
+"""Who reaches what: questions and answers about the policy in force, with the names that people give to nodes.
 
-There is no second idea of access here. To tell which rule of the policy is the reason, each rule is compiled alone by
-the policy's own filter builder, and its filter is asked. Rules only ever add access, so the parts sum up to the whole.
-``policy.reach`` judges one connection, for the tests in a policy; people also ask "which ports", and that is asked here.
+The thinking is ``policy.reach``'s and ``policy.survey``'s; here is only what a question means and how an answer is written.
+What looks at the whole tailnet does so on a thread of its own, with a policy that it compiled for itself: the one in force
+works its answers out when they are first asked for, and so belongs to the event loop.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any, TypeVar
 
-from msgspec import UNSET
-
-from doorward.api import types
+from doorward.api import policy_types as types
+from doorward.api.access import Permission
+from doorward.api.context import Call
+from doorward.asgi import operation
 from doorward.errors import BadInput, NotFound
 from doorward.model import Node
 from doorward.policy import Policy
-from doorward.policy.filters import filter_for, pieces_of, resolve_pieces
-from doorward.policy.ranges import Range, of_text
-from doorward.protocol.tailcfg.filter import ALL_PORTS, FilterRule, PortRange
-from doorward.protocol.tailcfg.ssh import SSHPolicy
-from doorward.protocol.tailcfg.ssh import SSHRule as WireRule
-from doorward.tailnet.snapshot import Snapshot, serving
+from doorward.policy.document import Rule, SSHRule
+from doorward.policy.reach import Goal, NearMiss, goal_at, near_miss, ways
+from doorward.policy.roster import node_attributes
+from doorward.policy.selectors import Names, parse_selector
+from doorward.policy.services import ports_text, services_text
+from doorward.policy.survey import Access, Survey
+from doorward.policy.words import WordError
+from doorward.tailnet.snapshot import Snapshot
 
-Address = IPv4Address | IPv6Address
+# Lines of a review; beyond it nobody reads them, and they would fill the memory of whoever does.
+REVIEW_LIMIT = 50_000
+
+SSH_PORT = 22
 
 _NAMED_PROTOCOLS = {"tcp": (6,), "udp": (17,), "icmp": (1, 58), "sctp": (132,)}
-_PROTOCOL_NAMES = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp"}
-_PORTLESS = frozenset({1, 58})  # clients match these by address alone
-_USUAL = (6, 17, 1, 58)  # what a rule without protocols means
+
+T = TypeVar("T")
 
 
-class _Goal(NamedTuple):
-    """A destination: the node whose filter decides, the addresses behind it, and what is asked for there."""
-
-    node: Node
-    addresses: tuple[Address, ...]
-    port: int | None
-    protocols: tuple[int, ...]
+# -- what a question means
 
 
-class _Addresses:
-    """The sources or destinations of a filter rule, quick to ask about one address."""
+def parse_goal(snapshot: Snapshot, text: str, protocol: str = "tcp", port: int | None = None) -> Goal:
+    """What ``NODE``, ``ADDRESS``, ``HOST``, each with ``:PORT`` perhaps, and a protocol mean. Raises BadInput or NotFound.
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._singles: set[str] = set()
-        self._ranges: list[Range] = []
-        self._every = False
-        for text in texts:
-            if text == "*":
-                self._every = True
-            elif "/" in text or "-" in text:
-                self._ranges.append(of_text(text))
-            else:
-                self._singles.add(text)
-
-    def __contains__(self, address: Address) -> bool:
-        return (
-            self._every
-            or str(address) in self._singles
-            or any(
-                one.version == address.version and one.first <= int(address) <= one.last
-                for one in self._ranges
-            )
-        )
-
-
-def parse_goal(snapshot: Snapshot, text: str, protocol: str) -> _Goal:
-    """What ``NODE``, ``ADDRESS``, ``NODE:PORT`` or ``[V6]:PORT`` and a protocol mean. Raises BadInput or NotFound."""
-    name, port = text, None
-    if text.startswith("["):
-        name, _, rest = text[1:].partition("]")
-        if rest:
-            port = _port(rest.removeprefix(":"))
-    elif text.count(":") == 1:
-        name, _, number = text.partition(":")
-        port = _port(number)
-    numbers = _NAMED_PROTOCOLS.get(protocol) or (
-        (int(protocol),) if protocol.isdecimal() and len(protocol) < 4 else ()
-    )
+    ``port`` counts where the text has none.
+    """
+    name, own_port = _split(text)
+    port = port if own_port is None else own_port
+    numbers = _NAMED_PROTOCOLS.get(protocol) or ((int(protocol),) if _is_number(protocol) else ())
     if not numbers or numbers[0] > 255:
         raise BadInput(
             f"{protocol!r} is not a protocol", cure="Give tcp, udp, icmp, sctp or a number up to 255."
         )
+    policy = snapshot.policy
     try:
         node = snapshot.find_node(name)
     except NotFound:
-        router, address = _router_of(snapshot, name)
-        return _Goal(router, (address,), port, numbers)
-    return _Goal(node, node.addresses, port, numbers)
+        return _beyond(snapshot, name, port, numbers)
+    member = policy.roster.members.get(node.id)
+    return Goal(() if member is None else (member,), node.addresses, port, numbers)
+
+
+def _split(text: str) -> tuple[str, int | None]:
+    if text.startswith("["):
+        name, _, rest = text[1:].partition("]")
+        return name, _port(rest.removeprefix(":")) if rest else None
+    if text.count(":") == 1:
+        name, _, number = text.partition(":")
+        return name, _port(number)
+    return text, None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 6
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 5 or not 0 < int(text) < 65536:
+    if not _is_number(text) or not 0 < int(text) < 65536:
         raise BadInput(f"{text!r} is not a port", cure="Write a number from 1 to 65535 after the colon.")
     return int(text)
 
 
-def _router_of(snapshot: Snapshot, text: str) -> tuple[Node, Address]:
-    """The router of the smallest subnet that holds this address. Raises NotFound."""
+def _beyond(snapshot: Snapshot, text: str, port: int | None, protocols: tuple[int, ...]) -> Goal:
+    """The goal at an address, or a host of the policy, that is no node's. Raises NotFound."""
+    host = snapshot.policy.document.hosts.get(text.strip())
     try:
-        address = ip_address(text)
+        address = ip_address(text) if host is None else host.network_address
     except ValueError:
         raise NotFound(
             f"there is no node {text!r}, and it is no address either",
             cure="`doorward nodes list` shows the nodes there are.",
         ) from None
-    found = [
-        (prefix.prefixlen, snapshot.primary.get(prefix) == node.id, -node.id, node)
-        for node in snapshot.nodes.values()
-        for prefix in serving(node)
-        if prefix.version == address.version and address in prefix
-    ]
-    if not found:
-        raise NotFound(f"no node has the address {text}, and none routes to it")
-    return max(found)[3], address
-
-
-def ways_to(snapshot: Snapshot, goal: _Goal, sources: Iterable[Node]) -> tuple[types.Way, ...]:
-    """Those of ``sources`` that reach the goal, each with its ports and rules, in their order."""
-    policy = snapshot.policy
-    member = policy.roster.members.get(goal.node.id)
-    if member is None:
-        return ()
-    opened: list[tuple[str, _Addresses, list[PortRange]]] = []
-    for rule in policy.document.rules:
-        pieces = resolve_pieces(pieces_of((rule,)), policy.roster, policy.sources)
-        for each in filter_for(member, pieces, policy.roster):
-            ports = list(_open_ports(each, goal))
-            if ports:
-                opened.append((rule.origin, _Addresses(each.SrcIPs), ports))
-    ways: list[types.Way] = []
-    for source in sources:
-        if source.id == goal.node.id:
-            continue
-        versions = {address.version for address in goal.addresses}
-        own = [
-            address for address in source.addresses if address.version in versions or len(goal.addresses) == 1
-        ]
-        reasons = [each for each in opened if any(address in each[1] for address in own)]
-        if reasons:
-            ways.append(
-                types.Way(
-                    source=source.name,
-                    owner=" ".join(source.tags) or snapshot.owner_name(source),
-                    ports=_port_text(port for each in reasons for port in each[2]),
-                    rules=tuple(dict.fromkeys(each[0] for each in reasons)),
-                )
-            )
-    return tuple(ways)
-
-
-def _open_ports(rule: FilterRule, goal: _Goal) -> Iterator[PortRange]:
-    """The ports of the goal that a filter rule opens; of a portless protocol, all."""
-    protocols = _USUAL if rule.IPProto is UNSET else rule.IPProto
-    asked = [number for number in goal.protocols if number in protocols]
-    if not asked or rule.DstPorts is UNSET:
-        return
-    for entry in rule.DstPorts:
-        target = _Addresses([entry.IP])
-        if not any(address in target for address in goal.addresses):
-            continue
-        if _PORTLESS.issuperset(asked):
-            yield ALL_PORTS
-        elif goal.port is None or entry.Ports.First <= goal.port <= entry.Ports.Last:
-            yield entry.Ports
-
-
-def _port_text(ports: Iterable[PortRange]) -> str:
-    """Ports as people write them, overlapping ranges joined."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted((one.First, one.Last) for one in ports):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
-        else:
-            joined.append((first, last))
-    return ",".join(_range_text(first, last) for first, last in joined)
-
-
-def _range_text(first: int, last: int) -> str:
-    if (first, last) == (ALL_PORTS.First, ALL_PORTS.Last):
-        return "all"
-    return str(first) if first == last else f"{first}-{last}"
-
-
-def compare(snapshot: Snapshot, draft: Policy) -> list[types.NodeDiff]:
-    """What each node lets in under the policy in force and would no longer, and the other way round, by name."""
-    names = {str(address): node.name for node in snapshot.nodes.values() for address in node.addresses}
-    found: list[types.NodeDiff] = []
-    for node in sorted(snapshot.nodes.values(), key=lambda node: node.name):
-        if node.system:
-            continue
-        before, after = (_facts(policy, node, names) for policy in (snapshot.policy, draft))
-        if before != after:
-            found.append(
-                types.NodeDiff(node=node.name, lost=_lines(before - after), gained=_lines(after - before))
-            )
+    if host is not None and host.num_addresses > 1:
+        raise BadInput(f"{text} is a whole subnet", cure=f"Ask about one address of {host}.")
+    node = snapshot.node_by_address(address)
+    if node is not None:
+        return parse_goal(snapshot, str(address), str(protocols[0]), port)
+    found = goal_at(snapshot.policy, address, port, protocols)
+    if not found.gates:
+        raise NotFound(
+            f"no node has the address {text}, and none routes to it",
+            cure="Approve the routes of a node there: `doorward nodes routes NODE --approve PREFIX`.",
+        )
     return found
 
 
-def _facts(policy: Policy, node: Node, names: dict[str, str]) -> frozenset[tuple[str, str]]:
-    """What a node lets in, as pairs of a source and what that source gets."""
-    facts: set[tuple[str, str]] = set()
-    own = {str(address) for address in node.addresses}
-    for rule in policy.filter_rules(node.id):
-        gets: set[str] = set()
-        for entry in () if rule.DstPorts is UNSET else rule.DstPorts:
-            where = "" if entry.IP in own or entry.IP == "*" else f" at {entry.IP}"
-            gets.add(_protocol_text(rule) + _range_text(entry.Ports.First, entry.Ports.Last) + where)
-        for grant in () if rule.CapGrant is UNSET else rule.CapGrant:
-            held = {} if grant.CapMap is UNSET else grant.CapMap
-            gets.update(f"capability {name}" for name in held)
-        facts.update((names.get(source, source), each) for source in rule.SrcIPs for each in gets)
-    facts.update(_ssh_facts(policy.ssh_policy(node.id), names))
-    # What a node may do to itself is no access: no filter is asked on the way.
-    return frozenset(fact for fact in facts if fact[0] != node.name)
+def parse_sources(snapshot: Snapshot, text: str) -> list[Node]:
+    """The nodes that a question is about: of a person, a tag, a group or an autogroup, or one. Raises NotFound."""
+    person = snapshot.user_by_name(text.strip().lower())
+    if person is not None:
+        return [node for node in ordinary_nodes(snapshot) if not node.tags and node.user_id == person.id]
+    kind, colon, _ = text.partition(":")
+    if not colon or kind not in {"tag", "group", "autogroup"}:
+        return [snapshot.find_node(text)]
+    document, roster = snapshot.policy.document, snapshot.policy.roster
+    try:
+        selector = parse_selector(text, Names(document.groups, document.tag_owners, document.hosts))
+    except WordError as error:
+        raise NotFound(error.message, cure=error.cure) from None
+    return sorted((snapshot.nodes[one] for one in roster.named(selector)), key=_name)
 
 
-def _protocol_text(rule: FilterRule) -> str:
-    if rule.IPProto is UNSET:
-        return "ports "
-    return "/".join(_PROTOCOL_NAMES.get(number, f"protocol {number}") for number in rule.IPProto) + " "
+def ordinary_nodes(snapshot: Snapshot) -> list[Node]:
+    """All nodes but doorward's own, by name."""
+    return sorted((node for node in snapshot.nodes.values() if not node.system), key=_name)
 
 
-def _ssh_facts(policy: SSHPolicy, names: dict[str, str]) -> Iterator[tuple[str, str]]:
-    for rule in policy.rules:
-        for principal in rule.principals:
-            source = next(
-                (
-                    str(text)
-                    for text in (principal.nodeIP, principal.node, principal.userLogin)
-                    if text is not UNSET
-                ),
-                "anybody",
-            )
-            yield names.get(source, source), _ssh_text(rule)
+def _name(node: Node) -> str:
+    return node.name
 
 
-def _ssh_text(rule: WireRule) -> str:
-    accounts = [
-        "any account" if name == "*" else name for name, local in sorted(rule.sshUsers.items()) if local
+async def apart(snapshot: Snapshot, function: Callable[[Snapshot, Policy], T]) -> T:
+    """Run a function about the whole tailnet on a thread, with a policy of its own."""
+
+    def run() -> T:
+        policy = Policy.compile(snapshot.document, snapshot.users.values(), snapshot.nodes.values())
+        return function(snapshot, policy)
+
+    return await asyncio.to_thread(run)
+
+
+# -- one destination
+
+
+@operation("GET", "/policy/reach", needs=Permission.READ, raises=[BadInput, NotFound])
+async def get_reach(call: Call, query: types.ReachFilter) -> types.Reach:
+    """Say whether a node, or any node of a person, reaches a destination, and by which rule.
+
+    Where none does, the rule that came closest is named, and what is missing.
+    """
+    snapshot = call.snapshot
+    policy, members = snapshot.policy, snapshot.policy.roster.members
+    goal = parse_goal(snapshot, query.destination, query.protocol)
+    sources = parse_sources(snapshot, query.source)
+    there = {gate.id for gate in goal.gates} if len(goal.addresses) > 1 else set()
+    asked = [node for node in sources if node.id in members and node.id not in there]
+    found = [
+        _way(snapshot, node, [(one.rule, one.services) for one in each])
+        for node in asked
+        if (each := ways(policy, members[node.id], goal))
     ]
-    after = " after a check" if rule.action.holdAndDelegate is not UNSET else ""
-    return f"ssh as {', '.join(accounts)}{after}"
+    closest = None if found else _closest(snapshot, asked, goal)
+    return types.Reach(
+        allowed=bool(found),
+        ways=tuple(found),
+        closest=closest,
+        notes=tuple(_notes(call, sources, query.source)),
+    )
 
 
-def _lines(facts: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """One line for all sources that get the same."""
-    grouped: dict[str, list[str]] = {}
-    for source, gets in sorted(facts):
-        grouped.setdefault(gets, []).append(source)
-    return tuple(f"{gets} from {_some(sources)}" for gets, sources in sorted(grouped.items()))
+def _closest(snapshot: Snapshot, sources: Iterable[Node], goal: Goal) -> types.Closest | None:
+    best: tuple[tuple[int, tuple[int, ...]], Node, NearMiss] | None = None
+    for node in sources:
+        found = near_miss(
+            snapshot.policy,
+            snapshot.policy.roster.members[node.id],
+            goal,
+            name=node.name,
+            attributes=node_attributes(node),
+        )
+        if found is not None:
+            key = (len(found.lacks), found.lacks)
+            if best is None or key < best[0]:
+                best = (key, node, found)
+    if best is None:
+        return None
+    _, node, missed = best
+    return types.Closest(source=node.name, rule=_rule(missed.rule), missing=missed.words)
 
 
-def _some(sources: Sequence[str]) -> str:
-    """Names for a line that people read; the whole list is in `policy compile`."""
-    if len(sources) <= 10:
-        return ", ".join(sources)
-    return f"{', '.join(sources[:10])} and {len(sources) - 10} more"
+def _notes(call: Call, sources: Iterable[Node], asked: str) -> Iterator[str]:
+    """What stands in the way beside the policy."""
+    snapshot, now = call.snapshot, call.context.clock.now()
+    every = list(sources)
+    if not every:
+        yield f"{asked} has no node."
+    for owner in sorted({snapshot.owner_name(node) for node in every if snapshot.suspended(node)}):
+        yield f"{owner} is suspended: nothing of theirs is let in anywhere."
+    for node in every:
+        if node.expired(now):
+            yield f"The key of {node.name} has expired: its person has to sign in again."
+
+
+def _way(
+    snapshot: Snapshot,
+    node: Node,
+    reasons: Iterable[tuple[Rule, Iterable[tuple[int, Any]]]],
+    login: SSHRule | None = None,
+) -> types.Way:
+    every = [(rule, list(services)) for rule, services in reasons]
+    return types.Way(
+        source=node.name,
+        owner=_owner(snapshot, node),
+        ports=ports_text(ports for _, services in every for _, ports in services),
+        rules=tuple(_rule(rule) for rule, _ in every),
+        ssh=None if login is None else _rule(login),
+        check=login is not None and login.check,
+    )
+
+
+def _owner(snapshot: Snapshot, node: Node) -> str:
+    return " ".join(node.tags) or snapshot.owner_name(node)
+
+
+def _rule(rule: Rule | SSHRule) -> types.RuleName:
+    return types.RuleName(name=rule.origin, line=rule.place.line, column=rule.place.column)
+
+
+@operation("GET", "/policy/who-can", needs=Permission.READ, raises=[BadInput, NotFound])
+async def get_who_can(call: Call, query: types.WhoCanFilter) -> types.Reach:
+    """List every node that reaches a destination, and by which rule; with ``account``, those that may also ssh there."""
+    snapshot = call.snapshot
+    port = SSH_PORT if query.account is not None else None
+    goal = parse_goal(snapshot, query.destination, query.protocol, port)
+    if query.account is not None and len(goal.addresses) < 2:
+        raise BadInput("ssh accounts are known of nodes only", cure="Name a node, or leave the account out.")
+
+    def answer(snapshot: Snapshot, policy: Policy) -> types.Reach:
+        survey = Survey(policy)
+        gates = {gate.id for gate in goal.gates}
+        found = survey.who_can(goal)
+        logins: Mapping[int, SSHRule] = {}
+        if query.account is not None:
+            logins = survey.ssh_as(goal.gates[0].id, query.account) if goal.gates else {}
+            found = {node_id: each for node_id, each in found.items() if node_id in logins}
+        ways = [
+            _way(snapshot, snapshot.nodes[node_id], each, logins.get(node_id))
+            for node_id, each in found.items()
+            if len(goal.addresses) == 1 or node_id not in gates
+        ]
+        return types.Reach(allowed=bool(ways), ways=tuple(sorted(ways, key=lambda way: way.source)))
+
+    return await apart(snapshot, answer)
+
+
+# -- one source, and all of them
+
+
+@operation("GET", "/policy/what-can", needs=Permission.READ, raises=[BadInput, NotFound])
+async def get_what_can(call: Call, query: types.WhatCanFilter) -> list[types.Reachable]:
+    """List all that a node, or the nodes of a person together, reach in the whole tailnet, ssh included."""
+    snapshot = call.snapshot
+    ids = frozenset(node.id for node in parse_sources(snapshot, query.source))
+
+    def answer(snapshot: Snapshot, policy: Policy) -> list[types.Reachable]:
+        return [
+            types.Reachable(**each)
+            for each in _reachables(snapshot, Survey(policy), ids & policy.roster.members.keys())
+        ]
+
+    return await apart(snapshot, answer)
+
+
+def _reachables(snapshot: Snapshot, survey: Survey, ids: frozenset[int]) -> Iterator[dict[str, Any]]:
+    found = survey.what_can(ids)
+    names = {node_id: snapshot.nodes[node_id].name for node_id in {one.node for one in found}}
+    for one in sorted(found, key=lambda one: (names[one.node], one.destination)):
+        yield _reachable(snapshot, survey, ids, one)
+
+
+def _reachable(snapshot: Snapshot, survey: Survey, ids: frozenset[int], one: Access) -> dict[str, Any]:
+    node = snapshot.nodes[one.node]
+    # A login needs a way to port 22 beside its rule.
+    there = not one.destination and any(
+        protocol == 6 and ports.First <= SSH_PORT <= ports.Last for protocol, ports in one.services
+    )
+    logins = survey.ssh(ids, one.node) if there else []
+    return {
+        "destination": one.destination or node.name,
+        "router": node.name if one.destination else None,
+        "owner": _owner(snapshot, node),
+        "services": services_text(one.services),
+        "ssh": tuple(
+            f"{account} after a check" if login.rule.check else account
+            for login in logins
+            for account in login.accounts
+        ),
+        "rules": (*(_rule(rule) for rule in one.rules.values()), *(_rule(login.rule) for login in logins)),
+    }
+
+
+@operation("GET", "/policy/review", needs=Permission.READ, raises=[BadInput, NotFound])
+async def get_review(call: Call, query: types.ReviewFilter) -> list[types.Entitlement]:
+    """List who may reach what, by which rule: one line for each person (or set of tags) and destination.
+
+    Of nodes that are nobody's, those with the same tags are one. People without a node reach nothing, and have no line.
+    """
+    snapshot = call.snapshot
+    sources = ordinary_nodes(snapshot) if query.source is None else parse_sources(snapshot, query.source)
+
+    def answer(snapshot: Snapshot, policy: Policy) -> list[types.Entitlement]:
+        survey, found = Survey(policy), list[types.Entitlement]()
+        subjects: dict[tuple[bool, str], list[Node]] = {}
+        for node in sources:
+            if node.id in policy.roster.members:
+                subjects.setdefault((not node.tags, _owner(snapshot, node)), []).append(node)
+        for (person, who), nodes in sorted(subjects.items(), key=lambda one: (not one[0][0], one[0][1])):
+            names = tuple(node.name for node in nodes)
+            for each in _reachables(snapshot, survey, frozenset(node.id for node in nodes)):
+                if len(found) >= REVIEW_LIMIT:
+                    raise BadInput(
+                        f"the review has more than {REVIEW_LIMIT} lines",
+                        cure="Ask about one person or tag at a time.",
+                    )
+                found.append(types.Entitlement(who=who, person=person, nodes=names, **each))
+        return found
+
+    return await apart(snapshot, answer)
+
+
+OPERATIONS = (get_reach, get_who_can, get_what_can, get_review)

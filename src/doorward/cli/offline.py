@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from doorward.api import types
+from doorward.api import policy_types as types
+from doorward.api.types import Diagnostic
 from doorward.cli import output
 from doorward.errors import BadInput
 
@@ -30,7 +31,7 @@ def print_compiled(draft: types.PolicyDraft, topology: Path, node: str | None, *
         found = compile_offline(draft.text, there, filename=draft.filename)
     except PolicyError as error:
         faults = (
-            types.Diagnostic(line=one.line, column=one.column, message=one.message, cure=one.cure)
+            Diagnostic(line=one.line, column=one.column, message=one.message, cure=one.cure)
             for one in error.diagnostics
         )
         output.diagnostics(draft.filename, faults)

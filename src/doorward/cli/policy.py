@@ -1,15 +1,15 @@
 """``doorward policy``."""
 
-import difflib
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from doorward.api import types
+from doorward.api import policy_types as types
 from doorward.cli import offline, output
 from doorward.cli.connection import Flag, Target, read_text
-from doorward.cli.policy_edit import COMMANDS
+from doorward.cli.policy_answers import COMMANDS as ANSWERS
+from doorward.cli.policy_edit import COMMANDS as EDITS
 from doorward.cli.policy_history import IfVersion, Why, history, say_in_force
 from doorward.cli.times import relative
 from doorward.errors import BadInput
@@ -24,7 +24,7 @@ app = App(
 )
 
 app.command(history)
-for _name, _command in COMMANDS.items():
+for _name, _command in (ANSWERS | EDITS).items():
     app.command(_command, name=_name)
 
 File = Annotated[Path, Parameter(name="FILE", allow_leading_hyphen=True)]
@@ -161,114 +161,6 @@ def compile_policy(
     )
     output.as_json(found)
     return 0
-
-
-@app.command(name="diff")
-def diff_policy(
-    file: File, /, *, text: Flag = False, json: Flag = False, target: Target | None = None
-) -> None:
-    """Show what a policy would change: which access each node would gain (+) and lose (-).
-
-    Example: `doorward policy diff policy.hujson`
-
-    Args:
-        file: The policy; `-` reads stdin.
-        text: Compare the texts instead.
-        json: Print a list of objects.
-        target: Which server.
-    """
-    target, draft = target or Target(), _draft(file)
-    if text:
-        current = target.call("GET", "/policy", types.PolicyText).text
-        changes = difflib.unified_diff(
-            current.splitlines(), draft.text.splitlines(), "in force", draft.filename, lineterm=""
-        )
-        for change in changes:
-            output.line(change)
-        return
-    found = target.call("POST", "/policy/diff", list[types.NodeDiff], body=draft)
-    if json:
-        output.as_json(found)
-        return
-    if not found:
-        output.line("No node would let in anything more or less.")
-    for each in found:
-        output.line(f"{each.node}:")
-        for mark, lines in (("-", each.lost), ("+", each.gained)):
-            for line in lines:
-                output.line(f"  {mark} {line}")
-
-
-@app.command(name="reach")
-def reach(
-    source: Annotated[str, Parameter(name="SRC")],
-    destination: Annotated[str, Parameter(name="DST[:PORT]")],
-    /,
-    *,
-    protocol: str = "tcp",
-    json: Flag = False,
-    target: Target | None = None,
-) -> int:
-    """Say whether one node or person reaches another node, and by which rule.
-
-    Example: `doorward policy reach ann server:22`
-
-    Exit codes: 0 it may, 1 it may not.
-
-    Args:
-        source: A node, by name, address or id; or a person, whose nodes are asked about.
-        destination: A node or an address, perhaps with a port; without one, any port counts.
-        protocol: tcp, udp, icmp or a number.
-        json: Print a list of objects.
-        target: Which server.
-    """
-    query = {"source": source, "destination": destination, "protocol": protocol}
-    found = (target or Target()).call("GET", "/policy/reach", types.Reach, query=query)
-    if json:
-        output.as_json(found)
-    elif found.allowed:
-        output.line(f"{source} reaches {destination}.")
-        _show_ways(found.ways)
-    else:
-        output.line(f"{source} does not reach {destination}: no rule allows it.")
-    return 0 if found.allowed else 1
-
-
-@app.command(name="who-can")
-def who_can(
-    destination: Annotated[str, Parameter(name="DST[:PORT]")],
-    /,
-    *,
-    protocol: str = "tcp",
-    json: Flag = False,
-    target: Target | None = None,
-) -> None:
-    """List the nodes that reach a node, and by which rule.
-
-    Example: `doorward policy who-can server:22`
-
-    Args:
-        destination: A node or an address, perhaps with a port; without one, any port counts.
-        protocol: tcp, udp, icmp or a number.
-        json: Print a list of objects.
-        target: Which server.
-    """
-    query = {"destination": destination, "protocol": protocol}
-    found = (target or Target()).call("GET", "/policy/who-can", types.Reach, query=query)
-    if json:
-        output.as_json(found)
-    elif found.allowed:
-        _show_ways(found.ways)
-    else:
-        output.line(f"No node reaches {destination}.")
-
-
-def _show_ways(ways: tuple[types.Way, ...]) -> None:
-    output.table(
-        ("NODE", "OWNER", "PORTS", "BY RULE"),
-        ((way.source, way.owner, way.ports, " ".join(way.rules)) for way in ways),
-        empty="",
-    )
 
 
 @app.command(name="rollback")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from doorward.api import types
+from doorward.api import policy_types as types
 from doorward.cli import output
 from doorward.cli.connection import Flag, ServerRefusedError, Target, read_text
 from doorward.cli.policy_history import IfVersion, Why, say_in_force

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from doorward.api import types
+from doorward.api import policy_types as types
 from doorward.cli import output
 from doorward.cli.connection import Flag, Target, api_path
 from doorward.cli.times import exact, relative

@@ -49,13 +49,18 @@ def ssh_rules_for(
     found: tuple[list[WireRule], list[WireRule]] = ([], [])
     for rule in rules:
         sources = sources_of(rule.who)
-        nodes = _allowed_from(member, rule, roster, sources) or _itself(member, rule, roster, sources)
+        nodes = admitted_by(member, rule, roster, sources)
         if nodes:
             key = (rule.origin, nodes)
             if key not in made:
                 made[key] = list(_wire_rules(rule, nodes, roster))
             found[0 if rule.check else 1].extend(made[key])
     return found[0] + found[1]
+
+
+def admitted_by(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:
+    """The nodes whose people a rule lets log in on ``member``."""
+    return _allowed_from(member, rule, roster, sources) or _itself(member, rule, roster, sources)
 
 
 def _allowed_from(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:
