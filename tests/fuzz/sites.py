@@ -46,13 +46,13 @@ PARSERS = ("protocol", "policy")  # where such a name alone makes a site
 # What is read there, and why it is not from outside. A value that a site in COVERS has read is no longer outside.
 OWN: dict[str, tuple[str, ...]] = {
     "a number, or an address that is one already, is counted with": (
-        "api.reach:_Addresses.__contains__",
         "asgi:RateExceeded.__init__",
         "cli.times:_length",
         "login.pages:duration",
         "login.whoami:_between",
         "policy.parse_ssh:_shown",
         "policy.ranges:of_prefix",
+        "policy.reach:_single",
         "policy.roster:Roster.holder",
         "policy.ranges:without",
         "policy.ranges:Range.__contains__",

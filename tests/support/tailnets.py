@@ -73,8 +73,8 @@ GRANTS = st.lists(GRANT, max_size=4)
 
 # What the simple grants leave out: sets of addresses, routers that are named, conditions on sources.
 RICH = BASE | {
-    "ipsets": {"ipset:few": ["add 100.64.0.1-100.64.0.4", "remove 100.64.0.3", "add 10.1.2.0/24"]},
-    "postures": {"posture:linux": ["node:os == 'linux'"], "posture:known": ["node:os NOT SET"]},
+    "ipsets": IPSETS | {"ipset:few": ["add 100.64.0.1-100.64.0.4", "remove 100.64.0.3", "add 10.1.2.0/24"]},
+    "postures": POSTURES | {"posture:linux": ["node:os == 'linux'"], "posture:known": ["node:os NOT SET"]},
     "hosts": {"two": "100.64.0.2"},
 }
 _RICH_WHO = st.one_of(_WHO, st.sampled_from(["ipset:few", "two", "autogroup:danger-all", "autogroup:admin"]))

@@ -8,7 +8,8 @@
 
 Modules: ``document`` (what a file says, and `PolicyError`), ``parse`` with ``parse_rules``, ``parse_ssh``, ``reader`` and
 ``selectors`` (text to document), ``roster`` (who is there), ``sources``, ``filters``, ``ssh`` and ``compile`` (document
-to answers), ``reach`` (who can reach what, by which rule), ``check`` (the file's own tests), ``ranges`` (address
+to answers), ``reach`` and ``survey`` (who can reach what, by which rule; ``services`` for the
+words), ``compare`` (what a change would change), ``check`` (the file's own tests), ``ranges`` (address
 arithmetic), ``edit`` (changes of one thing in a file's text), ``textdiff`` (what changed between two texts), ``default``
 (the first policy).
 

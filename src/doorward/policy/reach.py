@@ -215,9 +215,8 @@ def _let_in(policy: Policy, rule: Rule, source: Member, goal: Goal) -> Iterator[
         if not services:
             continue
         for gate in goal.gates:
-            ranges = opened(policy, gate, flow.target, rule.via)
             for address in goal.addresses:
-                if not _inside(address, ranges):
+                if not covers(policy, gate, flow.target, rule.via, address):
                     continue
                 if flow.target.is_autogroup("self"):
                     admitted = _is_own(policy, rule, source, gate)
@@ -240,6 +239,20 @@ def opened(policy: Policy, gate: Member, target: Selector, via: tuple[str, ...])
     if target.is_addresses:
         return target.ranges
     return INTERNET_RANGES if target.is_autogroup("internet") else own
+
+
+def covers(policy: Policy, gate: Member, target: Selector, via: tuple[str, ...], address: Address) -> bool:
+    """True if an address is among what is `opened`; quicker."""
+    own = target.kind is Kind.AUTOGROUP and target.value == "self"
+    if not own and not reaches(gate, target, via, policy.roster):
+        return False
+    if target.kind is Kind.EVERYONE:
+        return True
+    if target.is_addresses:
+        return _inside(address, target.ranges)
+    if target.is_autogroup("internet"):
+        return _inside(address, INTERNET_RANGES)
+    return address in {gate.ipv4, gate.ipv6}
 
 
 def _single(address: Address) -> Range:
@@ -286,12 +299,15 @@ def near_miss(
         attributes: of the node, to say which assertions of a posture fail.
     """
     best: tuple[int, tuple[Lack, ...], Rule, Flow] | None = None
+    families = {address.version for address in goal.addresses}
+    ends = [Point(one, source) for one in (source.ipv4, source.ipv6) if one.version in families]
     for rule in policy.document.rules:
+        named = _is_named(policy, rule, ends[0])
+        if not named and len(ends) > 1 and any(one.is_addresses for one in rule.sources):
+            named = _is_named(policy, rule, ends[1])
         for flow in rule.flows:
-            lacks = _lacks(policy, rule, flow, source, goal)
-            if Lack.SOURCE in lacks and Lack.TARGET in lacks:
-                continue
-            if best is None or (len(lacks), lacks) < best[:2]:
+            lacks = _lacks(policy, rule, flow, source, goal, named=named)
+            if lacks is not None and (best is None or (len(lacks), lacks) < best[:2]):
                 best = (len(lacks), lacks, rule, flow)
     if best is None:
         return None
@@ -300,36 +316,33 @@ def near_miss(
     return NearMiss(rule, lacks, f"{_saying(rule)}; {'; and '.join(missing)}")
 
 
-def _lacks(policy: Policy, rule: Rule, flow: Flow, source: Member, goal: Goal) -> tuple[Lack, ...]:
-    found: list[Lack] = []
-    if not _meets(policy, rule, source):
-        found.append(Lack.POSTURE)
+def _lacks(
+    policy: Policy, rule: Rule, flow: Flow, source: Member, goal: Goal, *, named: bool
+) -> tuple[Lack, ...] | None:
+    """What a rule lacks to let a node in, in order; None if it is about neither the node nor the goal."""
+    carried = True
     if flow.target.is_autogroup("self"):
         named = source.owner is not None and source.owner in policy.sources(rule.who).people
         there = any(gate.owner == source.owner and gate.owner is not None for gate in goal.gates)
     else:
-        families = {address.version for address in goal.addresses}
-        ends = [Point(one, source) for one in (source.ipv4, source.ipv6) if one.version in families]
-        named = any(_is_named(policy, rule, end) for end in ends)
-        there = _is_opened(policy, flow.target, goal, rule.via)
-    if not there and rule.via and _is_opened(policy, flow.target, goal, ()):
-        there = True
-        found.append(Lack.ROUTER)
-    if not any(goal.asked(services_of(flow.protocols, flow.ports))):
-        found.append(Lack.SERVICE)
-    if not named:
-        found.append(Lack.SOURCE)
-    if not there:
-        found.append(Lack.TARGET)
-    return tuple(found)
+        there = _is_covered(policy, flow.target, goal, rule.via)
+        if not there and rule.via and _is_covered(policy, flow.target, goal, ()):
+            there, carried = True, False
+    if not named and not there:
+        return None
+    found = (
+        (Lack.POSTURE, _meets(policy, rule, source)),
+        (Lack.ROUTER, carried),
+        (Lack.SERVICE, any(True for _ in goal.asked(services_of(flow.protocols, flow.ports)))),
+        (Lack.SOURCE, named),
+        (Lack.TARGET, there),
+    )
+    return tuple(lack for lack, holds in found if not holds)
 
 
-def _is_opened(policy: Policy, target: Selector, goal: Goal, via: tuple[str, ...]) -> bool:
+def _is_covered(policy: Policy, target: Selector, goal: Goal, via: tuple[str, ...]) -> bool:
     return any(
-        address in one
-        for gate in goal.gates
-        for one in opened(policy, gate, target, via)
-        for address in goal.addresses
+        covers(policy, gate, target, via, address) for gate in goal.gates for address in goal.addresses
     )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from doorward.policy.compile import Policy
 from doorward.policy.document import Flow, Kind, Rule, Selector, SSHRule
 from doorward.policy.ranges import Address, Range, of_prefix, of_text
-from doorward.policy.reach import Goal, Way, opened
+from doorward.policy.reach import Goal, Way, covers, opened
 from doorward.policy.roster import Member, Roster
 from doorward.policy.services import Service, services_of
 from doorward.policy.sources import Sources
@@ -49,9 +49,8 @@ class Survey:
     def _admitted(self, rule: Rule, flow: Flow, goal: Goal) -> frozenset[int]:
         policy, nodes = self.policy, _NOBODY
         for gate in goal.gates:
-            ranges = opened(policy, gate, flow.target, rule.via)
             for address in goal.addresses:
-                if any(address in one for one in ranges):
+                if covers(policy, gate, flow.target, rule.via, address):
                     nodes |= self._sources(rule, flow, gate, address.version)
         return nodes
 

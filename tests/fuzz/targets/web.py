@@ -20,7 +20,8 @@ COVERS = (
     "api.nodes:_prefixes",
     "api.reach:parse_goal",
     "api.reach:_port",
-    "api.reach:_router_of",
+    "api.reach:_beyond",
+    "api.reach:parse_sources",
     "asgi:decode_json",
     "asgi:decode_query",
     "asgi:read_body",
@@ -46,6 +47,7 @@ SEEDS = (
     b"source=ann&destination=node-1:22&protocol=6",
     b"[fd7a:115c:a1e0::2]:22",
     b"node-1:65535",
+    b"autogroup:member",
     b"10.1.2.3",
     b"https://door.example.com:8443",
     b"text/html,application/json;q=0.9,*/*;q=0.8",
@@ -91,6 +93,7 @@ def fuzz(data: bytes) -> None:
     feed(text, lambda given: nodes._prefixes(given.split("\n"), "$.approve"))
     for protocol in ("tcp", text):
         feed(text, partial(_goal, protocol))
+    feed(text, _sources)
 
 
 def _body(kind: Any, data: bytes) -> None:
@@ -102,6 +105,11 @@ def _body(kind: Any, data: bytes) -> None:
 def _goal(protocol: str, text: str) -> None:
     goal = reach.parse_goal(SNAPSHOT, text, protocol)
     assert goal.port is None or 0 < goal.port < 65536
+    assert goal.gates
+
+
+def _sources(text: str) -> None:
+    assert all(not node.system for node in reach.parse_sources(SNAPSHOT, text))
 
 
 async def _whole(request: Request) -> None:
