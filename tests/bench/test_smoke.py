@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from bench.__main__ import GROUPS, ROWS
-from bench.table import BEGIN, END
+from bench.table import BEGIN, END, lines_in
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,3 +43,7 @@ async def test_every_row_gives_a_number_beside_its_baseline(tmp_path: Path) -> N
 def test_every_row_is_one_thing_and_every_group_another() -> None:
     assert len({row.id for row in ROWS}) == len(ROWS)
     assert len({group.name for group in GROUPS}) == len(GROUPS)
+
+
+def test_the_page_has_no_row_that_is_not_measured_any_more() -> None:
+    assert set(lines_in(ROOT / "docs" / "benchmarks.md")) <= {row.id for row in ROWS}
