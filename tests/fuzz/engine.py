@@ -262,7 +262,7 @@ def limit_memory() -> None:
 
 
 def run(target: Target, seconds: float, seed: int, *, crashes: Path = CRASHES, most: int = 20) -> Report:
-    """Fuzz one target for so long, in seconds of the processor; faults that were not seen before are written to ``crashes``."""
+    """Fuzz one target for so long, in seconds of the processor, or until Ctrl-C; faults that were not seen before are written to ``crashes``."""
     pool, coverage, report = Pool(target, seed), Coverage(), Report(target.name)
     began = time.process_time()
     for data in _inputs(target, pool, lambda: report.seconds_large < 0.2 * report.seconds):
@@ -274,6 +274,8 @@ def run(target: Target, seconds: float, seed: int, *, crashes: Path = CRASHES, m
             if attempt(target, data, None if large else coverage):
                 pool.inputs.append(data)
                 report.kept += 1
+        except KeyboardInterrupt:
+            break
         except (Exception, TooSlow) as error:  # noqa: BLE001 - whatever it is, it is what we look for
             _keep(report, error, data, crashes / target.name)
         now = time.process_time()

@@ -134,7 +134,8 @@ async def test_redirects_are_followed_so_many_times() -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["https://x/", "ftp://x/", "file:///etc/passwd", "http://user:word@x/", "http://[", "//"]
+    "location",
+    ["https://x/", "ftp://x/", "file:///etc/passwd", "http://user:word@x/", "http://[", "//", ":x"],
 )
 async def test_a_redirect_elsewhere_than_http_is_not_followed(location: str) -> None:
     async with web(lambda *_: redirect(location)) as site, local() as fetcher:

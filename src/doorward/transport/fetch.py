@@ -163,6 +163,8 @@ class Fetcher:
                 raise Unavailable(
                     f"{url.host} gave no answer: {str(error) or type(error).__name__}"
                 ) from None
+            except (httpx2.InvalidURL, ValueError):  # it looks at where a redirect leads, followed or not
+                raise RemoteProtocolError(f"{url.host} redirects to what cannot be fetched") from None
             try:
                 return await _read(response, url.host, limit)
             except httpx2.HTTPError as error:

@@ -21,6 +21,7 @@ from doorward.model import Node
 from doorward.protocol.keys import MachinePrivate
 
 COVERS = (
+    "api.app:_Gate._principal",
     "api.policy:_expected",
     "asgi:entity_tag",
     "api.reach:parse_goal",
@@ -73,6 +74,15 @@ SEEDS = (
     + b'","Stream":false,"Endpoints":["1.2.3.4:5"],"Hostinfo":{"OS":"linux"}}',
     b"POST /machine/answer/abc\n\nHTTP/1.1 200 OK\r\n\r\nbody",
     b"GET /machine/ssh/action/x",
+    b"GET /api/v1/nodes Authorization:Bearer dwtoken-abcdefg-abcdefghijklmnopqrstuvwxyz234567",
+    (
+        b'POST /machine/register\n\n{"Version":140,"NodeKey":"'
+        + _KEY
+        + b'","Auth":{"AuthKey":"dwkey-abcdefg-abcdefghij"},'
+        b'"OldNodeKey":"'
+        + _KEY
+        + b'","Expiry":"2020-01-01T00:00:00Z","Ephemeral":true,"Hostinfo":{"RequestTags":["tag:a"]}}'
+    ),
     b"POST /machine/set-dns\n\n{}",
 )
 WORDS = tuple(
@@ -125,7 +135,7 @@ def close() -> None:
 
 
 def fuzz(data: bytes) -> None:
-    """``METHOD PATH``, perhaps `` If-Match:TAG``, a line with the query, and the body after an empty line. Whatever it is, it is no fault of ours."""
+    """``METHOD PATH``, perhaps `` Authorization:TOKEN`` and `` If-Match:TAG``, a line with the query, and the body after an empty line. Whatever it is, it is no fault of ours."""
     if not _tailnets or _tailnets[0].asked >= AFTER:
         close()
         _tailnets.append(_Tailnet())
@@ -143,6 +153,7 @@ def _loud(error: Exception, _where: str) -> DoorwardError:
 async def _ask(tailnet: _Tailnet, data: bytes) -> None:
     line, _, rest = data.partition(b"\n")
     line, _, tag = line.partition(b" If-Match:")
+    line, from_outside, token = line.partition(b" Authorization:")
     query, _, body = rest.partition(b"\n")
     query = bytes(byte for byte in query if byte < 128)  # the listener lets no other through
     method, _, path = line.partition(b" ")
@@ -160,9 +171,13 @@ async def _ask(tailnet: _Tailnet, data: bytes) -> None:
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": [(b"content-type", b"application/json"), *([(b"if-match", tag)] if tag else [])],
+        "headers": [
+            (b"content-type", b"application/json"),
+            *([(b"if-match", tag)] if tag else []),
+            *([(b"authorization", token)] if from_outside else []),
+        ],
         "client": ("192.0.2.1", 1),
-        "state": {"listener": "admin", "machine_key": machine_key(1)},
+        "state": {"listener": "public" if from_outside else "admin", "machine_key": machine_key(1)},
         "extensions": {},
     }
 
