@@ -1,5 +1,6 @@
 """What running clients are told of each other: who comes, goes, is tagged or renamed, and what they may know of themselves."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
+from tests.support.simulated import simulated
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
@@ -110,3 +112,49 @@ async def test_what_is_not_there_is_said_in_words(server: Server) -> None:
         assert "HTTPS must be enabled" in funnel.stderr
         assert "NOT enabled" in (await laptop.cli("lock", "status")).stdout
         assert (await laptop.status())["Health"] == []
+
+
+GROUP = """{"groups": {"group:all": ["alice", "bob"]},
+    "grants": [{"src": ["group:all"], "dst": ["group:all"], "ip": ["tcp:22"]}]}"""
+
+
+async def _sources(client: StockClient) -> set[str]:
+    """The addresses that the client's packet filter lets in."""
+    netmap = json.loads((await client.cli("debug", "netmap")).stdout)
+    return {
+        source.partition("/")[0]
+        for rule in netmap["PacketFilterRules"]
+        for source in (rule.get("SrcIPs") or ())
+    }
+
+
+async def test_a_filter_of_many_addresses_reaches_clients_whole(server: Server) -> None:
+    """It is told in parts, and a client joins those; one that goes is no longer let in."""
+    async with machines(server, "laptop") as (laptop,):
+        await server.set_policy(GROUP)
+        await server.user("bob")
+        key = await server.key("--user", "bob", "--reusable")
+        wanted: set[str] = set()
+
+        async def has_all() -> bool:
+            return await _sources(laptop) == wanted
+
+        async def listed() -> set[str]:
+            nodes = json.loads((await server.run("nodes", "list", "--json")).stdout)
+            return {address for node in nodes for address in node["addresses"]}
+
+        for batch in range(2):
+            async with asyncio.TaskGroup() as group:
+                for number in range(20):
+                    group.create_task(_join(server, f"n{batch}-{number}", key))
+            wanted = await listed()
+            assert len(wanted) == 2 * (1 + 20 * (batch + 1))
+            await eventually(has_all)
+        await server.run("nodes", "delete", "n1-7", "--yes")
+        wanted = await listed()
+        await eventually(has_all)
+
+
+async def _join(server: Server, name: str, key: str) -> None:
+    async with simulated(server.url, name) as one:
+        await one.join(auth_key=key)

@@ -18,6 +18,7 @@ from doorward.protocol.tailcfg.map import Debug, DisplayMessage, MapResponse
 from doorward.protocol.tailcfg.node import Node as WireNode
 from doorward.protocol.tailcfg.node import PeerChange, UserProfile
 from doorward.tailnet import netmap
+from doorward.tailnet.chunks import chunks_of, difference
 from doorward.tailnet.netmap import PeerCache
 from doorward.tailnet.snapshot import Snapshot
 
@@ -65,7 +66,7 @@ class MapSession:
             DNSConfig=netmap.dns_config(snapshot),
             Domain=snapshot.settings.display_name or snapshot.settings.domain,
             CollectServices=False,
-            PacketFilters={"base": netmap.filter_rules(snapshot, viewer)},
+            PacketFilters=dict(chunks_of(netmap.filter_rules(snapshot, viewer), self._cache)),
             UserProfiles=self._new_profiles(snapshot, [viewer, *peers]),
             SSHPolicy=netmap.ssh_policy(snapshot, viewer),
             ControlTime=now,
@@ -160,9 +161,9 @@ class MapSession:
             told, due = netmap.messages(before, previous), netmap.messages(snapshot, viewer)
             if told != due:
                 fields |= self._told(dict.fromkeys(told, None), due)
-        rules = netmap.filter_rules(snapshot, viewer)
-        if rules != netmap.filter_rules(before, previous):
-            fields["PacketFilters"] = {"base": rules}
+        rules, known = netmap.filter_rules(snapshot, viewer), netmap.filter_rules(before, previous)
+        if rules != known:
+            fields["PacketFilters"] = difference(chunks_of(known, self._cache), chunks_of(rules, self._cache))
         ssh = netmap.ssh_policy(snapshot, viewer)
         if ssh != netmap.ssh_policy(before, previous):
             fields["SSHPolicy"] = ssh
