@@ -19,6 +19,7 @@ from tests.support.require import Missing
 from bench import journeys, nodes, overload, policy, relay, several
 from bench.machine import about, lift_limits
 from bench.table import Figures, Found, Group, Options, as_json, lines_in, markdown, write_into
+from doorward.engine.processes import tied_to_us
 
 MODULES = (journeys, nodes, several, policy, relay, overload)
 GROUPS: tuple[Group, ...] = tuple(itertools.chain.from_iterable(module.GROUPS for module in MODULES))
@@ -37,7 +38,7 @@ async def apart(groups: Sequence[Group], arguments: list[str]) -> Found:
     """Run groups in a process of their own. One that fails costs its own rows and no other."""
     names, load = [group.name for group in groups], os.getloadavg()[0]
     command = [sys.executable, "-m", "bench", *arguments, "--groups", *names]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*tied_to_us(command), stdout=asyncio.subprocess.PIPE)
     try:
         said, _ = await process.communicate()
     finally:

@@ -22,6 +22,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from bench.machine import Process, lift_limits
+from doorward.engine.processes import tied_to_us
 from doorward.protocol.keys import MachinePrivate
 from doorward.protocol.noise import ClientHandshake, ServerHandshake
 
@@ -131,7 +132,7 @@ def _key() -> MachinePrivate:
 async def streams(count: int) -> float:
     """Resident megabytes of a process on uvloop that has loaded the same libraries and holds as many bare TCP streams."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.baselines", stdout=asyncio.subprocess.PIPE
+        *tied_to_us([sys.executable, "-m", "bench.baselines"]), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:

@@ -22,6 +22,7 @@ from bench.relay import SIZE
 from bench.relays import DERPER, OURS, PLAIN_LOOP, Relay, started, swap, take_turns
 from bench.table import Figures, Found, Group, Options, Row
 from doorward.engine.derp import DERPClient
+from doorward.engine.processes import tied_to_us
 from doorward.protocol import derp
 
 FLOODERS = 10
@@ -81,7 +82,7 @@ async def overload(relay: Relay, *, seconds: float, settle: float) -> tuple[floa
     """Added delay, in milliseconds: the median, and the 99th percentile."""
     quiet = sorted(await light_flow(relay, seconds, settle))
     command = [sys.executable, "-m", "bench.overload", str(relay.port)]
-    flooding = await asyncio.create_subprocess_exec(*command, *(["--tls"] if relay.tls else []))
+    flooding = await asyncio.create_subprocess_exec(*tied_to_us(command), *(["--tls"] if relay.tls else []))
     try:
         await asyncio.sleep(0.6 + 3 * settle)  # until it has started and every buffer is full
         busy = sorted(await light_flow(relay, seconds, settle))

@@ -21,6 +21,7 @@ from tests.support.relay import HOST, listening, make_leaf, node_key, running_re
 
 from bench.machine import Process, lift_limits
 from doorward.engine.derp import DERPClient, pinned_context
+from doorward.engine.processes import tied_to_us
 
 DERPER, OURS, PLAIN_LOOP = "derper", "doorward", "doorward on asyncio"
 
@@ -70,7 +71,7 @@ def derper(tls: bool) -> Iterator[Relay]:
         command += [f"-c={folder}/c", f"-hostname={HOST}"]
         command += ["-certmode=manual", f"-certdir={folder}"] if tls else []
         with subprocess.Popen(
-            command, env={"GOMAXPROCS": "1", "HOME": name}, stderr=subprocess.DEVNULL
+            tied_to_us(command), env={"GOMAXPROCS": "1", "HOME": name}, stderr=subprocess.DEVNULL
         ) as process:
             try:
                 uvloop.run(_listens(port))
@@ -96,7 +97,7 @@ def ours(tls: bool, *, plain_loop: bool = False) -> Iterator[Relay]:
     """Our relay behind its listener, on uvloop or on asyncio's own loop."""
     command = [sys.executable, "-m", "bench.relays", "serve"]
     command += [word for word, wanted in (("--tls", tls), ("--asyncio", plain_loop)) if wanted]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(tied_to_us(command), stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield Relay(Process(process.pid), int(process.stdout.readline()), tls)
