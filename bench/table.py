@@ -94,7 +94,7 @@ def number(value: float) -> str:
         return f"{value:.0f}"
     if value >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if value >= 0.095 or value == 0 else f"{value:.3f}"
+    return f"{value:.2f}" if value >= 0.095 or value == 0 else f"{value:.2g}"
 
 
 def verdict(row: Row, found: Figures, target: float | None) -> str:

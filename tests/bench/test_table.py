@@ -2,7 +2,19 @@ import json
 from pathlib import Path
 
 import pytest
-from bench.table import BEGIN, END, Better, Figures, Row, as_json, cells, lines_in, markdown, write_into
+from bench.table import (
+    BEGIN,
+    END,
+    Better,
+    Figures,
+    Row,
+    as_json,
+    cells,
+    lines_in,
+    markdown,
+    number,
+    write_into,
+)
 
 FAST = Row(id="fast", what="a thing", unit="us", baseline="another", must=100, aim=25)
 MANY = Row(id="many", what="things", unit="/s", baseline="others", must=100, aim=400, better=Better.MORE)
@@ -85,6 +97,22 @@ def test_programs_get_every_sample_and_the_command() -> None:
     assert row["median"] == 2
     assert row["ratio"] == 0.5
     assert row["command"] == "python -m bench --only fast"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0.00"),
+        (0.00042, "0.00042"),
+        (0.031, "0.031"),
+        (0.25, "0.25"),
+        (3.14159, "3.14"),
+        (47.31, "47.3"),
+        (47_312.5, "47,312"),
+    ],
+)
+def test_figures_have_about_three_digits(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 def test_a_page_keeps_its_prose(tmp_path: Path) -> None:
