@@ -128,3 +128,33 @@ def test_loading_it_loads_no_drawing_library_and_hides_none() -> None:
         "import rich.console"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_counted() -> None:
+    class Full(io.StringIO):
+        """A stream on a disk without room."""
+
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    def lost() -> float:
+        (line,) = [
+            line
+            for line in telemetry.exposition().decode().splitlines()
+            if line.startswith("doorward_log_lines_lost_total ")
+        ]
+        return float(line.split()[1])
+
+    before = lost()
+    telemetry.configure(stream=Full())
+    telemetry.log("store").warning("nobody reads this")
+    after = lost()
+    assert after > before
+    closed = io.StringIO()
+    telemetry.configure(stream=closed)
+    closed.close()
+    telemetry.log("store").warning("nor this")
+    assert lost() > after

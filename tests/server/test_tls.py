@@ -301,3 +301,19 @@ def test_own_files_that_cannot_serve(own: tuple[Path, Path], clock: FakeClock, t
     clock.advance(LEAF_LIFE)
     with pytest.raises(CertificateError, match="ended on"):
         OwnCertificate(pem, key, "door.example.com", clock)
+
+
+def test_a_certificate_that_cannot_be_kept_is_presented_all_the_same(
+    authority: Authority, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        issued = IssuedCertificate(authority, "door", clock, names=("door.example",))
+    # Neither the file nor half of one is there, and the listener has what it needs.
+    assert sorted(file.name for file in authority.folder.iterdir()) == ["authority.key", "authority.pem"]
+    _handshake(issued.context, _trusting(authority), "door.example")
+    assert IssuedCertificate(authority, "door", clock, names=("door.example",)).leaf != issued.leaf
+    assert (authority.folder / "door.pem").exists()

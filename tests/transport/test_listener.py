@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import ANY
@@ -20,6 +21,8 @@ from uvicorn.server import ServerState
 from doorward.clock import SystemClock
 from doorward.transport import listener as seam
 from doorward.transport.listener import Limits, ListenerSpec, Refusal, Takeover, UpgradeRequest, serve
+from doorward.transport.sources import Networks
+from doorward.transport.turns import Turns
 
 HOST = "127.0.0.1"
 
@@ -126,6 +129,8 @@ async def running(
     identify: seam.Identify | None = None,
     limits: Limits = Limits(shutdown=0.5),  # noqa: B008 - frozen
     echo: type[Echo] = Echo,
+    proxies: Networks = (),
+    turns: Turns | None = None,
 ) -> AsyncIterator[Door]:
     sock = bound()
     app, stop, ready, done = App(), asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -147,7 +152,17 @@ async def running(
     )
 
     async def run() -> None:
-        await serve([spec], app, takeovers, clock=SystemClock(), stop=stop, ready=ready, limits=limits)
+        await serve(
+            [spec],
+            app,
+            takeovers,
+            clock=SystemClock(),
+            stop=stop,
+            ready=ready,
+            limits=limits,
+            proxies=proxies,
+            turns=turns,
+        )
         done.set()
 
     async with asyncio.TaskGroup() as group:
@@ -533,4 +548,60 @@ async def test_a_protocol_may_pause_its_reading_while_it_takes_over() -> None:
         assert reader._buffer == b""  # type: ignore[attr-defined]
         door.echoes[0].transport.resume_reading()
         assert await reader.readexactly(4) == b"held"
+        await close(writer)
+
+
+async def test_strangers_make_room_for_strangers_in_the_middle_of_tls_too(tls: bool) -> None:
+    async with running(tls=tls, limits=Limits(guests=3, shutdown=0.5)) as door:
+        silent = [await asyncio.open_connection(HOST, door.port) for _ in range(6)]
+        for reader, writer in silent[:3]:
+            with contextlib.suppress(OSError):
+                assert await reader.read() == b""
+            writer.transport.abort()
+        reader, writer = await door.connect()
+        writer.write(request("/in"))
+        assert (await response(reader))[2] == b"/in 0"
+        await close(writer)
+        for _, writer in silent[3:]:
+            writer.transport.abort()
+
+
+async def test_only_a_trusted_proxy_says_for_whom_it_speaks() -> None:
+    networks = [ip_network("127.0.0.1/32")]
+    said = request("/", "X-Forwarded-For: 198.51.100.1, 203.0.113.9")
+    for proxies, expected in ((networks, ("203.0.113.9", 0)), ([ip_network("192.0.2.0/24")], None)):
+        async with running(proxies=proxies) as door:
+            reader, writer = await door.connect()
+            writer.write(said)
+            assert (await response(reader))[0] == 200
+            own = writer.get_extra_info("sockname")[:2]
+            assert door.app.scopes[0]["client"] == (expected or own)
+            writer.write(
+                request(
+                    "/raw",
+                    "Upgrade: DERP",
+                    "Connection: Upgrade",
+                    "X-Forwarded-For: 203.0.113.9",
+                    method="POST",
+                )
+            )
+            await reader.readexactly(6)
+            assert door.echoes[0].request.source == (expected[0] if expected else HOST)
+            assert door.echoes[0].request.guest.is_settled == (expected is not None)
+            await close(writer)
+
+
+async def test_a_crowd_at_the_handshakes_keeps_others_waiting_outside() -> None:
+    turns = Turns(rate=0.001, burst=1, crowd=2)
+    async with running(turns=turns) as door:
+        for _ in range(3):
+            turns.ask("flood", lambda: None)
+        reader, writer = await door.connect()
+        writer.write(request("/later"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await reader.read(1)
+        turns._queues.clear()
+        turns._length = 0
+        assert (await response(reader))[2] == b"/later 0"
         await close(writer)

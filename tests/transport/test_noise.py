@@ -26,6 +26,7 @@ from doorward.transport.h2 import H2Limits
 from doorward.transport.listener import Limits, ListenerSpec, serve
 from doorward.transport.noise import UPGRADE_TOKEN, Ts2021, decode_initiation, dial
 from doorward.transport.streams import StreamClosedError
+from doorward.transport.turns import Turns
 
 HOST = "127.0.0.1"
 SERVER = MachinePrivate.from_entropy(bytes(range(32)))
@@ -540,3 +541,48 @@ async def run_daemon(client: Client, folder: Path, here: Site) -> None:
                     process.kill()
                 if process is not None:
                     await process.wait()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_handshakes_that_wait_for_their_turn_lose_nothing(tls: bool) -> None:
+    async with site(tls=tls) as here:
+        here.service.turns = turns = Turns(rate=200, burst=1)
+        url = f"https://localhost:{here.port}" if tls else here.url
+        context = tls_contexts()[1] if tls else None
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(call(here, url=url, ssl_context=context)) for _ in range(12)]
+            await asyncio.sleep(0)
+        for made in calls:
+            client = made.result()
+            answer = await client.request("POST", "/echo", (), b"hello")
+            assert await answer.read(100) == b"hello"
+            client.close()
+        assert turns.waiting == 0
+
+
+async def test_who_leaves_while_it_waits_is_forgotten() -> None:
+    async with site() as here:
+        here.service.turns = turns = Turns(rate=0.001, burst=1)
+        turns.ask("somebody else", lambda: None)
+        calling = [asyncio.wait_for(call(here), 0.2) for _ in range(3)]
+        for failed in await asyncio.gather(*calling, return_exceptions=True):
+            assert isinstance(failed, TimeoutError | Unavailable)
+        await asyncio.sleep(0.05)
+        assert here.service._open == set()
+        assert all(turn.act is None for queue in turns._queues.values() for turn in queue)
+
+
+async def test_who_says_more_than_it_should_before_its_turn_is_cut() -> None:
+    async with site() as here:
+        here.service.turns = turns = Turns(rate=0.001, burst=1)
+        turns.ask("somebody else", lambda: None)
+        reader, writer = await asyncio.open_connection(HOST, here.port)
+        handshake = ClientHandshake(CLIENT, SERVER.public(), MachinePrivate(secrets.token_bytes(32)), 113)
+        initiation = base64.b64encode(handshake.initiation).decode()
+        head = f"POST /ts2021 HTTP/1.1\r\nHost: x\r\nUpgrade: {UPGRADE_TOKEN}\r\nConnection: upgrade\r\n"
+        writer.write(f"{head}X-Tailscale-Handshake: {initiation}\r\n\r\n".encode() + bytes(40_000))
+        with contextlib.suppress(OSError):
+            assert await reader.read() == b""
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+        assert all(turn.act is None for queue in turns._queues.values() for turn in queue)

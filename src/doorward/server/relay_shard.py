@@ -24,12 +24,13 @@ from doorward.relay.recheck import Recheck
 from doorward.relay.session import Admit
 from doorward.relay.stun import STUNServer
 from doorward.relay.verify import Verifier
+from doorward.server import descriptors
 from doorward.server.child import Child
 from doorward.server.relay_certificate import WARN_BEFORE, OwnFiles, RelayCertificate
 from doorward.server.relay_process import LOCAL, RELAY, STUN, Order, RelayOptions
 from doorward.store import secrets
 from doorward.telemetry import configure, exposition, log
-from doorward.transport.listener import ListenerSpec, serve
+from doorward.transport.listener import Limits, ListenerSpec, serve
 
 REFRESH = 3600.0  # seconds between looks at the certificate
 
@@ -139,6 +140,7 @@ async def work(child: Child) -> None:
                     clock=clock,
                     stop=child.stop,
                     ready=accepting,
+                    limits=Limits(connections=descriptors.room_for_connections()),
                 )
             )
             await accepting.wait()

@@ -49,6 +49,7 @@ _HEADER = "X-Tailscale-Handshake"
 _SWITCHING = (
     f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: {UPGRADE_TOKEN}\r\nConnection: upgrade\r\n\r\n"
 ).encode()
+_MOST_EARLY = 16 << 10  # bytes behind the initiation, before it was answered; stock clients send none
 _MAX_HEAD = 16 << 10  # of the answer to our upgrade
 _MESSAGE_HIGH_WATER = 64 << 10  # unsent bytes on a WebSocket before the HTTP/2 above is told to wait
 
@@ -258,7 +259,7 @@ class _NoiseWire:
 
 
 class _ServerConnection(asyncio.Protocol):
-    """Bytes between an upgraded connection and its HTTP/2. Until its handshake's turn has come nothing is read."""
+    """Bytes between an upgraded connection and its HTTP/2, which begins when the handshake's turn has come."""
 
     __slots__ = ("_early", "_server", "_service", "_turn", "_waiting", "_wire")
 
@@ -277,13 +278,12 @@ class _ServerConnection(asyncio.Protocol):
         if self._waiting is not None:
             self._turn = turn
             request.guest.wait()
-            request.transport.pause_reading()
 
     def _begin(self) -> None:
         assert self._waiting is not None
         request, initiation = self._waiting
         self._waiting = None
-        waited, self._turn = self._turn is not None, None
+        self._turn = None
         request.guest.go_on()
         transport = request.transport
         if transport.is_closing():
@@ -295,16 +295,17 @@ class _ServerConnection(asyncio.Protocol):
             transport.close()
             return
         self._service.joined(self._server)
-        if waited:
-            transport.resume_reading()
-            early, self._early = self._early, b""
-            if early:
-                self.data_received(early)
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         if self._server is None:
-            # A loop may deliver what it had read before the pause: one read at most. What comes after a refusal is lost.
-            self._early = self._early + data if self._waiting is not None else b""
+            # Read on, or nobody would notice that it has left. What comes after a refusal is lost.
+            if self._waiting is not None:
+                self._early += data
+                if len(self._early) > _MOST_EARLY:
+                    abort(self._waiting[0].transport)
             return
         try:
             plaintext = self._wire.open(data)
