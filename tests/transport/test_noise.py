@@ -16,6 +16,7 @@ import pytest
 import websockets
 from tests.support.certificates import tls_contexts
 from tests.support.programs import OLDEST_CLIENT, Client, require_client
+from tests.support.waiting import until
 from websockets.asyncio.client import connect
 
 from doorward.clock import SystemClock
@@ -567,9 +568,8 @@ async def test_who_leaves_while_it_waits_is_forgotten() -> None:
         calling = [asyncio.wait_for(call(here), 0.2) for _ in range(3)]
         for failed in await asyncio.gather(*calling, return_exceptions=True):
             assert isinstance(failed, TimeoutError | Unavailable)
-        await asyncio.sleep(0.05)
+        await until(lambda: all(turn.act is None for queue in turns._queues.values() for turn in queue))
         assert here.service._open == set()
-        assert all(turn.act is None for queue in turns._queues.values() for turn in queue)
 
 
 async def test_who_says_more_than_it_should_before_its_turn_is_cut() -> None:
@@ -584,5 +584,4 @@ async def test_who_says_more_than_it_should_before_its_turn_is_cut() -> None:
         with contextlib.suppress(OSError):
             assert await reader.read() == b""
         writer.transport.abort()
-        await asyncio.sleep(0.05)
-        assert all(turn.act is None for queue in turns._queues.values() for turn in queue)
+        await until(lambda: all(turn.act is None for queue in turns._queues.values() for turn in queue))

@@ -17,14 +17,15 @@ async def test_what_comes_slowly_is_done_at_once() -> None:
 
 
 async def test_a_source_that_asks_once_is_next_however_much_another_asks() -> None:
-    turns, done = Turns(rate=500, burst=1), list[str]()
+    turns, done = Turns(rate=500, burst=8), list[str]()
     for _ in range(200):
         turns.ask("flood", lambda: done.append("flood"))
     turns.ask("single", lambda: done.append("single"))
-    assert turns.waiting == 200
-    await until(lambda: "single" in done)
-    assert done.index("single") <= 3
-    await until(lambda: not turns.waiting)
+    assert turns.waiting > 150
+    at_once = len(done)
+    await until(lambda: "single" in done, seconds=30)
+    assert done.index("single") <= at_once + 2
+    await until(lambda: not turns.waiting, seconds=30)
     assert Counter(done) == {"flood": 200, "single": 1}
 
 
@@ -34,7 +35,7 @@ async def test_the_rate_holds() -> None:
     began = loop.time()
     for number in range(300):
         turns.ask(f"source {number}", lambda: done.append(loop.time() - began))
-    await until(lambda: len(done) == 300)
+    await until(lambda: len(done) == 300, seconds=30)
     # A machine that is busy makes it later, never sooner.
     assert done[-1] >= (300 - 10 - 2) / 1000
 
