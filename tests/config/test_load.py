@@ -132,6 +132,14 @@ def test_a_named_file_must_be_there_and_be_text(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_bytes(b"\xff")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load(tmp_path / "bad.toml", {}, {"data_dir": str(tmp_path)})
+    (tmp_path / "bad.toml").write_text("x = " + "[" * 5000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load(tmp_path / "bad.toml", {}, {"data_dir": str(tmp_path)})
+
+
+def test_a_variable_of_other_bytes_than_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        _load(tmp_path, "", {"DOORWARD_LOG_LEVEL": "a\udcff"})
 
 
 def test_the_file_in_the_data_directory_is_read_and_may_not_name_another(tmp_path: Path) -> None:

@@ -250,6 +250,7 @@ def test_a_second_relay_on_one_folder_is_refused(folder: Path) -> None:
         ({"mesh_with": ("https://x",)}, "by a key that they share"),
         ({"verify_every": 0.5}, "without a pause"),
         ({"hostname": "relay_1.example.com"}, "neither a DNS name nor an IP address"),
+        ({"hostname": "fe80::1%eth0"}, "neither a DNS name nor an IP address"),
         ({"hostname": "rel\u00e4y.example"}, "neither a DNS name nor an IP address"),
         ({"shards": 0}, "1 to 64"),
         ({"shards": 65}, "1 to 64"),

@@ -88,6 +88,10 @@ def _take_file(file: Path, values: dict[tuple[str, ...], object], places: dict[t
         raise ConfigError(
             "the settings file is not UTF-8", cure="Save it as UTF-8.", place=str(file)
         ) from None
+    except RecursionError:
+        raise ConfigError(
+            "the settings file is nested too deeply to be one", cure="Write it anew.", place=str(file)
+        ) from None
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         raise ConfigError(

@@ -86,13 +86,14 @@ class RelayOptions(msgspec.Struct, frozen=True, kw_only=True):
     def check_hostname(self) -> None:
         """Raises BadInput for what is neither a DNS name nor an IP address: a certificate is made for it."""
         try:
-            ip_address(self.hostname)
+            known = "%" not in str(ip_address(self.hostname))  # a zone means something on one machine only
         except ValueError:
-            if not is_dns_name(self.hostname.lower()):
-                raise BadInput(
-                    f"{self.hostname!r} is neither a DNS name nor an IP address",
-                    cure="Give --hostname as clients write it, in ASCII (xn--... for other scripts).",
-                ) from None
+            known = is_dns_name(self.hostname.lower())
+        if not known:
+            raise BadInput(
+                f"{self.hostname!r} is neither a DNS name nor an IP address",
+                cure="Give --hostname as clients write it, in ASCII (xn--... for other scripts).",
+            )
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
