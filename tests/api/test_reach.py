@@ -175,6 +175,26 @@ async def test_tags_groups_and_hosts_may_be_asked_about(tailnet: World, admin: h
         assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
 
 
+async def test_many_are_asked_about_at_once_with_the_same_answer(
+    tailnet: World, admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [
+        {"source": source, "destination": destination}
+        for source in ("ann", "autogroup:member", "bob", "tag:server")
+        for destination in ("server:22", "server:23", "10.0.0.7:443", "laptop")
+    ]
+    few = [await asked(admin, "reach", **each) for each in questions]
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    many = [await asked(admin, "reach", **each) for each in questions]
+    for one, other in zip(few, many, strict=True):
+        assert [one["ways"], one["allowed"], one["notes"]] == [
+            other["ways"],
+            other["allowed"],
+            other["notes"],
+        ]
+        assert (one["closest"] is None) <= (other["closest"] is None)
+
+
 SSH = """{
     "tagOwners": {"tag:server": []},
     "grants": [

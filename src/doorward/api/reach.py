@@ -18,7 +18,7 @@ from doorward.errors import BadInput, NotFound
 from doorward.model import Node
 from doorward.policy import Policy
 from doorward.policy.document import Rule, SSHRule
-from doorward.policy.reach import Goal, NearMiss, goal_at, near_miss, ways
+from doorward.policy.reach import Goal, NearMiss, Way, goal_at, near_miss, ways
 from doorward.policy.roster import node_attributes
 from doorward.policy.selectors import Names, parse_selector
 from doorward.policy.services import ports_text, services_text
@@ -30,6 +30,7 @@ from doorward.tailnet.snapshot import Snapshot
 REVIEW_LIMIT = 50_000
 
 SSH_PORT = 22
+AT_ONCE = 10  # nodes that one question is answered for on the event loop, at a few milliseconds each
 
 _NAMED_PROTOCOLS = {"tcp": (6,), "udp": (17,), "icmp": (1, 58), "sctp": (132,)}
 
@@ -149,31 +150,45 @@ async def get_reach(call: Call, query: types.ReachFilter) -> types.Reach:
     Where none does, the rule that came closest is named, and what is missing.
     """
     snapshot = call.snapshot
-    policy, members = snapshot.policy, snapshot.policy.roster.members
     goal = parse_goal(snapshot, query.destination, query.protocol)
     sources = parse_sources(snapshot, query.source)
     there = {gate.id for gate in goal.gates} if len(goal.addresses) > 1 else set()
-    asked = [node for node in sources if node.id in members and node.id not in there]
-    found = [
-        _way(snapshot, node, [(one.rule, one.services) for one in each])
-        for node in asked
-        if (each := ways(policy, members[node.id], goal))
-    ]
-    closest = None if found else _closest(snapshot, asked, goal)
+    known = snapshot.policy.roster.members
+    asked = [node for node in sources if node.id in known and node.id not in there]
+    if len(asked) <= AT_ONCE:
+        found = _found_ways(snapshot.policy, asked, goal)
+        closest = None if found else _closest(snapshot.policy, asked, goal)
+    else:
+        found, closest = await apart(snapshot, lambda _, policy: _search(policy, asked, goal))
     return types.Reach(
         allowed=bool(found),
-        ways=tuple(found),
+        ways=tuple(_way(snapshot, node, each) for node, each in found),
         closest=closest,
         notes=tuple(_notes(call, sources, query.source)),
     )
 
 
-def _closest(snapshot: Snapshot, sources: Iterable[Node], goal: Goal) -> types.Closest | None:
+_Found = list[tuple[Node, list[Way]]]
+
+
+def _found_ways(policy: Policy, sources: Iterable[Node], goal: Goal) -> _Found:
+    members = policy.roster.members
+    return [(node, each) for node in sources if (each := ways(policy, members[node.id], goal))]
+
+
+def _search(policy: Policy, sources: list[Node], goal: Goal) -> tuple[_Found, types.Closest | None]:
+    """The same for many: who reaches it at all is asked once."""
+    every = Survey(policy).who_can(goal)
+    found = [(node, every[node.id]) for node in sources if node.id in every]
+    return found, None if found else _closest(policy, sources[:AT_ONCE], goal)
+
+
+def _closest(policy: Policy, sources: Iterable[Node], goal: Goal) -> types.Closest | None:
     best: tuple[tuple[int, tuple[int, ...]], Node, NearMiss] | None = None
     for node in sources:
         found = near_miss(
-            snapshot.policy,
-            snapshot.policy.roster.members[node.id],
+            policy,
+            policy.roster.members[node.id],
             goal,
             name=node.name,
             attributes=node_attributes(node),
@@ -204,15 +219,14 @@ def _notes(call: Call, sources: Iterable[Node], asked: str) -> Iterator[str]:
 def _way(
     snapshot: Snapshot,
     node: Node,
-    reasons: Iterable[tuple[Rule, Iterable[tuple[int, Any]]]],
+    every: list[Way],
     login: SSHRule | None = None,
 ) -> types.Way:
-    every = [(rule, list(services)) for rule, services in reasons]
     return types.Way(
         source=node.name,
         owner=_owner(snapshot, node),
-        ports=ports_text(ports for _, services in every for _, ports in services),
-        rules=tuple(_rule(rule) for rule, _ in every),
+        ports=ports_text(ports for way in every for _, ports in way.services),
+        rules=tuple(_rule(way.rule) for way in every),
         ssh=None if login is None else _rule(login),
         check=login is not None and login.check,
     )
