@@ -209,3 +209,45 @@ async def test_a_node_is_asked_whether_it_is_there(admin: httpx2.AsyncClient, wo
     assert (await admin.post("/nodes/laptop/ping", json={})).json()["source"] == ""
     assert (await admin.post("/nodes/laptop/ping", json={"source": "laptop"})).status_code == 400
     assert (await admin.post("/nodes/laptop/ping", json={"source": "nobody"})).status_code == 404
+
+
+POSTURES = """{"postures": {"posture:ok": ["custom:ok == true"], "posture:new": ["node:tsVersion >= '1.200'"]},
+    "grants": []}"""
+
+
+async def test_attributes_are_said_shown_and_taken_back(admin: httpx2.AsyncClient, world: World) -> None:
+    await people(admin, "ann")
+    await world.registry.set_policy("cli", POSTURES)
+    await world.join(1, "laptop", "ann")
+    said = await admin.put(
+        "/nodes/laptop/attributes/custom:ok", json={"value": True, "expires_in": 3600, "comment": "on call"}
+    )
+    told = said.json()
+    assert told == (await admin.get("/nodes/laptop/attributes")).json()
+    (mine,) = [one for one in told["attributes"] if one["custom"]]
+    assert mine == {"key": "custom:ok", "value": True, "custom": True, "expires": "2026-01-02T04:04:05Z"}
+    assert {"key": "node:os", "value": "linux", "custom": False, "expires": None} in told["attributes"]
+    assert told["postures"] == [
+        {"name": "posture:ok", "met": True, "failing": []},
+        {"name": "posture:new", "met": False, "failing": ["node:tsVersion >= '1.200'"]},
+    ]
+    gone = (await admin.delete("/nodes/laptop/attributes/custom:ok")).json()
+    assert not any(one["custom"] for one in gone["attributes"])
+    assert not gone["postures"][0]["met"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/nodes/laptop/attributes/node:os", {"value": "macos"}),
+        ("/nodes/laptop/attributes/custom:a", {"value": "a b"}),
+        ("/nodes/laptop/attributes/custom:a", {"value": 1, "expires_in": 0}),
+        ("/nodes/laptop/attributes/custom:a", {"value": None}),
+    ],
+)
+async def test_what_cannot_be_said_is_refused(
+    admin: httpx2.AsyncClient, world: World, path: str, body: dict[str, object]
+) -> None:
+    await people(admin, "ann")
+    await world.join(1, "laptop", "ann")
+    assert (await admin.put(path, json=body)).status_code == 400

@@ -1,7 +1,7 @@
 """Nodes, and the registrations that wait to become nodes."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 
 from doorward.api import types
@@ -10,7 +10,9 @@ from doorward.api.context import Call
 from doorward.api.users import find_user
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound, Unavailable
-from doorward.model import Node, Prefix, Registration
+from doorward.model import Attribute, Node, Prefix, Registration
+from doorward.policy.posture import SHOWN
+from doorward.policy.roster import node_attributes
 from doorward.tailnet.snapshot import Snapshot, advertised
 
 
@@ -149,6 +151,54 @@ async def change_routes(call: Call, node: str, body: types.RouteChange) -> types
     return _changed(call, changed)
 
 
+def _attributes(call: Call, node: Node) -> types.NodeAttributes:
+    snapshot = call.snapshot
+    current = snapshot.nodes.get(node.id, node)
+    custom = {one.key.lower(): one for one in current.attributes}
+    known = node_attributes(current)
+    return types.NodeAttributes(
+        node=current.name,
+        attributes=tuple(
+            types.NodeAttribute(
+                key=custom[key].key if key in custom else SHOWN.get(key, key),
+                value=known[key],
+                custom=key in custom,
+                expires=custom[key].expires if key in custom else None,
+            )
+            for key in sorted(known)
+        ),
+        postures=tuple(
+            types.PostureVerdict(name=name, met=posture.met_by(known), failing=posture.failing(known))
+            for name, posture in snapshot.document.postures.items()
+        ),
+    )
+
+
+@operation("GET", "/nodes/{node}/attributes", needs=Permission.READ, raises=[NotFound])
+async def get_attributes(call: Call, node: str) -> types.NodeAttributes:
+    """Show what postures judge a node by, and which of them it meets."""
+    return _attributes(call, call.snapshot.find_node(node))
+
+
+@operation(
+    "PUT", "/nodes/{node}/attributes/{key}", needs=Permission.NODES, raises=[BadInput, NotFound, Conflict]
+)
+async def set_attribute(call: Call, node: str, key: str, body: types.AttributeChange) -> types.NodeAttributes:
+    """Say something about a node. Rules with a posture that looks at it follow at once."""
+    ends = None if body.expires_in is None else call.context.clock.now() + timedelta(seconds=body.expires_in)
+    said = Attribute(key=key, value=body.value, expires=ends)
+    changed = await call.registry.set_attributes(
+        call.actor, _find(call, node).id, [said], comment=body.comment
+    )
+    return _attributes(call, changed)
+
+
+@operation("DELETE", "/nodes/{node}/attributes/{key}", needs=Permission.NODES, raises=[BadInput, NotFound])
+async def delete_attribute(call: Call, node: str, key: str) -> types.NodeAttributes:
+    """Take back what was said about a node."""
+    return _attributes(call, await call.registry.set_attributes(call.actor, _find(call, node).id, gone=[key]))
+
+
 @operation("POST", "/nodes/{node}/ping", needs=Permission.NODES, raises=[BadInput, NotFound, Unavailable])
 async def ping_node(call: Call, node: str, body: types.Ping) -> types.Pong:
     """Ask a node whether it is there, or have another node ping it. Takes up to 15 seconds."""
@@ -199,6 +249,9 @@ OPERATIONS = (
     delete_node,
     expire_node,
     change_routes,
+    get_attributes,
+    set_attribute,
+    delete_attribute,
     ping_node,
     list_registrations,
     approve_registration,

@@ -170,6 +170,39 @@ class NodeChange(Request, frozen=True, kw_only=True):
     tags: tuple[str, ...] | None = None  # an empty list gives the node back to the person who registered it
 
 
+class NodeAttribute(Answer, frozen=True, kw_only=True):
+    """One thing that is known about a node."""
+
+    key: str
+    value: str | int | float | bool
+    custom: bool  # an administrator said it; otherwise the node itself did
+    expires: datetime | None  # from then on it is not set; null: it stays
+
+
+class PostureVerdict(Answer, frozen=True, kw_only=True):
+    """How a node stands to a posture of the policy."""
+
+    name: str
+    met: bool
+    failing: tuple[str, ...]  # the assertions that do not hold
+
+
+class NodeAttributes(Answer, frozen=True, kw_only=True):
+    """What postures judge a node by, and how."""
+
+    node: str  # its name
+    attributes: tuple[NodeAttribute, ...]  # by key
+    postures: tuple[PostureVerdict, ...]  # in the policy's order
+
+
+class AttributeChange(Request, frozen=True, kw_only=True):
+    """What to say about a node."""
+
+    value: str | int | bool
+    expires_in: Lifetime | None = None  # null: it stays
+    comment: Annotated[str, msgspec.Meta(max_length=200)] = ""  # for the audit log
+
+
 class RouteChange(Request, frozen=True, kw_only=True):
     """Routes to approve and to reject, as prefixes; a route in neither list stays as it is."""
 

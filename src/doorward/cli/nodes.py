@@ -7,11 +7,12 @@ from cyclopts import App, Parameter
 from doorward.api import types
 from doorward.cli import output
 from doorward.cli.connection import Flag, Target, api_path
-from doorward.cli.times import exact, relative
+from doorward.cli.times import exact, parse_duration, relative
+from doorward.errors import BadInput
 
 app = App(
     name="nodes",
-    help="""Nodes: list, show, approve, rename, tag, route, ping, expire, delete.
+    help="""Nodes: list, show, approve, rename, tag, route, attributes, ping, expire, delete.
 
     NODE is a node's name, its full DNS name, one of its addresses, its stable id or its number.
     """,
@@ -267,6 +268,74 @@ def tag_node(
         output.line(f"{found.name}: {' '.join(found.tags)}")
     else:
         output.line(f"{found.name} has no tags and belongs to {found.user}.")
+
+
+@app.command(name="attributes")
+def show_attributes(
+    node: str,
+    /,
+    *said: Annotated[str, Parameter(name="KEY=VALUE")],
+    remove: Annotated[tuple[str, ...], Parameter(name="--remove", negative=())] = (),
+    expires: str | None = None,
+    comment: str = "",
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """Show what postures judge a node by and which it meets, or say things about it.
+
+    Rules of the policy that ask for a posture follow within a second, also when an attribute ends.
+
+    Example: `doorward nodes attributes laptop`
+
+    Example: `doorward nodes attributes laptop custom:oncall=true --expires 8h`
+
+    Args:
+        node: Name, address or id.
+        said: What to say: `custom:` and a name, then true, false, a whole number or a short text.
+        remove: Take back what was said; may be given several times.
+        expires: How long it counts: 30m, 12h, 90d. Left out, until it is taken back.
+        comment: Why, for the audit log.
+        json: Print an object: node, attributes, postures.
+        target: Which server.
+    """
+    server = target or Target()
+    path = api_path("nodes", node, "attributes")
+    for key in remove:
+        server.call("DELETE", api_path("nodes", node, "attributes", key), types.NodeAttributes)
+    ends = None if expires is None else parse_duration(expires)
+    for each in said:
+        key, equals, value = each.partition("=")
+        if not equals:
+            raise BadInput(f"{each!r} gives no value", cure="Write it like custom:tier=prod.")
+        body = types.AttributeChange(value=_value(value), expires_in=ends, comment=comment)
+        server.call("PUT", api_path("nodes", node, "attributes", key), types.NodeAttributes, body=body)
+    found = server.call("GET", path, types.NodeAttributes)
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("ATTRIBUTE", "VALUE", "SAID BY", "ENDS"),
+        (
+            (
+                one.key,
+                str(one.value).lower() if isinstance(one.value, bool) else str(one.value),
+                "an administrator" if one.custom else "the node",
+                relative(one.expires) if one.expires else "",
+            )
+            for one in found.attributes
+        ),
+        empty=f"Nothing is known about {found.node}.",
+    )
+    for posture in found.postures:
+        missing = "" if posture.met else f": {', '.join(posture.failing)} does not hold"
+        output.line(f"{posture.name} {'is met' if posture.met else 'is not met'}{missing}")
+
+
+def _value(text: str) -> str | int | bool:
+    """What a person means: true and false are no texts, nor are whole numbers."""
+    if text in {"true", "false"}:
+        return text == "true"
+    return int(text) if text.lstrip("-").isdecimal() and len(text) < 20 else text
 
 
 @app.command(name="routes")

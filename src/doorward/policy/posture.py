@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from doorward.policy.words import WordError, did_you_mean
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
@@ -33,8 +32,8 @@ _NAMESPACES = frozenset(
         "huntress",
     )
 )
-# What is known about every node that says it; the other namespaces are open.
-_KNOWN = {
+# What is known about every node that says it, as people write it, by its name in lower case. Other namespaces are open.
+SHOWN = {
     name.lower(): name
     for name in (
         "node:os",
@@ -43,8 +42,6 @@ _KNOWN = {
         "node:tsReleaseTrack",
         "node:tsAutoUpdate",
         "node:tsStateEncrypted",
-        "ip:country",
-        "ip:address",
     )
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*:[A-Za-z0-9_:.-]{1,128}")
@@ -199,13 +196,18 @@ def _check_name(name: str) -> None:
     if not colon or not _NAME.fullmatch(name):
         raise WordError(
             f'"{name}" is not a posture attribute',
-            did_you_mean(name, _KNOWN.values(), 'Write it like "node:os" or "custom:tier".'),
+            did_you_mean(name, SHOWN.values(), 'Write it like "node:os" or "custom:tier".'),
         )
-    closed = namespace.lower() in {"node", "ip"}
-    if namespace.lower() not in _NAMESPACES or (closed and name.lower() not in _KNOWN):
+    if namespace.lower() == "ip":
+        raise WordError(
+            f'"{name}": where a node comes from is not known to postures yet',
+            "Remove the assertion; prefixes in src say which addresses of the tailnet may.",
+        )
+    closed = namespace.lower() == "node"
+    if namespace.lower() not in _NAMESPACES or (closed and name.lower() not in SHOWN):
         raise WordError(
             f'unknown posture attribute "{name}"',
-            did_you_mean(name, _KNOWN.values(), f"Known are {', '.join(_KNOWN.values())} and custom: ones."),
+            did_you_mean(name, SHOWN.values(), f"Known are {', '.join(SHOWN.values())} and custom: ones."),
         )
 
 
@@ -249,7 +251,7 @@ _SYSTEMS = {"macos": "macos", "darwin": "macos"}
 
 
 def attributes_of(
-    hostinfo: Hostinfo, custom: Mapping[str, Any] | None = None, *, address: str = "", country: str = ""
+    hostinfo: Hostinfo, custom: Mapping[str, AttributeValue] | None = None
 ) -> dict[str, AttributeValue]:
     """What is known about a node, by the attribute's name in lower case.
 
@@ -271,10 +273,6 @@ def attributes_of(
         found["node:tsautoupdate"] = hostinfo.AllowsUpdate
     if hostinfo.StateEncrypted is not None:
         found["node:tsstateencrypted"] = hostinfo.StateEncrypted
-    if address:
-        found["ip:address"] = address
-    if country:
-        found["ip:country"] = country
     for name, value in (custom or {}).items():
         if name.lower().startswith("custom:"):
             found[name.lower()] = value

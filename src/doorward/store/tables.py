@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from doorward.model import ChangeKind, Role
+from doorward.model import Attribute, ChangeKind, Role
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
@@ -33,7 +33,7 @@ from doorward.store.columns import Address, Choice, Flag, Json, Key, Moment, Pre
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 3
+VERSION = 4
 OLDEST = 1
 
 metadata = MetaData(
@@ -93,6 +93,7 @@ nodes = _table(
     _may("auth_key_id", whole()),
     _must("approved_routes", Prefixes()),
     _must("system", Flag()),
+    Column("attributes", Json(tuple[Attribute, ...]), nullable=False, server_default=text("'[]'")),
     UniqueConstraint("stable_id"),
     UniqueConstraint("node_key"),
     UniqueConstraint("name"),

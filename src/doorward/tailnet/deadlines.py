@@ -1,4 +1,4 @@
-"""What falls due next: ends of ephemeral nodes and of node keys. Pure: a heap of moments, checked when they come."""
+"""What falls due next: ends of ephemeral nodes, of node keys and of attributes. Pure: a heap of moments, checked when they come."""
 
 import heapq
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ class Due(Enum):
 
     REMOVE = "remove"  # an ephemeral node has been away for longer than its grace
     EXPIRED = "expired"  # its key has just ended
+    ATTRIBUTE = "attribute"  # something that was said about it counts no longer
 
 
 def node_deadlines(node: Node, grace: timedelta) -> Iterator[tuple[datetime, Due]]:
@@ -22,6 +23,9 @@ def node_deadlines(node: Node, grace: timedelta) -> Iterator[tuple[datetime, Due
         yield (node.observed.last_seen or node.created) + grace, Due.REMOVE
     if node.key_expiry is not None:
         yield node.key_expiry, Due.EXPIRED
+    for attribute in node.attributes:
+        if attribute.expires is not None:
+            yield attribute.expires, Due.ATTRIBUTE
 
 
 class NodeLookup(Protocol):

@@ -17,6 +17,7 @@ from doorward.clock import Clock
 from doorward.errors import BadInput, Conflict, NotFound, Unauthenticated
 from doorward.model import (
     ApiToken,
+    Attribute,
     AuditEvent,
     AuthKey,
     Node,
@@ -33,7 +34,7 @@ from doorward.policy.edit import Edit
 from doorward.policy.edit import apply as apply_edits
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.store import Database, audit, keys, policies, registrations
-from doorward.tailnet import names, secrets, units
+from doorward.tailnet import attributes, names, secrets, units
 from doorward.tailnet.admission import Admission
 from doorward.tailnet.approval import Widening
 from doorward.tailnet.deadlines import Due
@@ -48,7 +49,10 @@ from doorward.tailnet.writer import Effect, Writer, load
 from doorward.telemetry import log
 
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
-DEADLINES = 1.0  # seconds between two looks at what has fallen due
+DEADLINES = (
+    1.0  # seconds between two looks at what has fallen due, where nothing is known to fall due earlier
+)
+_BREATH = 0.05  # seconds between two looks at least, however much falls due
 _COMMENT_MAX = 500  # characters; what the API takes
 _KEY_LIFETIME_MAX = timedelta(days=365 * 2)
 
@@ -126,7 +130,9 @@ class Registry:
     async def _keep_deadlines(self) -> None:
         now = self.writer.now()
         while True:
-            await asyncio.sleep(DEADLINES)
+            soon = self.writer.deadlines.next()
+            left = DEADLINES if soon is None else (soon - self.writer.now()).total_seconds()
+            await asyncio.sleep(min(DEADLINES, max(_BREATH, left)))
             before, now = now, self.writer.now()
             overdue = self.writer.deadlines.due(now, self.snapshot.nodes)
             if now < before:  # the clock was set back: what has been called over falls due again
@@ -136,6 +142,8 @@ class Registry:
                 try:
                     if due is Due.REMOVE:
                         await self._remove_away(node_id)
+                    elif due is Due.ATTRIBUTE:
+                        await self.writer.apply(attributes.end_attributes, node_id, self.writer.now())
                     else:
                         self._announce_expiry(node_id)
                 except Exception as error:  # noqa: BLE001 - one node's trouble must not stop the rest
@@ -343,6 +351,23 @@ class Registry:
         lifetime = self.snapshot.settings.key_duration
         return await self.writer.apply(
             units.set_tags, actor, node_id, tuple(sorted(set(tags))), lifetime, self.writer.now()
+        )
+
+    async def set_attributes(
+        self,
+        actor: str,
+        node_id: int,
+        said: Sequence[Attribute] = (),
+        *,
+        gone: Sequence[str] = (),
+        comment: str = "",
+    ) -> Node:
+        """Say things about a node for postures to judge it by, and take others back. Raises BadInput, NotFound, Conflict."""
+        now = self.writer.now()
+        checked_ones = [attributes.check_attribute(one, now) for one in said]
+        keys_gone = [attributes.check_key(key) for key in gone]
+        return await self.writer.apply(
+            attributes.set_attributes, actor, node_id, checked_ones, keys_gone, comment, now
         )
 
     def _check_tags(self, tags: Iterable[str]) -> None:
