@@ -1,5 +1,6 @@
 """``doorward nodes``."""
 
+import re
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -9,6 +10,8 @@ from doorward.cli import output
 from doorward.cli.connection import Flag, Target, api_path
 from doorward.cli.times import exact, parse_duration, relative
 from doorward.errors import BadInput
+
+_WHOLE = re.compile("-?[0-9]{1,19}")
 
 app = App(
     name="nodes",
@@ -335,7 +338,7 @@ def _value(text: str) -> str | int | bool:
     """What a person means: true and false are no texts, nor are whole numbers."""
     if text in {"true", "false"}:
         return text == "true"
-    return int(text) if text.lstrip("-").isdecimal() and len(text) < 20 else text
+    return int(text) if _WHOLE.fullmatch(text) else text
 
 
 @app.command(name="routes")

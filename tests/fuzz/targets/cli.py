@@ -11,7 +11,7 @@ from unittest.mock import patch
 from tests.fuzz.feeding import argument_of, feed
 
 from doorward.api import types
-from doorward.cli import connection, dns, offline, policy_edit, times
+from doorward.cli import connection, dns, nodes, offline, policy_edit, times
 from doorward.errors import BadInput
 from doorward.tailnet.offline import Case, Topology
 
@@ -25,6 +25,7 @@ COVERS = (
     "cli.offline:_decode",
     "cli.policy_edit:_json",
     "cli.policy_edit:remove_rule",
+    "cli.nodes:_value",
     "cli.times:parse_duration",
 )
 LIMIT = 1 << 20  # of an answer here; the command line reads up to its ANSWER_LIMIT
@@ -40,6 +41,7 @@ SEEDS = (
     b'{"magic_dns":true,"search":["a.b",],"records":[{"name":"a","address":"b"}]} // c',
     b"https://door.example.com:8443/base/",
     b"1h30m",
+    b"-5",
     b"grants[3]",
 )
 
@@ -83,7 +85,7 @@ def _call(kind: Any, answer: bytes) -> None:
 def fuzz(data: bytes) -> None:
     """Understood, or refused with words for the person who typed it."""
     text = argument_of(data)
-    feed(text, times.parse_duration, lambda given: connection._RemoteServer(given, "token"))
+    feed(text, times.parse_duration, nodes._value, lambda given: connection._RemoteServer(given, "token"))
     feed(text, lambda given: connection._RemoteServer("https://door.test", given))
     connection.api_path(text.encode("utf-8", "replace"), 3)
     for status, media_type in (

@@ -1,14 +1,17 @@
 """What clients say of themselves, and the names, routes, nodes and DNS settings that administrators write."""
 
+from datetime import UTC, datetime
+
 from tests.fuzz.feeding import feed, text_of
 from tests.support.policy import make_node, make_user
 
 from doorward.errors import BadInput
+from doorward.model import Attribute
 from doorward.policy import DEFAULT_POLICY, parse_policy
 from doorward.protocol.tailcfg.codec import decode_request
 from doorward.protocol.tailcfg.dns import DNSRecord
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
-from doorward.tailnet import dns, names, reported, secrets, units
+from doorward.tailnet import attributes, dns, names, reported, secrets, units
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot, advertised
 
@@ -18,6 +21,8 @@ COVERS = (
     "tailnet.dns:_nameserver",
     "tailnet.dns:_over_http",
     "tailnet.dns:_address",
+    "tailnet.attributes:check_attribute",
+    "tailnet.attributes:check_key",
     "tailnet.names:label_of",
     "tailnet.names:check_label",
     "tailnet.reported:usable_endpoints",
@@ -92,7 +97,13 @@ def fuzz(data: bytes) -> None:
     assert names.check_label(label) == label
     secrets.digest(text)
     feed(text, names.check_label, SNAPSHOT.find_node, _dns)
+    feed(Attribute(key="custom:a", value=text), _attribute)
+    feed(Attribute(key=text, value=1), _attribute)
     feed(lines, units.prefixes, refusal=BadInput)
+
+
+def _attribute(given: Attribute) -> Attribute:
+    return attributes.check_attribute(given, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def _read(data: bytes) -> Hostinfo | None:
