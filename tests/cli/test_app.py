@@ -29,7 +29,7 @@ serve relay demo ca status doctor completion
 users create, users list, users show, users role, users delete
 keys create, keys list, keys revoke
 nodes list, nodes show, nodes approve, nodes rename, nodes expire, nodes delete, nodes tags, nodes routes, nodes waiting
-nodes ping, dns get, dns set
+nodes ping, nodes attributes, dns get, dns set
 policy get, policy set, policy check, policy compile, policy diff, policy reach, policy who-can, policy rollback
 policy history, policy history show, policy history diff, policy what-can, policy review
 policy edit, policy add-member, policy remove-member, policy add-tag-owner, policy remove-tag-owner
