@@ -12,6 +12,7 @@ from doorward.config import (
     save_ports,
     socket_path,
 )
+from doorward.config.folders import expanded
 
 
 def test_the_data_dir_is_the_variable_then_roots_then_the_platforms() -> None:
@@ -25,6 +26,15 @@ def test_the_data_dir_is_the_variable_then_roots_then_the_platforms() -> None:
     assert default_data_dir({"HOME": "/home/a", "XDG_DATA_HOME": "data"}, root=False).is_relative_to(
         "/home/a"
     )
+
+
+@pytest.mark.parametrize("text", ["~nobody-here/x", "~nobody-here"])
+def test_a_home_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="has none here") as refused:
+        expanded(Path(text))
+    assert refused.value.cure == "Write the whole path."
+    with pytest.raises(ConfigError):
+        default_data_dir({"DOORWARD_DATA_DIR": text}, root=False)
 
 
 def test_ports_are_kept(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from cyclopts import Group, Parameter
 
 from doorward.api.types import Diagnostic, Problem
-from doorward.config.folders import default_data_dir, find_socket
+from doorward.config.folders import default_data_dir, expanded, find_socket
 from doorward.errors import BadInput, DoorwardError, NotPermitted, RemoteProtocolError, Unavailable
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Target:
     def folder(self) -> Path:
         """The data directory."""
         if self.data_dir is not None:
-            return self.data_dir.expanduser().absolute()
+            return expanded(self.data_dir).absolute()
         return default_data_dir(os.environ, root=os.geteuid() == 0)
 
     def __repr__(self) -> str:

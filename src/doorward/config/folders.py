@@ -21,7 +21,7 @@ _SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
 def default_data_dir(environ: Mapping[str, str], *, root: bool) -> Path:
     """``$DOORWARD_DATA_DIR``, else ``/var/lib/doorward`` for root, else the platform's folder for a user's data."""
     if given := environ.get("DOORWARD_DATA_DIR"):
-        return Path(given).expanduser().absolute()
+        return expanded(Path(given)).absolute()
     if root:
         return Path("/var/lib/doorward")
     home = Path(environ.get("HOME") or Path.home())
@@ -30,6 +30,16 @@ def default_data_dir(environ: Mapping[str, str], *, root: bool) -> Path:
     base = environ.get("XDG_DATA_HOME", "")
     # The base directory specification: a relative path there is to be ignored.
     return (Path(base) if Path(base).is_absolute() else home / ".local" / "share") / "doorward"
+
+
+def expanded(path: Path) -> Path:
+    """The path with ``~`` and ``~NAME`` replaced. Raises ConfigError for somebody who has no home here."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{str(path)!r} begins with the home of somebody who has none here", cure="Write the whole path."
+        ) from None
 
 
 def load_ports(data_dir: Path) -> Ports | None:

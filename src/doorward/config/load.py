@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from doorward.config.check import check
-from doorward.config.folders import default_data_dir
+from doorward.config.folders import default_data_dir, expanded
 from doorward.config.settings import VARIABLE_PREFIX, ConfigError, Leaf, Settings, leaves
 
 FILE_NAME = "doorward.toml"
@@ -37,7 +37,7 @@ def load(
     environ = os.environ if environ is None else environ
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     data_dir = Path(str(given.get("data_dir") or default_data_dir(environ, root=os.geteuid() == 0)))
-    data_dir = data_dir.expanduser().absolute()
+    data_dir = expanded(data_dir).absolute()
     values: dict[tuple[str, ...], object] = {("data_dir",): data_dir}
     places: dict[tuple[str, ...], str] = {}
     found = file or (data_dir / FILE_NAME if (data_dir / FILE_NAME).exists() else None)
@@ -165,7 +165,7 @@ def _take_environment(
             value = [part.strip() for part in text.split(",") if part.strip()]
         elif leaf.type is bool and text in {"true", "false"}:
             value = text == "true"
-        elif leaf.type is int and text.isascii() and text.isdigit():
+        elif leaf.type is int and text.isascii() and text.isdigit() and len(text) < 19:
             value = int(text)
         places[leaf.path] = f"${leaf.variable}"
         values[leaf.path] = _absolute(leaf, value, Path.cwd())
@@ -175,7 +175,7 @@ def _absolute(leaf: Leaf, value: object, base: Path) -> object:
     """``value`` with relative paths made absolute, as seen from ``base``."""
 
     def path(text: str) -> str:
-        return str(base / Path(text).expanduser())
+        return str(base / expanded(Path(text)))
 
     if isinstance(value, Path):
         value = str(value)

@@ -85,7 +85,7 @@ def read_meta_certificate(certificate: bytes) -> DERPPublic | None:
     try:
         if found is None or x509.load_der_x509_certificate(certificate).serial_number > 255:
             return None
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
     return DERPPublic(bytes.fromhex(found[1].decode()))
 
