@@ -118,6 +118,11 @@ class Churn:
             }
             for name, act in acts.items():
                 self._group.create_task(self._repeat(name, act))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for member in self._members:
+                    member.leave()
 
     async def _repeat(self, name: str, act: Callable[[], Awaitable[None]]) -> None:
         async def once() -> None:

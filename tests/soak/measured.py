@@ -94,6 +94,21 @@ def verdict(samples: Sequence[Sample]) -> list[str]:
     return faults
 
 
+def verdict_of_a_minute(samples: Sequence[Sample]) -> list[str]:
+    """The same of a run that is all warm-up: caches and the allocator still find their size, so bounds and no slopes."""
+    first, last = samples[0], samples[-1]
+    faults = []
+    if last.anonymous - first.anonymous > 60:
+        faults.append(f"{last.anonymous - first.anonymous:.0f} MiB of memory more in a minute")
+    if last.descriptors - first.descriptors > 80:
+        faults.append(f"{last.descriptors - first.descriptors} descriptors more in a minute")
+    if last.rows["nodes"] > 1.5 * first.rows["nodes"]:
+        faults.append(f"{last.rows['nodes']} nodes, where {first.rows['nodes']} began")
+    if last.streams < first.streams / 3:
+        faults.append(f"{last.streams} map streams, where {first.streams} began")
+    return faults
+
+
 def table(samples: Sequence[Sample], lines: int = 12) -> str:
     """The samples for people, thinned out, and the slopes below."""
     step = max(1, len(samples) // lines)

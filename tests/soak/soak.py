@@ -1,7 +1,7 @@
 """One run: a server, the churn, a sample now and then, and the verdict."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tests.soak.churn import Churn
@@ -29,6 +29,7 @@ async def soak(
     every: float,
     seed: int,
     pace: float = 1.0,
+    judge: Callable[[Sequence[Sample]], list[str]] = verdict,
     say: Callable[[str], object] | None = None,
 ) -> Found:
     """Run for so long, counted from when every node is in. ``say`` is told each sample."""
@@ -52,7 +53,7 @@ async def soak(
                     break
                 await asyncio.sleep(min(every, max(0.1, seconds - now)))
             running.cancel()
-        faults = verdict(samples)
+        faults = judge(samples)
         if server.worker_pid() != worker:
             faults.append("the worker died")
         log = server.log.read_text(encoding="utf-8", errors="replace")

@@ -1,27 +1,24 @@
 """The short form of ``make soak``: a minute of churn, faster than usual. That nothing grows for an hour, only an hour shows."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from tests.soak.measured import Sample, after_warm_up, slope, verdict
-from tests.soak.soak import soak
+from tests.soak.measured import Sample, after_warm_up, slope, verdict, verdict_of_a_minute
 
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.interop
-@pytest.mark.timeout(240)
-async def test_a_minute_of_churn_harms_nobody() -> None:
-    found = await soak(seconds=60, nodes=50, every=5, seed=3, pace=0.7)
-    print(found.report())  # noqa: T201 - pytest shows it with a failure
-    first, last = found.samples[0], found.samples[-1]
-    # Caches and the allocator are still finding their size: a bound for what a minute may take, not a slope.
-    assert last.anonymous - first.anonymous < 60
-    assert last.descriptors - first.descriptors < 80
-    assert last.streams >= 35
-    assert last.rows["nodes"] <= 80
-    assert [fault for fault in found.faults if "worker" in fault or "log" in fault or "table" in fault] == []
+@pytest.mark.timeout(300)
+def test_a_minute_of_churn_harms_nobody() -> None:
+    """In a process of its own, whose event loop may be as rough to its connections as clients are."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", "--short"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing grows" in done.stdout
 
 
 def _samples(growth: float) -> list[Sample]:
@@ -49,3 +46,12 @@ def test_what_grows_is_named_and_what_does_not_is_not() -> None:
     grown = _samples(0)
     grown[-1] = grown[-1]._replace(rows=grown[-1].rows | {"changes": 9000})
     assert verdict(grown) == ["the table changes grew from 10 to 9000 rows"]
+
+
+def test_a_minute_is_judged_by_bounds() -> None:
+    samples = _samples(1800)[:2]
+    assert verdict_of_a_minute(samples) == []
+    bad = samples[-1]._replace(
+        anonymous=200, descriptors=300, streams=3, rows=samples[-1].rows | {"nodes": 99}
+    )
+    assert len(verdict_of_a_minute([*samples, bad])) == 4

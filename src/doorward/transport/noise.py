@@ -573,3 +573,4 @@ class _ClientConnection(asyncio.Protocol):
             self.ready.set_exception(
                 RemoteProtocolError("the server closed the connection during the handshake")
             )
+            self.ready.exception()  # whoever dialled may have given up by now, and that is no loss
