@@ -186,10 +186,16 @@ class PolicyEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One ``serve`` of several on one database. It is the same one after a restart: its data directory says so."""
+    """One process of several on one database: a worker of a ``serve``.
+
+    It is the same one after a restart: its data directory says so, and which of the workers there it is. The workers of one
+    ``serve`` have one relay and one own node together.
+    """
 
     id: int
-    installation: str  # random, kept in the data directory
+    installation: (
+        str  # random, kept in the data directory; with "/NUMBER" behind it for each worker but the first
+    )
     boot: int  # random, new at each start
     label: str  # the machine and the data directory, for people
     noise_key: MachinePublic  # of control; clients know only one, so all processes must have the same
@@ -197,6 +203,16 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     region: DERPRegion | None = None  # its relay
     own_key: int | None = None  # the auth key that its own node was last given
     own_node: int | None = None  # its own node, once it has joined
+
+    @property
+    def serve(self) -> str:
+        """What the workers of one ``serve`` have in common."""
+        return self.installation.partition("/")[0]
+
+    @property
+    def worker(self) -> int:
+        """Which of them it is, from 1."""
+        return int(self.installation.partition("/")[2] or 1)
 
 
 class ChangeKind(StrEnum):

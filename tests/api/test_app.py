@@ -113,3 +113,20 @@ async def test_a_page_elsewhere_cannot_use_the_api(world: World) -> None:
 async def test_what_is_not_there_is_said_as_a_problem(admin: httpx2.AsyncClient) -> None:
     assert (await admin.get("/nothing")).json()["type"] == "not-found"
     assert (await admin.delete("/policy")).status_code == 405
+
+
+async def test_an_operation_is_answered_from_what_other_processes_have_committed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    async def catch_up() -> None:
+        order.append("caught up")
+
+    monkeypatch.setattr(world.registry, "catch_up", catch_up)
+    async with world.client() as client:
+        assert (await client.get("/users")).status_code == 200
+    assert order == ["caught up"]
+    async with world.client(admin=False) as client:
+        assert (await client.get("/users")).status_code == 401
+    assert order == ["caught up"], "not for strangers"

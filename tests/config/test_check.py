@@ -138,6 +138,23 @@ def test_nor_one_for_a_door_without_tls(tmp_path: Path) -> None:
     _load(tmp_path, **pair, door="https://door.example.com")
 
 
+def test_several_workers_share_postgresql_alone(tmp_path: Path) -> None:
+    def load_with(**flags: object) -> int:
+        return load(environ={}, flags={"data_dir": str(tmp_path), **flags}).workers
+
+    assert load_with() == 1
+    for url in ("", "sqlite:///x.db"):
+        with pytest.raises(ConfigError, match="cannot share SQLite") as refused:
+            load_with(workers=2, **{"database.url": url})
+        assert refused.value.place == "--workers"
+        assert "database.url" in refused.value.cure
+    assert load_with(workers=1, **{"database.url": "sqlite:///x.db"}) == 1
+    assert load_with(workers=4, **{"database.url": "postgresql://u@h/d"}) == 4
+    for count in (0, 65):
+        with pytest.raises(ConfigError, match="workers"):
+            load_with(workers=count, **{"database.url": "postgresql://u@h/d"})
+
+
 def test_is_dns_name() -> None:
     assert is_dns_name("a-b.example.com")
     assert not is_dns_name("a_b.example.com")

@@ -73,9 +73,16 @@ OWN: dict[str, tuple[str, ...]] = {
     "what the parent of this process, which is doorward too, told it": (
         "server.child:_order",
         "server.relay_shard:work",
-        "server.worker:work",
+        "server.team:decode_payload",
+    ),
+    "what another worker of the same serve says, on a socket or in a file that only this user may open": (
+        "server.own_reports:Reports.read",
+        "server.siblings:Siblings._answer",
+        "server.siblings:Siblings.ping",
+        "server.siblings:_post",
     ),
     "rows that doorward wrote, in a database that nobody else may write": (
+        "model:Process.worker",
         "store.audit:append",
         "store.audit:load",
         "store.columns:Prefixes.process_result_value",

@@ -356,6 +356,48 @@ def test_a_connection_here_wins_over_a_line() -> None:
     assert said(hub.receive(a, to(B, b"x"), 0)) == [(b, [got(A, b"x")])]
 
 
+def test_a_node_that_connects_elsewhere_leaves_what_it_has_here_behind() -> None:
+    """It roamed, and its connection here is dead: nobody knows yet, and its packets must not wait until somebody does."""
+    hub = make_hub(mesh_key=MESH_KEY)
+    a, b = join(hub, A, B)
+    line = line_with(hub)
+    hub.learn(line, B, newly=True)
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(line, [forwarded(A, B, b"x")])]
+    assert hub.connections_of(B) == (b,)
+    assert hub.clients() == 1, "the one that is here and nowhere else since"
+    # What another relay hands to us is for whatever it has here.
+    mesh, _ = hub.connect(D, 0, flags=derp.PresenceFlag.MESH_PEER)
+    assert said(hub.receive(mesh, derp.forward_packet(C.raw, B.raw, b"y"), 0)) == [(b, [got(C, b"y")])]
+    # It was not dead after all.
+    assert said(hub.receive(b, to(A, b"z"), 0)) == [(a, [got(B, b"z")])]
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(b, [got(A, b"x")])]
+    hub.learn(line, B, newly=True)
+    assert said(hub.unlearn(line, B)) == [], "it is still here"
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(b, [got(A, b"x")])]
+    hub.learn(line, B, newly=True)
+    assert hub.disconnect(b) == []
+    assert said(hub.unlearn(line, B)) == [(a, [gone(B)])]
+
+
+def test_one_of_two_dead_connections_ends_and_the_other_is_not_taken_for_alive() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    a, b, again = join(hub, A, B, B)
+    line = line_with(hub)
+    hub.learn(line, B, newly=True)
+    assert hub.disconnect(again) == []
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(line, [forwarded(A, B, b"x")])]
+    assert hub.connections_of(B) == (b,)
+
+
+def test_of_several_lines_the_one_with_the_latest_news_carries() -> None:
+    hub = make_hub(mesh_key=MESH_KEY)
+    (a,) = join(hub, A)
+    first, second = line_with(hub, B), line_with(hub, B, number=8)
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(second, [forwarded(A, B, b"x")])]
+    hub.learn(first, B, newly=True)
+    assert said(hub.receive(a, to(B, b"x"), 0)) == [(first, [forwarded(A, B, b"x")])]
+
+
 def test_of_several_lines_the_newest_carries_and_each_takes_over() -> None:
     hub = make_hub(mesh_key=MESH_KEY)
     (a,) = join(hub, A)
@@ -477,7 +519,7 @@ def test_a_mesh_peer_must_keep_the_rules_too(frame: bytes) -> None:
 # --- Properties
 
 
-@given(st.integers(0, 2**32), st.lists(st.sampled_from("cdsplrx"), max_size=80))
+@given(st.integers(0, 2**32), st.lists(st.sampled_from("cdsplrxn"), max_size=80))
 def test_packets_are_delivered_queued_or_counted_and_all_stays_bounded(seed: int, plays: list[str]) -> None:
     """Any order of connecting, leaving, sending, pausing and resuming: nothing is lost count of, nothing lingers."""
     chance = random.Random(seed)
@@ -493,6 +535,9 @@ def test_packets_are_delivered_queued_or_counted_and_all_stays_bounded(seed: int
             lines.append(line_with(hub, *chance.sample((A, B, C, D), 2)))
             if chance.random() < 0.5:
                 hub.pause(lines[-1])
+        elif play == "n":
+            if lines:
+                hub.learn(chance.choice(lines), chance.choice((A, B, C, D)), newly=True)
         elif play == "x":
             if lines and chance.random() < 0.5:
                 hub.close_line(lines.pop(chance.randrange(len(lines))))
@@ -522,7 +567,8 @@ def test_packets_are_delivered_queued_or_counted_and_all_stays_bounded(seed: int
             for one in here + lines
         )
         assert hub.elsewhere() == len({key for line in lines for key in line.mesh_keys})
-        assert hub.clients() == len({one.raw for one in here})
+        assert hub.clients() <= len({one.raw for one in here})
+        assert {one.raw for one in here if one.raw not in hub._elsewhere} <= set(hub._active)
         assert {one for key in (A, B, C, D) for one in hub.connections_of(key)} == set(here)
     for one in list(here):
         hub.disconnect(one)

@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 import msgspec
 
 from doorward.engine.processes import stop
-from doorward.server.supervisor import READY, Order
+from doorward.server.supervisor import READY, Order, Told
 
 WITHOUT_THE_KERNEL = (
     "import sys; from doorward.server import child; child.die_with = lambda parent: None; "
@@ -47,8 +47,7 @@ async def _started(payload: bytes = b"deaf") -> AsyncIterator[_Started]:
         told = closing.enter_context(tempfile.TemporaryFile())
         order = Order(
             main="tests.support.tiny_worker:main",
-            payload=payload,
-            sockets={"public": [listener.fileno()]},
+            posts=[Told(payload=payload, sockets={"public": [listener.fileno()]})],
             go=go_end.fileno(),
             ready=ready_end.fileno(),
             parent=1,  # not its parent, which the kernel's way would notice
@@ -74,7 +73,7 @@ async def _started(payload: bytes = b"deaf") -> AsyncIterator[_Started]:
 
 async def test_the_end_of_the_pipe_alone_ends_the_worker() -> None:
     async with _started() as child:
-        child.go.write(b"\n")
+        child.go.write(bytes([0]))
         assert await asyncio.to_thread(child.ready.read, 100) == READY
         assert await asyncio.to_thread(child.ready.read, 100) == b""  # and the end of it was closed
         assert child.worker.returncode is None

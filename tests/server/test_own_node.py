@@ -19,7 +19,7 @@ from tests.support.world import open_world
 from doorward.clock import SystemClock
 from doorward.config import Settings
 from doorward.engine import tailscaled
-from doorward.server import own_node
+from doorward.server import own_daemon, own_node
 from doorward.server.own_node import OwnNode
 
 
@@ -32,10 +32,12 @@ def folder() -> Iterator[Path]:
 @contextlib.asynccontextmanager
 async def _running(settings: Settings, folder: Path) -> AsyncIterator[OwnNode]:
     async with open_world(folder) as world, asyncio.TaskGroup() as group:
-        node = OwnNode(settings, world.registry, SystemClock())
+        node = OwnNode(settings, world.registry)
+        daemon = group.create_task(own_daemon.keep(settings, os.environ, SystemClock()))
         task = group.create_task(node.run())
         yield node
         task.cancel()
+        daemon.cancel()
 
 
 def _nowhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -82,7 +84,7 @@ async def test_a_daemon_that_is_not_one_is_named(folder: Path) -> None:
 
 async def test_nobody_is_known_before_there_is_a_daemon(folder: Path) -> None:
     async with open_world(folder) as world:
-        node = OwnNode(settings_in(folder), world.registry, SystemClock())
+        node = OwnNode(settings_in(folder, tailscaled=""), world.registry)
         assert node.part().text == "starting"
         assert await node.identify(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
 

@@ -1,3 +1,4 @@
+import asyncio
 import socket
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> Ports:
     """Usual ports that are free here, so that two test runs at once do not meet."""
     ports = Ports(listen=_free(), door=_free(), relay=_free(), stun=_free())
     monkeypatch.setattr("doorward.server.sockets.USUAL", ports)
+    monkeypatch.setattr("doorward.server.sockets.TRIES", 2)
     return ports
 
 
@@ -230,3 +232,60 @@ def test_sockets_for_another_process_are_not_ours_and_unknown_names_are_refused(
     assert activated({"LISTEN_PID": "4", "LISTEN_FDS": "1"}, 5) == {}
     with pytest.raises(SocketError, match="called 'web'"):
         activated({"LISTEN_PID": "5", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}, 5)
+
+
+async def test_a_port_that_is_let_go_a_moment_later_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the workers of a parent that was killed: nobody should have to start doorward twice."""
+    monkeypatch.setattr("doorward.server.sockets.TRIES", 200)
+    async with asyncio.TaskGroup() as group:
+        with _taken() as port:
+            settings = _settings(tmp_path, listen=f"127.0.0.1:{port}")
+            binding = group.create_task(asyncio.to_thread(bind, settings, {}))
+            await asyncio.sleep(0.1)
+            assert not binding.done()
+    with closing(binding.result()) as bound:
+        assert _port(bound, "public") == port
+
+
+# Several workers
+
+
+def _several(folder: Path, count: int, **flags: object) -> Settings:
+    database = "postgresql://user@/name"
+    return _settings(folder, workers=count, **{"database.url": database}, **flags)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all listen on one socket")
+def test_each_worker_has_sockets_of_its_own_and_one_with_all(tmp_path: Path) -> None:
+    with closing(bind(_several(tmp_path, 3), {})) as bound:
+        shares = [bound.share(index) for index in range(3)]
+        for name in ("public", "door", "relay", "stun", "worker"):
+            assert len({one for share in shares for one in share[name]}) == 3
+            assert all(len(share[name]) == 1 for share in shares)
+        for name in ("public", "door", "relay", "stun"):
+            assert len({share[name][0].getsockname() for share in shares}) == 1
+        assert len({one for share in shares for one in share["admin"]}) == 1
+        assert bound.paths == tuple(tmp_path / f"worker-{number}.sock" for number in (1, 2, 3))
+        assert all(path.stat().st_mode & 0o777 == 0o600 for path in bound.paths)
+        port = _port(bound, "public")
+        with pytest.raises(SocketError, match="something else listens"):
+            bind(_several(tmp_path / "other", 3, listen=f"127.0.0.1:{port}"), {})
+    assert not list(tmp_path.glob("*.sock"))
+
+
+def test_a_lone_worker_has_everything_and_no_socket_among_workers(tmp_path: Path) -> None:
+    with closing(bind(_settings(tmp_path), {})) as bound:
+        assert bound.share(0) == bound.sockets
+        assert bound.paths == ()
+
+
+def test_what_systemd_brings_is_everybody_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two addresses for two workers: each serves on both."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        brought = [one.dup(), other.dup()]
+        monkeypatch.setattr("doorward.server.sockets.activated", lambda *_: {"public": list(brought)})
+        with closing(bind(_several(tmp_path, 2), {})) as bound:
+            assert [bound.share(index)["public"] for index in range(2)] == [brought, brought]
+            assert bound.settings.url == f"http://127.0.0.1:{one.getsockname()[1]}"

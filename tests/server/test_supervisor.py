@@ -6,15 +6,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from tests.support.waiting import until
 
+from doorward.errors import Unavailable
 from doorward.server import supervisor
-from doorward.server.supervisor import Supervisor, WorkerError
+from doorward.server.sockets import bind_shared
+from doorward.server.supervisor import Post, Supervisor, WorkerError
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +24,9 @@ PARENT = """
 import asyncio, socket, sys
 from doorward import telemetry
 from doorward.errors import DoorwardError
+from doorward.errors import Unavailable
 from doorward.server import supervisor
+from doorward.server.sockets import bind_shared
 telemetry.configure(json=True)
 supervisor.STOP_PATIENCE = 0.3
 one = socket.socket()
@@ -31,7 +35,8 @@ one.listen()
 one.setblocking(False)
 print(one.getsockname()[1], flush=True)
 ready = lambda: print("ready", flush=True)
-parent = supervisor.Supervisor("tests.support.tiny_worker:main", sys.argv[1].encode(), {"public": [one]}, on_ready=ready)
+posts = [supervisor.Post(said.encode(), {"public": [one]}) for said in sys.argv[1].split(",")]
+parent = supervisor.Supervisor("tests.support.tiny_worker:main", posts, on_ready=ready)
 try:
     asyncio.run(parent.run())
 except DoorwardError as error:
@@ -264,13 +269,12 @@ async def test_a_worker_that_hangs_before_it_serves_is_ended(
     monkeypatch.setattr(supervisor, "READY_PATIENCE", 0.5)
     parent = Supervisor(
         "tests.support.tiny_worker:main",
-        b"hang",
-        {"public": [listener]},
+        [Post(b"hang", {"public": [listener]})],
         on_ready=lambda: pytest.fail("not ready"),
     )
     with pytest.raises(WorkerError, match=r"did not start.*killed by SIGKILL"):
         await parent.run()
-    assert parent.pid is None
+    assert parent.pids == [None]
 
 
 async def test_a_worker_that_served_once_and_dies_again_and_again_is_given_up(
@@ -280,10 +284,196 @@ async def test_a_worker_that_served_once_and_dies_again_and_again_is_given_up(
     parent: Supervisor
 
     def ready() -> None:
-        parent._payload = b"exit"
-        assert parent.pid is not None
-        os.kill(parent.pid, signal.SIGKILL)
+        (place,) = parent._places
+        place.post = Post(b"exit", {"public": [listener]})
+        (pid,) = parent.pids
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
 
-    parent = Supervisor("tests.support.tiny_worker:main", b"serve", {"public": [listener]}, on_ready=ready)
+    parent = Supervisor(
+        "tests.support.tiny_worker:main", [Post(b"serve", {"public": [listener]})], on_ready=ready
+    )
     with pytest.raises(WorkerError, match=r"died 3 times in a row .exit code 3"):
         await parent.run()
+
+
+# Several posts
+
+
+@contextlib.contextmanager
+def group_of(count: int) -> Iterator[list[socket.socket]]:
+    """Listening sockets on one address, one for each post, as ``serve`` makes them."""
+    made = bind_shared("127.0.0.1", 0, socket.SOCK_STREAM, count)
+    with contextlib.ExitStack() as closing:
+        for one in made:
+            closing.enter_context(one)
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def supervised(
+    *said: str, beside: Callable[[], Awaitable[None]] | None = None, sockets: list[socket.socket]
+) -> AsyncIterator[tuple[Supervisor, Running]]:
+    """A parent in our own process, until the end of the block."""
+    posts = [Post(what.encode(), {"public": [one]}) for what, one in zip(said, sockets, strict=True)]
+    ready = asyncio.Event()
+    parent = Supervisor("tests.support.tiny_worker:main", posts, on_ready=ready.set, beside=beside)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(parent.run())
+        waiting = group.create_task(ready.wait())
+        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+        try:
+            yield parent, Running(None, sockets[0].getsockname()[1])  # type: ignore[arg-type]
+        finally:
+            waiting.cancel()
+            parent._stop()
+
+
+async def answering(running: Running, count: int) -> set[int]:
+    """Ask until so many workers have answered."""
+    found: set[int] = set()
+    async with asyncio.timeout(10):
+        while len(found) < count:
+            found.add((await running.ask()).worker)
+    return found
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not spread connections")
+
+
+@linux
+async def test_each_post_has_a_worker_and_one_spare_stands_by_for_all() -> None:
+    with group_of(3) as sockets:
+        async with supervised("serve", "serve", "serve", sockets=sockets) as (parent, running):
+            first = await answering(running, 3)
+            assert first == set(parent.pids)
+            for index in (2, 0):
+                await until(lambda: parent._spare is not None, 20)
+                assert parent._spare is not None
+                spare, dead = parent._spare.process.pid, parent.pids[index]
+                assert dead is not None
+                os.kill(dead, signal.SIGKILL)
+                await until(lambda index=index, spare=spare: parent.pids[index] == spare)  # type: ignore[misc]
+                assert await answering(running, 3) == set(parent.pids)
+
+
+@linux
+async def test_two_that_die_at_once_are_both_replaced() -> None:
+    with group_of(2) as sockets:
+        async with supervised("serve", "serve", sockets=sockets) as (parent, running):
+            before = await answering(running, 2)
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+            after = await answering(running, 2)
+            assert not before & after
+            assert after == set(parent.pids)
+
+
+@linux
+async def test_who_waits_at_a_dead_one_is_answered_by_its_successor() -> None:
+    with group_of(2) as sockets:
+        async with supervised("serve", "serve", sockets=sockets) as (parent, running):
+            (dead, _) = parent.pids
+            assert dead is not None
+            os.kill(dead, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                answers = await asyncio.gather(*(running.ask() for _ in range(40)))
+            assert dead not in {answer.worker for answer in answers}
+
+
+@linux
+async def test_one_that_dies_again_and_again_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up by nobody, gets no spare after the first ones, and its share of connections while it waits."""
+    monkeypatch.setattr(supervisor, "LIVES", 3)
+    monkeypatch.setattr(supervisor, "PARK_FROM", 0.1)
+    monkeypatch.setattr(supervisor, "SPARE_AFTER", 0.0)
+    with group_of(2) as sockets:
+        async with supervised("serve", "serve", sockets=sockets) as (parent, running):
+            await answering(running, 2)
+            mad, sane = parent._places
+            mad.post = Post(b"exit", mad.post.sockets)
+            dead, good = parent.pids
+            assert dead is not None
+            os.kill(dead, signal.SIGKILL)
+            # The spare knew it as it was; those that are started now do not.
+            while mad.backoff.quick_deaths < 6:
+                if mad.serves and (pid := parent.pids[0]) is not None:
+                    os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(0.02)
+            assert parent.pids[1] == good
+            assert sane.backoff.quick_deaths == 0
+            # It waits for more than a second now, and nobody waits with it.
+            await until(lambda: mad.process is not None and mad.process.returncode is not None)
+            async with asyncio.timeout(0.8):
+                answers = [await running.ask() for _ in range(40)]
+            assert {answer.worker for answer in answers} == {good}
+            mad.post = Post(b"serve", mad.post.sockets)
+            assert await answering(running, 2) == set(parent.pids)
+
+
+async def test_a_first_worker_that_cannot_start_ends_the_others_too(listener: socket.socket) -> None:
+    posts = [Post(what, {"public": [listener]}) for what in (b"serve", b"exit", b"serve")]
+    parent = Supervisor("tests.support.tiny_worker:main", posts, on_ready=lambda: pytest.fail("not ready"))
+    with pytest.raises(WorkerError, match=r"did not start .exit code 3"):
+        await parent.run()
+    assert parent.pids == [None, None, None]
+
+
+@linux
+async def test_ready_is_said_once_for_all_and_signals_reach_all() -> None:
+    async with _parent("serve,serve") as running:  # on one socket, as systemd brings it
+        workers = {(await running.ask()).worker}
+        async with asyncio.timeout(20):
+            while len(workers) < 2:
+                # Whoever wakes first answers: let one of them sleep.
+                (known,) = workers
+                os.kill(known, signal.SIGSTOP)
+                workers.add((await running.ask()).worker)
+                os.kill(known, signal.SIGCONT)
+        running.process.send_signal(signal.SIGHUP)
+        for pid in workers:
+            (other,) = workers - {pid}
+            os.kill(other, signal.SIGSTOP)
+            async with asyncio.timeout(5):
+                while (await running.ask()).reloads == 0:  # noqa: ASYNC110 - the other process tells nobody
+                    await asyncio.sleep(0.01)
+            os.kill(other, signal.SIGCONT)
+        running.process.terminate()
+        async with asyncio.timeout(5):
+            assert await running.lines() == []
+        assert all(_gone(pid) for pid in workers)
+
+
+async def test_what_runs_beside_begins_when_all_serve_and_stops_with_them(listener: socket.socket) -> None:
+    events: list[str] = []
+
+    async def beside() -> None:
+        events.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("stopped")
+
+    async with supervised("serve", beside=beside, sockets=[listener]) as (parent, running):
+        await until(lambda: events == ["began"])
+        (pid,) = parent.pids
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await running.ask()
+        assert events == ["began"], "it outlives a worker"
+    assert events == ["began", "stopped"]
+
+
+async def test_what_runs_beside_and_fails_is_not_hidden(listener: socket.socket) -> None:
+    async def beside() -> None:
+        raise Unavailable("broken")
+
+    parent = Supervisor(
+        "tests.support.tiny_worker:main",
+        [Post(b"serve", {"public": [listener]})],
+        on_ready=lambda: None,
+        beside=beside,
+    )
+    with pytest.raises(Unavailable, match="broken"):
+        await parent.run()
+    assert parent.pids == [None]

@@ -317,3 +317,19 @@ def test_a_certificate_that_cannot_be_kept_is_presented_all_the_same(
     _handshake(issued.context, _trusting(authority), "door.example")
     assert IssuedCertificate(authority, "door", clock, names=("door.example",)).leaf != issued.leaf
     assert (authority.folder / "door.pem").exists()
+
+
+def test_workers_that_renew_at_once_end_up_with_one_leaf(authority: Authority, clock: FakeClock) -> None:
+    def made() -> IssuedCertificate:
+        return IssuedCertificate(authority, "relay", clock, addresses=[HOME])
+
+    workers = [made() for _ in range(8)]
+    assert len({worker.pin for worker in workers}) == 1
+    clock.advance(LEAF_LIFE.total_seconds())
+    renewing = [threading.Thread(target=worker.refresh) for worker in workers]
+    for thread in renewing:
+        thread.start()
+    for thread in renewing:
+        thread.join()
+    (pin,) = {worker.pin for worker in workers}
+    assert made().pin == pin

@@ -20,7 +20,6 @@ from tests.support.clock import FakeClock
 from tests.support.waiting import until
 from tests.support.workers import Working, data_folder, relay_of, settings_in, working, write_certificate
 
-from doorward import config
 from doorward.clock import SystemClock
 from doorward.config.settings import Certificate, Policy, Relay, Tls
 from doorward.engine.derp import pinned_context
@@ -30,6 +29,7 @@ from doorward.server import tls
 from doorward.server import worker as module
 from doorward.server.child import Child
 from doorward.server.sockets import bind
+from doorward.server.team import Team, encode_payload
 from doorward.tailnet import registry
 
 CLOSED = '{"grants": []}'
@@ -75,6 +75,7 @@ async def test_the_api_is_the_administrator_s_where_the_data_directory_is_and_no
             "control": "running",
             "relay": "running",
             "database": "running",
+            "policy": "running",
             "own node": "off",
         }
         for headers in (
@@ -389,7 +390,7 @@ async def test_the_doctor_names_what_is_wrong(folder: Path) -> None:
 async def test_the_supervisor_s_coroutine_takes_its_settings_from_the_payload(folder: Path) -> None:
     bound = bind(settings_in(folder), {})
     ready = asyncio.Event()
-    child = Child(config.encode(bound.settings), bound.sockets, ready.set)
+    child = Child(encode_payload(bound.settings, Team()), bound.share(0), ready.set)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(module.work(child))

@@ -39,6 +39,7 @@ class Server:
         level: what it logs.
         leaf: a certificate of the control address's own, which then is ``https://localhost``.
         descriptors: how many each of its processes may open; 0: as many as we.
+        workers: how many processes serve.
     """
 
     def __init__(
@@ -52,13 +53,15 @@ class Server:
         level: str = "debug",
         leaf: Leaf | None = None,
         descriptors: int = 0,
+        workers: int = 1,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="dw-serve-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
         self.log = self.folder / "log"
         self._listen = f"{host}:{free_port()}"
         self.url = f"http://{self._listen}"
-        self._extra = ["--log-level", level, *extra]
+        self.workers = workers
+        self._extra = ["--log-level", level, "--workers", str(workers), *extra]
         if shown:
             self.url = f"http://{shown}:{self._listen.rpartition(':')[2]}"
             self._extra += ["--url", self.url]
@@ -112,9 +115,18 @@ class Server:
         return self._process.pid
 
     def worker_pid(self) -> int:
-        """The worker's process id: of the parent's children the oldest that lives; after it comes the spare."""
+        """The first worker's process id, or the only one's."""
+        return self.worker_pids()[0]
+
+    def worker_pids(self) -> list[int]:
+        """The workers' process ids: of the parent's children those that came first; the spare is always the newest."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
-        return next(int(child) for child in children if not _is_gone(int(child)))
+        return [int(child) for child in children if _is_worker(int(child))][: self.workers]
+
+    def daemon_pid(self) -> int:
+        """The process id of the private daemon; 0 when there is none."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        return next((int(child) for child in children if b"--statedir=" in _command(int(child))), 0)
 
     async def start(self) -> float:
         """Start it and wait for its ``ready`` line; returns the seconds that took."""
@@ -222,8 +234,14 @@ class Server:
                 await asyncio.sleep(0.1)
 
 
-def _is_gone(pid: int) -> bool:
+def _is_worker(pid: int) -> bool:
+    """Whether it lives, and is a worker or to become one."""
+    return b"doorward.server.child" in _command(pid)
+
+
+def _command(pid: int) -> bytes:
+    """Empty for a process that has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return True
+        return b""

@@ -19,6 +19,7 @@ from doorward.engine.derp import DERPClient, pinned_context
 from doorward.protocol.keys import DiscoPublic, MachinePrivate, NodePrivate
 from doorward.protocol.tailcfg.derpmap import DERPNode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.server import own_daemon, own_reports
 from doorward.server.sockets import Bound, bind
 from doorward.server.tls import Authority
 from doorward.server.worker import Sockets, Worker
@@ -122,8 +123,9 @@ def data_folder() -> Iterator[Path]:
 
 @contextlib.asynccontextmanager
 async def working(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Working]:
-    """A worker that serves until the end of the block, stopped as the supervisor would."""
+    """A worker that serves until the end of the block, stopped as the supervisor would, with the daemon that a parent has."""
     bound = bind(settings, {})
+    own_reports.forget(settings.data_dir)
     try:
         running = Working(bound, Worker(bound.settings, Sockets(**bound.sockets), clock))
         ready = asyncio.Event()
@@ -136,10 +138,12 @@ async def working(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             if not ready.is_set():
                 waiting.cancel()
                 await serving  # it has failed: raises
+            daemon = group.create_task(own_daemon.keep(bound.settings, os.environ, SystemClock()))
             try:
                 yield running
             finally:
                 running.stop.set()
+                daemon.cancel()
     except ExceptionGroup as several:
         # One error is itself: tests name the kind that they expect.
         first: Exception = several

@@ -16,7 +16,7 @@ from tests.support.postgres import Cluster
 from tests.support.waiting import until
 from tests.support.world import CAPVER
 
-from doorward.errors import Conflict, DoorwardError, NotPermitted
+from doorward.errors import Conflict, DoorwardError, NotPermitted, Unavailable
 from doorward.model import Role
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.map import MapRequest
@@ -524,3 +524,114 @@ async def test_the_own_node_of_a_lone_process_goes_to_the_first_of_several(addre
 def _forget_own(connection: Connection) -> None:
     for one in processes.load_all(connection):
         processes.update(connection, msgspec.structs.replace(one, own_node=None, own_key=None))
+
+
+# The workers of one serve
+
+
+async def test_workers_of_one_serve_are_one_relay_and_clients_hear_of_it_once(address: str) -> None:
+    async with running(address, "x", 901) as first, running(address, "x/2", 901) as second:
+        async with running(address, "two", 902) as elsewhere:
+            await until(lambda: set(first.snapshot.settings.derp_map.Regions) == {901, 902})
+            assert second.neighbours is not None
+            await until(lambda: len(second.neighbours.others) == 2)  # type: ignore[union-attr]
+            assert [one.worker for one in second.neighbours.siblings] == [1, 2]
+            assert elsewhere.neighbours is not None
+            assert len(elsewhere.neighbours.siblings) == 1
+            assert set(elsewhere.snapshot.settings.derp_map.Regions) == {901, 902}
+            with pytest.raises(Conflict, match="region 901, too"):
+                async with opened(address, process("three", 901)):
+                    pass
+        await until(lambda: set(first.snapshot.settings.derp_map.Regions) == {901, 902})  # for its moment
+
+
+async def test_workers_of_one_serve_have_one_own_node_whichever_of_them_lives(address: str) -> None:
+    async with running(address, "x/2", 901) as second:
+        async with running(address, "x", 901) as first:
+            _, secret = await first.create_auth_key("system", user=None, system=True)
+            made = await register(first, 1, auth=secret, Hostinfo=Hostinfo(Hostname="doorward"))
+            assert made.node is not None
+            own = {made.node.id: 8901}
+            await until(lambda: all(each.snapshot.settings.own_nodes == own for each in (first, second)))
+        # The one that logged it in is gone, and its node is not: the other goes on with it, by another key.
+        await until(lambda: second.snapshot.settings.own_nodes == own)
+        _, secret = await second.create_auth_key("system", user=None, system=True)
+        again = await register(second, 2, machine=1, auth=secret, Hostinfo=Hostinfo(Hostname="doorward"))
+        assert again.node is not None
+        assert again.node.id == made.node.id
+    async with running(address, "x/3", 901) as third:  # one more than there were: it knows from the start
+        assert third.snapshot.settings.own_nodes == own
+
+
+async def test_an_own_node_that_was_forgotten_is_claimed_again_but_no_other_s(address: str) -> None:
+    async with running(address, "one", 901) as one, running(address, "two", 902) as two:
+        _, secret = await one.create_auth_key("system", user=None, system=True)
+        made = await register(one, 1, auth=secret, Hostinfo=Hostinfo(Hostname="doorward"))
+        assert made.node is not None
+        await two.claim_own_node(made.node.stable_id)
+        await one.create_user("test", "ann")
+        person = await join(one, 2)
+        await two.claim_own_node(person.stable_id)
+        await two.claim_own_node("nNothing")
+        await one.create_user("test", "bob")
+        await until(lambda: two.snapshot.user_by_name("bob") is not None)
+        assert two.neighbours is not None
+        assert two.neighbours.own_nodes() == {made.node.id: 8901}
+        await one.writer.database.run(_forget_own)
+        await one.create_user("test", "carl")
+        await until(lambda: one.snapshot.settings.own_nodes == two.snapshot.settings.own_nodes == {})
+        await one.claim_own_node(made.node.stable_id)
+        for each in (one, two):
+            await until(lambda each=each: each.snapshot.settings.own_nodes == {made.node.id: 8901})  # type: ignore[misc]
+
+
+async def test_many_who_look_for_a_stranger_at_once_are_two_looks(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(address, process("one", 901)) as one:
+        looks = 0
+        look = neighbours._look
+
+        def counted(*arguments: object, **more: object) -> object:
+            nonlocal looks
+            looks += 1
+            return look(*arguments, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(neighbours, "_look", counted)
+        found = await asyncio.gather(*(one.writer.find(node_key(number)) for number in range(50)))
+        assert set(found) == {None}
+        assert looks == 2
+
+
+async def test_who_looks_after_a_look_that_failed_looks_again(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(address, process("one", 901)) as one:
+        look = neighbours._look
+
+        def failing(*_: object, **__: object) -> None:
+            monkeypatch.setattr(neighbours, "_look", look)
+            raise Unavailable("away")
+
+        monkeypatch.setattr(neighbours, "_look", failing)
+        found = await asyncio.gather(
+            *(one.writer.find(node_key(number)) for number in range(3)), return_exceptions=True
+        )
+        assert isinstance(found[0], Unavailable)
+        assert found[1:] == [None, None]
+
+
+async def test_who_asked_one_and_then_another_finds_what_the_first_has_done(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(address, "x", 901) as first, opened(address, process("x/2", 901)) as second:
+        await first.create_user("test", "ann")
+        assert second.snapshot.user_by_name("ann") is None  # it does not run, so nothing told it
+        await second.catch_up()
+        assert second.snapshot.user_by_name("ann") is not None
+
+        def away(*_: object, **__: object) -> None:
+            raise Unavailable("away")
+
+        monkeypatch.setattr(neighbours, "_look", away)
+        await second.catch_up()  # what is known can still be shown

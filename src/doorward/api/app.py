@@ -62,6 +62,8 @@ class _Gate:
     async def enter(self, request: Request, needed: Operation) -> Call:
         principal = await self._principal(request)
         principal.require(needed.needs)
+        # Whoever asks once more may come to another process than before, which must know what the first has answered.
+        await self._context.registry.catch_up()
         return Call(self._context, principal)
 
     async def _principal(self, request: Request) -> Principal:

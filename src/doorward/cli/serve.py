@@ -12,6 +12,7 @@ def serve(
     listen: str | None = None,
     url: str | None = None,
     door: str | None = None,
+    workers: int | None = None,
     config: Path | None = None,
     log_level: Literal["debug", "info", "warning", "error"] | None = None,
 ) -> int:
@@ -31,10 +32,18 @@ def serve(
         listen: HOST:PORT of the public listener. Without it 127.0.0.1:8080.
         url: Where clients log in, as they reach it. Without it `http://` and the listener.
         door: Where people go: another DNS name, with https. Without it `https://door.` and the domain.
+        workers: How many processes serve; more than one needs PostgreSQL. Without it 1.
         config: Settings file. Without it `doorward.toml` in the data directory, if there is one.
         log_level: The least that is logged.
     """
     from doorward.server.app import serve as run_server  # noqa: PLC0415 - only this command may load the server
 
-    flags = {"data_dir": data_dir, "listen": listen, "url": url, "door": door, "log.level": log_level}
+    flags = {
+        "data_dir": data_dir,
+        "listen": listen,
+        "url": url,
+        "door": door,
+        "workers": workers,
+        "log.level": log_level,
+    }
     return run_server(load(config, flags=flags))

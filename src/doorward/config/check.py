@@ -77,6 +77,12 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
             f"trusted_proxies: {error}",
             "Write addresses or networks: 192.0.2.7, 10.0.0.0/8.",
         )
+    if settings.workers > 1 and not settings.database.url.startswith(("postgresql://", "postgres://")):
+        refuse(
+            "workers",
+            f"{settings.workers} workers cannot share SQLite",
+            "Set database.url to a PostgreSQL, or leave workers at 1.",
+        )
     for one in settings.relay.maps:
         if one.startswith("http://"):
             refuse("relay.maps", f"{one} could be changed on the way", "Use an https address, or a file.")

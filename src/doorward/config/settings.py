@@ -146,6 +146,14 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(description="Networks whose `X-Forwarded-For` counts, for logs and limits only."),
     ] = ()
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that serve, for more than one processor. More than one needs PostgreSQL.",
+        ),
+    ] = 1
     tailscaled: Annotated[
         str,
         Meta(

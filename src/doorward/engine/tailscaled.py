@@ -8,7 +8,8 @@ started again when it dies, ends when we do, and logs in by an auth key that con
         group.create_task(daemon.run())        # until cancelled
         await daemon.up("http://127.0.0.1:8080", make_key)
 
-``up`` asks for a key only when the kept state does not do.
+``up`` asks for a key only when the kept state does not do. Who runs the daemon and who logs it in may be two processes:
+the latter needs no more than its folder (``JoinedDaemon``).
 """
 
 import asyncio
@@ -83,45 +84,21 @@ async def find_host_daemon(login_url: str, path: Path = DEFAULT_SOCKET) -> HostD
     return HostDaemon(api, _device_of(status) if status.tun else "")
 
 
-class PrivateDaemon(_Daemon):
-    """A ``tailscaled`` in user space that we start, watch and stop.
+class JoinedDaemon(_Daemon):
+    """A private ``tailscaled`` that another process of ours runs: it can be asked, and logged in.
 
     Args:
-        client: the programs.
         data_dir: doorward's; the state lives in its folder ``tailscaled``.
         hostname: what the node calls itself.
-        clock: tells how long each daemon lived.
-        environ: the environment it is given, without our own ``TS_*`` variables, which would change what it does. For
-            a daemon older than 1.82 add ``SSL_CERT_FILE``: it knows no pins, so it must trust the relay's authority.
+        environ: says where sockets may lie whose path is too long, as to the process that runs it.
     """
 
-    def __init__(
-        self, client: ClientPaths, data_dir: Path, *, hostname: str, clock: Clock, environ: Mapping[str, str]
-    ) -> None:
+    def __init__(self, data_dir: Path, *, hostname: str, environ: Mapping[str, str]) -> None:
         self.folder = data_dir / "tailscaled"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().__init__(LocalApi(socket_path(self.folder, "tailscaled.sock", environ)), "")
         self.log_file = self.folder / "tailscaled.log"
-        self.pid: int | None = None  # of the daemon that runs now
-        self._client = client
         self._hostname = hostname
-        self._clock = clock
-        self._environ = {name: value for name, value in environ.items() if not name.startswith("TS_")}
-
-    async def run(self) -> None:
-        """Keep a daemon running until cancelled, and stop it then. Raises EngineError when the folder is in use."""
-        await self._wait_for_socket()
-        backoff = Backoff(first=0.1, longest=10.0, steady=30.0)
-        with contextlib.closing(BoundedLog(self.log_file, LOG_LIMIT)) as output:
-            while True:
-                started = self._clock.monotonic()
-                code = await self._run_once(output)
-                wait = backoff.after(self._clock.monotonic() - started)
-                _deaths.inc()
-                _log.warning(
-                    "tailscaled ended and is started again", code=code, wait=wait, log=str(self.log_file)
-                )
-                await asyncio.sleep(wait)
 
     async def up(
         self, login_url: str, auth_key: Callable[[], Awaitable[str]], *, within: float = 30.0
@@ -163,49 +140,6 @@ class PrivateDaemon(_Daemon):
                         if notify.browse_to_url or notify.state == _NEEDS_LOGIN:
                             return
             await asyncio.sleep(0.2)
-
-    async def _run_once(self, output: BoundedLog) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *tied_to_us(
-                (
-                    self._client.tailscaled,
-                    "--tun=userspace-networking",
-                    "--no-logs-no-support",
-                    "--port=0",
-                    f"--statedir={self.folder}",
-                    f"--state={self.folder / 'tailscaled.state'}",
-                    f"--socket={self.api.socket}",
-                )
-            ),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self._environ,
-            # Ctrl-C on a terminal goes to everything in its session; we decide when the daemon ends.
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        self.pid = process.pid
-        try:
-            while content := await process.stdout.read(16 * 1024):
-                output.write(content)
-            return await process.wait()
-        finally:
-            self.pid = None
-            await stop(process, STOP_PATIENCE)
-
-    async def _wait_for_socket(self) -> None:
-        """Let the daemon of a doorward that was killed this moment go; one that stays is somebody else's."""
-        try:
-            async with asyncio.timeout(STOP_PATIENCE):
-                while _answers(self.api.socket):  # noqa: ASYNC110 - it is not our child: nobody tells us
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise EngineError(
-                f"another tailscaled uses {self.folder}",
-                cure="Stop it, or choose another data directory.",
-                place=str(self.folder),
-            ) from None
 
     async def _answering(self) -> Status:
         """Wait until the daemon answers and knows its own state."""
@@ -290,6 +224,86 @@ class PrivateDaemon(_Daemon):
         return EngineError(
             "tailscaled ended while it was logging in", cure=f"Its log may say why: {self.log_file}"
         )
+
+
+class PrivateDaemon(JoinedDaemon):
+    """A ``tailscaled`` in user space that we start, watch and stop.
+
+    Args:
+        client: the programs.
+        data_dir: doorward's; the state lives in its folder ``tailscaled``.
+        hostname: what the node calls itself.
+        clock: tells how long each daemon lived.
+        environ: the environment it is given, without our own ``TS_*`` variables, which would change what it does. For
+            a daemon older than 1.82 add ``SSL_CERT_FILE``: it knows no pins, so it must trust the relay's authority.
+    """
+
+    def __init__(
+        self, client: ClientPaths, data_dir: Path, *, hostname: str, clock: Clock, environ: Mapping[str, str]
+    ) -> None:
+        super().__init__(data_dir, hostname=hostname, environ=environ)
+        self.pid: int | None = None  # of the daemon that runs now
+        self._client = client
+        self._clock = clock
+        self._environ = {name: value for name, value in environ.items() if not name.startswith("TS_")}
+
+    async def run(self) -> None:
+        """Keep a daemon running until cancelled, and stop it then. Raises EngineError when the folder is in use."""
+        await self.wait_for_socket()
+        backoff = Backoff(first=0.1, longest=10.0, steady=30.0)
+        with contextlib.closing(BoundedLog(self.log_file, LOG_LIMIT)) as output:
+            while True:
+                started = self._clock.monotonic()
+                code = await self._run_once(output)
+                wait = backoff.after(self._clock.monotonic() - started)
+                _deaths.inc()
+                _log.warning(
+                    "tailscaled ended and is started again", code=code, wait=wait, log=str(self.log_file)
+                )
+                await asyncio.sleep(wait)
+
+    async def _run_once(self, output: BoundedLog) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *tied_to_us(
+                (
+                    self._client.tailscaled,
+                    "--tun=userspace-networking",
+                    "--no-logs-no-support",
+                    "--port=0",
+                    f"--statedir={self.folder}",
+                    f"--state={self.folder / 'tailscaled.state'}",
+                    f"--socket={self.api.socket}",
+                )
+            ),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self._environ,
+            # Ctrl-C on a terminal goes to everything in its session; we decide when the daemon ends.
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        self.pid = process.pid
+        try:
+            while content := await process.stdout.read(16 * 1024):
+                output.write(content)
+            return await process.wait()
+        finally:
+            self.pid = None
+            await stop(process, STOP_PATIENCE)
+
+    async def wait_for_socket(self) -> None:
+        """Let the daemon of a doorward that was killed this moment go; one that stays is somebody else's."""
+        try:
+            async with asyncio.timeout(STOP_PATIENCE):
+                while _answers(self.api.socket):  # noqa: ASYNC110 - it is not our child: nobody tells us
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise EngineError(
+                f"another tailscaled uses {self.folder}",
+                cure="Stop it, or choose another data directory.",
+                place=str(self.folder),
+            ) from None
 
 
 def _is_up(status: Status) -> bool:

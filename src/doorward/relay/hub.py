@@ -16,6 +16,8 @@ that connected or sent something last (its *active* one).
 forward packets of its own clients, and close a peer's connections. Towards each other relay we have a *line*, our own
 connection there, and know from its news who is behind it. A packet goes to a connection here, else to the line behind
 which its destination is, and never from one relay to a third: what came in forwarded is delivered here or dropped.
+A node that roams may leave its dead connection here and come back at another relay: from that news on its packets go
+there, until it is heard of here again.
 """
 
 import hmac
@@ -101,9 +103,10 @@ class Hub:
         presence = connection.presence
         presence.connections.remove(connection)
         if presence.connections:
-            self._active[presence.key] = presence.connections[-1]
+            if presence.key in self._active:
+                self._active[presence.key] = presence.connections[-1]
             return writes
-        del self._active[presence.key]
+        self._active.pop(presence.key, None)
         gone = derp.peer_gone(presence.key, derp.GONE_DISCONNECTED)
         for watcher in self._watchers:  # they ask who is *here*
             self._control(watcher, gone, writes)
@@ -150,13 +153,21 @@ class Hub:
             line=True,
         )
 
-    def learn(self, line: Connection, key: NodePublic) -> None:
-        """The relay behind the line says that a node is there."""
-        if line.closed or key.raw in line.mesh_keys:
+    def learn(self, line: Connection, key: NodePublic, *, newly: bool = False) -> None:
+        """The relay behind the line says that a node is there; ``newly``: that it has connected there just now."""
+        if line.closed:
             return
-        presence = self._presence(key.raw) or Presence(key.raw)
-        presence.lines.append(line)
-        self._elsewhere[key.raw] = line.mesh_keys[key.raw] = presence
+        if key.raw not in line.mesh_keys:
+            presence = self._presence(key.raw) or Presence(key.raw)
+            presence.lines.append(line)
+            self._elsewhere[key.raw] = line.mesh_keys[key.raw] = presence
+        elif newly:
+            lines = line.mesh_keys[key.raw].lines
+            lines.remove(line)
+            lines.append(line)
+        if newly:
+            # A connection that it has here, too, is older, and most likely dead. It is active again once it sends.
+            self._active.pop(key.raw, None)
 
     def unlearn(self, line: Connection, key: NodePublic) -> Writes:
         """The relay behind the line says that a node has left it. Those here who heard from it are told, if it was its last place."""
@@ -188,16 +199,18 @@ class Hub:
         if presence.lines:
             return
         del self._elsewhere[presence.key]
-        if not presence.connections:
+        if presence.connections:
+            self._active.setdefault(presence.key, presence.connections[-1])
+        else:
             self._tell_gone(presence, writes)
 
     def connections_of(self, key: NodePublic) -> tuple[Connection, ...]:
         """All connections of a key, the active one last."""
-        active = self._active.get(key.raw)
-        return tuple(active.presence.connections) if active else ()
+        presence = self._presence(key.raw)
+        return tuple(presence.connections) if presence else ()
 
     def clients(self) -> int:
-        """How many keys are connected."""
+        """How many keys are connected here, and nowhere else since."""
         return len(self._active)
 
     # --- Packets
@@ -211,7 +224,7 @@ class Hub:
         buffer, spans = connection.reader.spans(data)
         if not spans:
             return []
-        if self._active[connection.raw] is not connection:
+        if self._active.get(connection.raw) is not connection:
             self._make_active(connection)
         active, source, send = self._active, connection.raw, derp.SEND_PACKET
         groups: dict[Connection, list[bytes]] = {}
@@ -304,7 +317,7 @@ class Hub:
         if len(payload) < 2 * KEY_SIZE:
             raise RemoteProtocolError(f"a ForwardPacket of {len(payload)} bytes, less than two keys")
         source, packet = payload[:KEY_SIZE], payload[2 * KEY_SIZE :]
-        target = self._active.get(payload[KEY_SIZE : 2 * KEY_SIZE])
+        target = self._here(payload[KEY_SIZE : 2 * KEY_SIZE])
         if target is None:  # it left just now, and the news of it is on the way to the other relay
             self.counts.packets_received += 1
             self.counts.dropped_unknown += 1
@@ -316,6 +329,14 @@ class Hub:
             target.heard.add(presence)
         frame = derp.HEADER.pack(derp.RECV_PACKET, KEY_SIZE + len(packet)) + source + packet
         groups.setdefault(target, []).append(frame)
+
+    def _here(self, key: bytes) -> Connection | None:
+        """A key's connection here, whether or not it has a newer one elsewhere."""
+        active = self._active.get(key)
+        if active is not None:
+            return active
+        presence = self._elsewhere.get(key)
+        return presence.connections[-1] if presence is not None and presence.connections else None
 
     def _make_active(self, connection: Connection) -> None:
         connections = connection.presence.connections

@@ -28,6 +28,7 @@ from doorward.relay.session import MESH_STALL_SECONDS, tune
 from doorward.telemetry import gauge, log
 
 MESH_KEY_DIGITS: Final = 64
+GREETING: Final = 5.0  # seconds in which a new line's news are of old
 
 _LINES = gauge("relay_mesh_lines", "Lines that are up to other relays of the region.")
 _HEX: Final = frozenset("0123456789abcdef")
@@ -176,7 +177,8 @@ class Line:
     def __init__(self, relay: Relay, client: "_Client", key: NodePrivate) -> None:
         self._relay = relay
         self._client = client
-        self._connection = relay.hub.open_line(key.public(), relay.now(), owner=self)
+        self._opened = relay.now()
+        self._connection = relay.hub.open_line(key.public(), self._opened, owner=self)
         client.line = self
 
     def news(self, event: object) -> None:
@@ -184,7 +186,9 @@ class Line:
         hub = self._relay.hub
         match event:
             case derp.PeerPresent(peer=peer, flags=flags) if derp.PresenceFlag.MESH_PEER not in flags:
-                hub.learn(self._connection, peer)
+                # First it says who has long been there.
+                newly = self._relay.now() - self._opened > GREETING
+                hub.learn(self._connection, peer, newly=newly)
             case PeerGone(peer=peer, reason=derp.GONE_DISCONNECTED):
                 self._relay.apply(hub.unlearn(self._connection, peer))
             case _:

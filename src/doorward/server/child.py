@@ -1,6 +1,6 @@
 """The worker's side of ``supervisor``: loads what is needed, and runs when it is told to.
 
-Then it takes over the sockets, runs the coroutine it is told of, and stops when told to.
+Then it takes over the sockets of the post that it is told, runs the coroutine it is told of, and stops when told to.
 
 Run as ``python -m doorward.server.child DESCRIPTOR``, the descriptor of a file that holds the ``Order``.
 """
@@ -21,7 +21,7 @@ import msgspec
 from doorward.engine.processes import die_with
 from doorward.errors import DoorwardError
 from doorward.server import descriptors
-from doorward.server.supervisor import READY, Order
+from doorward.server.supervisor import READY, Order, Told
 from doorward.telemetry import configure
 
 
@@ -47,12 +47,15 @@ def run(order: Order) -> int:
     configure()
     threading.Thread(target=_watch, args=(order.alive,), name="parent", daemon=True).start()
     main, loop_factory = _load(order.main), _loop_factory()
-    if not os.read(order.go, 1):
+    post = os.read(order.go, 1)
+    if not post:
         return 0
     os.close(order.go)
+    told = order.posts[post[0]]
+    _let_go(order, told)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_run(main, order))
+            runner.run(_run(main, order, told))
     except DoorwardError as error:
         place = f"{error.place}: " if error.place else ""
         sys.stderr.write(f"doorward: {place}{error.sentence()}\n")
@@ -76,16 +79,24 @@ def _load(path: str) -> Main:
     return main
 
 
-async def _run(main: Main, order: Order) -> None:
+def _let_go(order: Order, told: Told) -> None:
+    """Close the sockets of the other posts: what is not ours we must not keep open."""
+    ours = {number for numbers in told.sockets.values() for number in numbers}
+    theirs = {number for other in order.posts for numbers in other.sockets.values() for number in numbers}
+    for number in theirs - ours:
+        os.close(number)
+
+
+async def _run(main: Main, order: Order, told: Told) -> None:
     sockets = {
-        name: [socket.socket(fileno=number) for number in numbers] for name, numbers in order.sockets.items()
+        name: [socket.socket(fileno=number) for number in numbers] for name, numbers in told.sockets.items()
     }
     for group in sockets.values():
         for one in group:
             # Programs that the worker starts must not keep the listeners open.
             one.set_inheritable(False)
     os.set_inheritable(order.ready, False)
-    child = Child(order.payload, sockets, lambda: _say_ready(order.ready))
+    child = Child(told.payload, sockets, lambda: _say_ready(order.ready))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, child.stop.set)

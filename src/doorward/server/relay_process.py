@@ -15,10 +15,9 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
@@ -29,10 +28,8 @@ from doorward.config import socket_path, split_listen
 from doorward.config.check import is_dns_name
 from doorward.errors import BadInput, Conflict
 from doorward.server.sockets import bind_shared, bind_unix
-from doorward.server.supervisor import Supervisor
+from doorward.server.supervisor import MOST_POSTS, Post, Supervisor
 from doorward.telemetry import configure
-
-MOST_SHARDS = 64
 
 RELAY, STUN, LOCAL = "relay", "stun", "local"
 
@@ -74,8 +71,8 @@ class RelayOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.mesh_with and self.mesh_key_file is None:
             raise BadInput("relays mesh by a key that they share", cure="Give --mesh-key-file, too.")
-        if not 1 <= self.shards <= MOST_SHARDS:
-            raise BadInput(f"a relay has 1 to {MOST_SHARDS} shards, not {self.shards}")
+        if not 1 <= self.shards <= MOST_POSTS:
+            raise BadInput(f"a relay has 1 to {MOST_POSTS} shards, not {self.shards}")
         if self.shards > 1 and self.mesh_key_file is not None:
             # Who dials a sharded relay reaches any one of its shards, and would see a part of its clients.
             raise BadInput(
@@ -130,16 +127,12 @@ def run(options: RelayOptions, environ: Mapping[str, str]) -> int:
             closing.callback(path.unlink, missing_ok=True)
         host = f"[{options.hostname}]" if ":" in options.hostname else options.hostname
         url = f"https://{host}:{tcp[0].getsockname()[1]}"
-        waiting = options.shards
 
         def ready() -> None:
-            nonlocal waiting
-            waiting -= 1
-            if waiting == 0:
-                sys.stdout.write(f"ready {url}\n")
-                sys.stdout.flush()
+            sys.stdout.write(f"ready {url}\n")
+            sys.stdout.flush()
 
-        shards = []
+        posts = []
         for index in range(options.shards):
             others = tuple(f"unix:{path}" for number, path in enumerate(paths) if number != index)
             order = Order(
@@ -150,42 +143,9 @@ def run(options: RelayOptions, environ: Mapping[str, str]) -> int:
                 STUN: udp[index : index + 1],
                 LOCAL: [local[index]],
             }
-            payload = msgspec.json.encode(order, enc_hook=str)
-            shards.append(_Shard("doorward.server.relay_shard:work", payload, sockets, on_ready=ready))
-        asyncio.run(_supervise(shards))
+            posts.append(Post(msgspec.json.encode(order, enc_hook=str), sockets))
+        asyncio.run(Supervisor("doorward.server.relay_shard:work", posts, on_ready=ready).run())
     return 0
-
-
-class _Shard(Supervisor):
-    """One of several: the signals are for all of them."""
-
-    def stop(self) -> None:
-        """As on SIGTERM."""
-        self._stop()
-
-    def reload(self) -> None:
-        """As on SIGHUP."""
-        self._hand_on(signal.SIGHUP)
-
-
-async def _supervise(shards: list[_Shard]) -> None:
-    loop = asyncio.get_running_loop()
-
-    def all_of(act: Callable[[_Shard], None]) -> None:
-        for shard in shards:
-            act(shard)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for shard in shards:
-                group.create_task(shard.run())
-            # Each has taken the signals for itself in its first step; from here on they are for all.
-            await asyncio.sleep(0)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, all_of, _Shard.stop)
-            loop.add_signal_handler(signal.SIGHUP, all_of, _Shard.reload)
-    except ExceptionGroup as several:
-        raise several.exceptions[0] from None
 
 
 def _bind(

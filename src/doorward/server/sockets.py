@@ -7,10 +7,15 @@
 | ``relay`` | the relay's own TLS, where control has no certificate or is elsewhere | the host of ``listen`` |
 | ``stun`` | STUN, over UDP | the host of ``listen`` |
 | ``admin`` | the API for whoever may read the data directory | ``DATA_DIR/doorward.sock``, mode 0600 |
+| ``worker`` | one worker of several: mesh of the relay, questions that only it can answer | ``DATA_DIR/worker-N.sock``, mode 0600 |
 
 A port that the settings name must be free. Otherwise the one kept from an earlier run must be, since people and clients
 know it by now; at the first start it is the usual one, or a free one where that is taken. systemd may bring sockets
 under the same names (``FileDescriptorName=``); one without a name is the public one.
+
+Several workers each get a socket of their own on the same address (SO_REUSEPORT), because the kernel then spreads
+connections evenly: on one socket that all listen on, whoever wakes first takes them, which was seen to be two thirds for one
+of three. What systemd brings is one socket, and other systems than Linux do not spread: there all listen on the same.
 """
 
 import contextlib
@@ -18,7 +23,9 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -27,13 +34,14 @@ from urllib.parse import urlsplit
 from doorward.config import Ports, Settings, load_ports, save_ports, socket_path, split_listen
 from doorward.errors import Conflict
 
-PUBLIC, DOOR, RELAY, STUN, ADMIN = "public", "door", "relay", "stun", "admin"
+PUBLIC, DOOR, RELAY, STUN, ADMIN, WORKER = "public", "door", "relay", "stun", "admin", "worker"
 ADMIN_SOCKET = "doorward.sock"
 LOOPBACK = "127.0.0.1"
 
 USUAL = Ports()
 # Connections that wait while a worker starts: a fleet's worth. The kernel cuts it to net.core.somaxconn (4096).
-_BACKLOG = 4096
+BACKLOG = 4096
+TRIES, TRY_AGAIN = 100, 0.02  # until a port that must be ours is said to be taken: two seconds
 _FIRST_ACTIVATED = 3  # sd_listen_fds(3)
 
 
@@ -43,19 +51,34 @@ class SocketError(Conflict):
 
 @dataclass
 class Bound:
-    """What was bound, and the settings with the ports that it turned out to be."""
+    """What was bound, and the settings with the ports that it turned out to be.
+
+    Attributes:
+        sockets: by name; where ``spread`` has the name, one for each worker.
+        paths: of the Unix sockets of each worker alone; empty where there is only one worker.
+    """
 
     settings: Settings
     sockets: dict[str, list[socket.socket]]
     _lock: IO[str]
+    paths: tuple[Path, ...] = ()
+    spread: frozenset[str] = frozenset()
     _admin: Path = field(default_factory=Path)
 
+    def share(self, index: int) -> dict[str, list[socket.socket]]:
+        """What a worker serves on, the first being 0."""
+        return {
+            name: [group[index]] if name in self.spread else list(group)
+            for name, group in self.sockets.items()
+        }
+
     def close(self) -> None:
-        """Close everything; the admin socket's file goes too."""
+        """Close everything; the files of the Unix sockets go too."""
         for group in self.sockets.values():
             for one in group:
                 one.close()
-        self._admin.unlink(missing_ok=True)
+        for path in (self._admin, *self.paths):
+            path.unlink(missing_ok=True)
         self._lock.close()
 
 
@@ -68,8 +91,10 @@ def bind(settings: Settings, environ: Mapping[str, str]) -> Bound:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(settings.data_dir)
     sockets = activated(environ, os.getpid())
+    spread: set[str] = set()
     try:
-        admin = _bind_tcp_and_udp(settings, sockets, environ)
+        _bind_tcp_and_udp(settings, sockets, spread)
+        admin, paths = _bind_unix(settings, sockets, spread, environ)
     except BaseException:
         for group in sockets.values():
             for one in group:
@@ -88,7 +113,7 @@ def bind(settings: Settings, environ: Mapping[str, str]) -> Bound:
         stun=port(STUN, usual.stun),
     )
     save_ports(settings.data_dir, ports)
-    return Bound(settings.settled(ports), sockets, lock, admin)
+    return Bound(settings.settled(ports), sockets, lock, paths, frozenset(spread), admin)
 
 
 def activated(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
@@ -121,46 +146,73 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _bind_tcp_and_udp(
-    settings: Settings, sockets: dict[str, list[socket.socket]], environ: Mapping[str, str]
-) -> Path:
-    """Bind what is missing in ``sockets``; the admin socket's path."""
-    kept = load_ports(settings.data_dir)
+def _bind_tcp_and_udp(settings: Settings, sockets: dict[str, list[socket.socket]], spread: set[str]) -> None:
+    """Bind what is missing in ``sockets``; ``spread`` gets the names of which each worker has its own."""
+    kept = load_ports(settings.data_dir) or Ports(listen=0, door=0, relay=0, stun=0)
     host, listen = split_listen(settings.listen)
     wanted = settings.ports
+    count = settings.workers if sys.platform == "linux" else 1
+
+    def need(name: str, kind: socket.SocketKind, host: str, wanted: int, kept: int, usual: int) -> None:
+        if name not in sockets:
+            sockets[name] = _choose(kind, count, host, wanted, kept, usual)
+            if count > 1:
+                spread.add(name)
+
+    need(PUBLIC, socket.SOCK_STREAM, host, listen, kept.listen, 0)
     door = wanted.door or _port_of(settings.door)
-    if PUBLIC not in sockets:
-        sockets[PUBLIC] = [_choose(_tcp, host, listen, kept.listen if kept else None, 0)]
-    if DOOR not in sockets:
-        sockets[DOOR] = [_choose(_tcp, LOOPBACK, door, kept.door if kept else None, USUAL.door)]
+    need(DOOR, socket.SOCK_STREAM, LOOPBACK, door, kept.door, USUAL.door)
     if settings.relay.enabled:
-        if RELAY not in sockets and (settings.tls.url.cert is None or settings.relay.host):
-            sockets[RELAY] = [_choose(_tcp, host, wanted.relay, kept.relay if kept else None, USUAL.relay)]
-        if STUN not in sockets:
-            sockets[STUN] = [_choose(_udp, host, wanted.stun, kept.stun if kept else None, USUAL.stun)]
-    path = socket_path(settings.data_dir, ADMIN_SOCKET, environ)
-    # The lock says that no other doorward lives here, so a file in the way is one that a killed one left.
-    path.unlink(missing_ok=True)
-    sockets[ADMIN] = [bind_unix(path)]
-    return path
+        if settings.tls.url.cert is None or settings.relay.host:
+            need(RELAY, socket.SOCK_STREAM, host, wanted.relay, kept.relay, USUAL.relay)
+        need(STUN, socket.SOCK_DGRAM, host, wanted.stun, kept.stun, USUAL.stun)
+
+
+def _bind_unix(
+    settings: Settings, sockets: dict[str, list[socket.socket]], spread: set[str], environ: Mapping[str, str]
+) -> tuple[Path, tuple[Path, ...]]:
+    """Bind the Unix sockets; the paths of the administrator's and of each worker's own."""
+
+    def made(name: str) -> tuple[Path, socket.socket]:
+        path = socket_path(settings.data_dir, name, environ)
+        # The lock says that no other doorward lives here, so a file in the way is one that a killed one left.
+        path.unlink(missing_ok=True)
+        return path, bind_unix(path)
+
+    admin, one = made(ADMIN_SOCKET)
+    sockets[ADMIN] = [one]
+    own = [made(worker_socket(number)) for number in range(1, settings.workers + 1) if settings.workers > 1]
+    if own:
+        sockets[WORKER] = [one for _, one in own]
+        spread.add(WORKER)
+    return admin, tuple(path for path, _ in own)
+
+
+def worker_socket(number: int) -> str:
+    """The name of the Unix socket of one worker of several, the first being 1."""
+    return f"worker-{number}.sock"
 
 
 def _choose(
-    make: Callable[[str, int], socket.socket], host: str, wanted: int, kept: int | None, usual: int
-) -> socket.socket:
-    """A socket on the port that is asked for, else the kept one, else the usual one, else a free one."""
+    kind: socket.SocketKind, count: int, host: str, wanted: int, kept: int, usual: int
+) -> list[socket.socket]:
+    """Sockets on the port that is asked for, else the kept one, else the usual one, else a free one."""
     if wanted or kept:
-        port = wanted or kept or 0
-        try:
-            return make(host, port)
-        except OSError as error:
-            raise _refused(error, host, port, kept_only=not wanted) from None
+        port = wanted or kept
+        for left in reversed(range(TRIES)):
+            try:
+                return _group(host, port, kind, count)
+            except OSError as error:
+                # The workers of a parent that was killed this moment are about to go, and their sockets with them.
+                if not left or error.errno != errno.EADDRINUSE:
+                    raise _refused(error, host, port, kept_only=not wanted) from None
+            time.sleep(TRY_AGAIN)
     try:
-        return make(host, usual)
+        return _group(host, usual, kind, count)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise _refused(error, host, usual, kept_only=False) from None
-        return make(host, 0)
+        return _group(host, 0, kind, count)
 
 
 def _refused(error: OSError, host: str, port: int, *, kept_only: bool) -> SocketError:
@@ -185,31 +237,32 @@ def _refused(error: OSError, host: str, port: int, *, kept_only: bool) -> Socket
 def bind_shared(host: str, port: int, kind: socket.SocketKind, count: int) -> list[socket.socket]:
     """So many sockets on one address, among which the kernel spreads connections; TCP ones listen. Port 0: a free one.
 
-    A single socket shares its address with no one. Raises SocketError.
+    They share their address with each other and with no one else. Raises SocketError.
     """
+    try:
+        return _group(host, port, kind, count)
+    except OSError as error:
+        raise _refused(error, host, port, kept_only=False) from None
+
+
+def _group(host: str, port: int, kind: socket.SocketKind, count: int) -> list[socket.socket]:
+    """See ``bind_shared``. Raises OSError."""
     made: list[socket.socket] = []
     try:
+        if count > 1:
+            # Another program of this user could share the address without a word; it must be free.
+            with _inet(host, port, kind) as alone:
+                port = alone.getsockname()[1]
         for _ in range(count):
-            at = made[0].getsockname()[1] if made else port
-            made.append(_inet(host, at, kind, shared=count > 1))
+            made.append(_inet(host, port, kind, shared=count > 1))
             if kind == socket.SOCK_STREAM:
-                made[-1].listen(_BACKLOG)
-    except OSError as error:
+                # From here on connections wait in the queue, however long the worker takes.
+                made[-1].listen(BACKLOG)
+    except BaseException:
         for one in made:
             one.close()
-        raise _refused(error, host, port, kept_only=False) from None
+        raise
     return made
-
-
-def _tcp(host: str, port: int) -> socket.socket:
-    made = _inet(host, port, socket.SOCK_STREAM)
-    # From here on connections wait in the queue, however long the worker takes.
-    made.listen(_BACKLOG)
-    return made
-
-
-def _udp(host: str, port: int) -> socket.socket:
-    return _inet(host, port, socket.SOCK_DGRAM)
 
 
 def _inet(host: str, port: int, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:
@@ -243,7 +296,7 @@ def bind_unix(path: Path) -> socket.socket:
         raise
     finally:
         os.umask(before)
-    made.listen(_BACKLOG)
+    made.listen(BACKLOG)
     made.setblocking(False)
     return made
 

@@ -9,13 +9,15 @@ third of its life is left, or reads the operator's files again when they changed
 context: connections that stand keep going, new ones see the new certificate.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import ssl
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -192,6 +194,10 @@ class IssuedCertificate(ServerCertificate):
 
     def refresh(self) -> bool:
         """Renew the leaf when a third of its life is left, or when it names other hosts than asked for."""
+        with _alone(self._file.parent):
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         now = self._clock.now()
         kept = self._kept(now)
         extra_due = self._extra is not None and (
@@ -429,6 +435,20 @@ def _key_pem(key: PrivateKeyTypes) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else renews what lies in ``folder`` meanwhile: workers that look at the same moment must end up with one certificate.
+
+    The folder itself is locked: that needs no room on a disk that may be full.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _create(file: Path, content: bytes, mode: int) -> None:

@@ -1,4 +1,4 @@
-"""The process that does everything: it opens the store, wires the services together and serves.
+"""The process that does everything, or one of several that do: it opens the store, wires the services together and serves.
 
 The listening sockets come from outside (``supervisor`` holds them), so that a worker that dies leaves nobody with a refused
 connection. Every part that may fail by itself (doorward's own node, renewals) runs beside the rest and says in ``status``
@@ -10,7 +10,8 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +30,7 @@ from doorward.api.context import ApiContext
 from doorward.api.types import Finding, Part, Status
 from doorward.asgi import SecurityHeaders, StripIdentityHeaders
 from doorward.clock import Clock, SystemClock
-from doorward.config import Settings, decode
+from doorward.config import Settings
 from doorward.control import Control
 from doorward.errors import BadInput, DoorwardError, Unavailable
 from doorward.login import pages
@@ -39,12 +40,16 @@ from doorward.protocol.keys import DERPPrivate, MachinePrivate, NodePublic
 from doorward.protocol.tailcfg.capability import CAPVER_RELAY_PIN
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.relay import Relay
-from doorward.relay.certificate import meta_certificate
+from doorward.relay.mesh import Mesh, Peer
 from doorward.relay.stun import STUNServer
 from doorward.server import descriptors, tls
+from doorward.server.certificates import Certificates
 from doorward.server.child import Child
 from doorward.server.own_node import OwnNode
-from doorward.server.relays import OtherRelays, address_of, host_of, own_region, relay_host
+from doorward.server.relays import OtherRelays, own_region
+from doorward.server.siblings import Siblings
+from doorward.server.sockets import ADMIN, DOOR, PUBLIC, RELAY, WORKER
+from doorward.server.team import Team, decode_payload
 from doorward.store import Database, secrets
 from doorward.tailnet.addresses import Pool
 from doorward.tailnet.registry import Registry
@@ -55,7 +60,6 @@ from doorward.transport.listener import Limits, ListenerSpec, serve
 from doorward.transport.noise import PATH, UPGRADE_TOKEN, Ts2021
 from doorward.transport.turns import Turns
 
-ADMIN, PUBLIC, DOOR, RELAY = "admin", "public", "door", "relay"
 REFRESH = 3600.0  # seconds between looks at certificates
 LITTLE_ROOM = 256 << 20  # bytes free; a database and its log grow by a few megabytes a month
 
@@ -72,14 +76,17 @@ class Sockets:
     admin: Sequence[socket.socket]
     relay: Sequence[socket.socket] = ()
     stun: Sequence[socket.socket] = ()
+    worker: Sequence[socket.socket] = ()  # ours alone, where there are several workers
 
 
 async def work(child: Child) -> None:
-    """What the supervisor starts; ``child.payload`` are the settings, complete and with the bound ports."""
-    settings = decode(child.payload)
+    """What the supervisor starts; ``child.payload`` has the settings, complete and with the bound ports, and which worker we are."""
+    settings, team = decode_payload(child.payload)
     configure(level=settings.log.level, json=settings.log.json)
     given = {part.name: child.sockets.get(part.name, []) for part in fields(Sockets)}
-    await Worker(settings, Sockets(**given)).run(ready=child.ready, stop=child.stop, reload=child.reload)
+    await Worker(settings, Sockets(**given), team=team).run(
+        ready=child.ready, stop=child.stop, reload=child.reload
+    )
 
 
 class Worker:
@@ -89,13 +96,23 @@ class Worker:
         settings: complete and settled: with the ports that are bound.
         sockets: what to serve on.
         clock: the time of everything.
+        team: which worker of how many this is.
     """
 
-    def __init__(self, settings: Settings, sockets: Sockets, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: Sockets,
+        clock: Clock | None = None,
+        *,
+        team: Team | None = None,
+    ) -> None:
         self._settings = settings
         self._sockets = sockets
         self._clock = clock or SystemClock()
-        self._started: datetime = self._clock.now()
+        self._team = team or Team()
+        self._started: datetime = self._team.started or self._clock.now()
+        self._look = asyncio.Event()  # another worker has something new for the listeners to present
         self._authority = tls.Authority.open(settings.data_dir / "tls", self._clock)
         self._derp_key = DERPPrivate.parse(
             secrets.load_or_create(
@@ -108,7 +125,7 @@ class Worker:
                 lambda: MachinePrivate.from_entropy(os.urandom(32)).serialize(),
             )
         )
-        self._certificates = _Certificates(settings, self._authority, self._clock, self._derp_key)
+        self._certificates = Certificates(settings, self._authority, self._clock, self._derp_key)
         self._others = OtherRelays(settings.relay.maps, self._own_region())
 
     async def run(self, *, ready: Callable[[], None], stop: asyncio.Event, reload: asyncio.Event) -> None:
@@ -118,9 +135,10 @@ class Worker:
         """
         async with self._registry() as registry, contextlib.AsyncExitStack() as closing:
             relay = self._relay(registry)
-            own_node = OwnNode(self._settings, registry, self._clock)
+            own_node = OwnNode(self._settings, registry)
             control = Control(registry, self._noise_key.public(), os.urandom)
             turns = Turns()
+            mesh = Mesh(relay, self._team.mesh_key, [Peer(unix_socket=path) for path in self._team.others()])
             noise = await closing.enter_async_context(
                 Ts2021(control.inside, self._noise_key, entropy=os.urandom, turns=turns)
             )
@@ -134,7 +152,9 @@ class Worker:
                     group.create_task(registry.run()),
                     group.create_task(control.run()),
                     group.create_task(relay.run()),
+                    group.create_task(mesh.run()),
                     group.create_task(self._refresh(registry, reload)),
+                    group.create_task(self._follow_siblings(registry)),
                 ]
                 server = group.create_task(
                     serve(
@@ -182,7 +202,9 @@ class Worker:
         folder = self._settings.data_dir
         return Process(
             id=0,
-            installation=secrets.load_or_create(folder / "process.id", lambda: os.urandom(16).hex()),
+            installation=self._team.installation(
+                secrets.load_or_create(folder / "process.id", lambda: os.urandom(16).hex())
+            ),
             boot=int.from_bytes(os.urandom(7)),
             label=f"{socket.gethostname()}:{folder}",
             noise_key=self._noise_key.public(),
@@ -229,10 +251,17 @@ class Worker:
             node = snapshot.node_by_key(key)
             return node is not None and not node.expired(self._clock.now()) and not snapshot.suspended(node)
 
-        def admit(key: NodePublic, _source: str) -> bool:
+        def admit(key: NodePublic, _source: str) -> bool | Awaitable[bool]:
+            known = registry.neighbours is None or registry.snapshot.node_by_key(key) is not None
+            return good(registry.snapshot, key) if known else look_for(key)
+
+        async def look_for(key: NodePublic) -> bool:
+            # Another process may have let it in a moment ago. Without a store the snapshot decides.
+            with contextlib.suppress(DoorwardError):
+                await registry.writer.find(key)
             return good(registry.snapshot, key)
 
-        relay = Relay(self._derp_key, admit, self._clock, os.urandom)
+        relay = Relay(self._derp_key, admit, self._clock, os.urandom, mesh_key=self._team.mesh_key)
 
         def changed(before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
             for node_id in before.nodes if touched is None else touched:
@@ -265,21 +294,25 @@ class Worker:
                 name=RELAY, sockets=self._sockets.relay, ssl_context=certificates.relay.context
             )
             listeners.append(relay)
+        if self._sockets.worker:
+            listeners.append(ListenerSpec(name=WORKER, sockets=self._sockets.worker))
         return listeners
 
     def _app(
         self, registry: Registry, control: Control, relay: Relay, own_node: OwnNode, noise: Ts2021
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
+        siblings = Siblings(self._team, registry, control.questions.reach)
         context = ApiContext(
             registry=registry,
             clock=self._clock,
             status=lambda: self._status(registry, own_node),
             doctor=lambda: self._doctor(registry, own_node),
-            ping=control.questions.reach,
+            ping=siblings.ping,
         )
         routes: list[BaseRoute] = [
             *control.routes,
+            *siblings.routes,
             WebSocketRoute(PATH, _Endpoint(noise.websocket)),
             *relay.routes(),
             *api.create(context),
@@ -323,6 +356,20 @@ class Worker:
             except DoorwardError as error:
                 _log.error("other processes not told of our relay", reason=error.sentence())
 
+    async def _follow_siblings(self, registry: Registry) -> None:
+        """Take up at once the relay's certificate that another worker has renewed: clients are told of one pin."""
+        if registry.neighbours is None or self._team.size == 1:
+            return
+        registry.neighbours.told = self._look.set
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            own = self._own_region()
+            if any(one.region != own for one in registry.neighbours.siblings):
+                self._certificates.refresh()
+                with contextlib.suppress(DoorwardError):  # said again within the hour
+                    await registry.set_derp_map(self._derp_map(), self._own_region())
+
     async def _status(self, registry: Registry, own_node: OwnNode) -> Status:
         settings, snapshot = self._settings, registry.snapshot
         people = [node for node in snapshot.nodes.values() if not node.system]
@@ -332,6 +379,7 @@ class Worker:
             _database_part(registry.writer.database),
             await _policy_part(registry),
             own_node.part(),
+            *self._workers(registry),
             *_beside(registry),
         ]
         return Status(
@@ -347,6 +395,27 @@ class Worker:
             waiting=await _waiting(registry),
             parts=tuple(parts),
         )
+
+    def _workers(self, registry: Registry) -> list[Part]:
+        """Which workers serve, if there are several, and how many nodes have their stream where."""
+        if registry.neighbours is None or self._team.size == 1:
+            return []
+        held = Counter(
+            node.observed.held_by for node in registry.snapshot.nodes.values() if node.observed.online
+        )
+        there = {one.worker: held[one.id] for one in registry.neighbours.siblings}
+        text = ", ".join(f"{number}: {count} nodes" for number, count in there.items())
+        away = [str(number) for number in range(1, self._team.size + 1) if number not in there]
+        if not away:
+            return [Part(name="workers", state="running", text=text)]
+        return [
+            Part(
+                name="workers",
+                state="failing",
+                text=f"{text}; away: {', '.join(away)}",
+                cure="A worker that died is started again by itself; doorward's log says why it did.",
+            )
+        ]
 
     def _relay_part(self) -> Part:
         if (own := self._own_region()) is None:
@@ -383,53 +452,6 @@ class Worker:
         return findings
 
 
-class _Certificates:
-    """What the listeners present."""
-
-    def __init__(
-        self, settings: Settings, authority: tls.Authority, clock: Clock, derp_key: DERPPrivate
-    ) -> None:
-        url_host, door_host = host_of(settings.url), host_of(settings.door)
-        self.public: tls.ServerCertificate | None = None
-        own = settings.tls.url
-        if own.cert is not None and own.key is not None:
-            self.public = tls.OwnCertificate(own.cert, own.key, url_host, clock)
-        own = settings.tls.door
-        self.door: tls.ServerCertificate
-        if own.cert is not None and own.key is not None:
-            self.door = tls.OwnCertificate(own.cert, own.key, door_host, clock)
-        else:
-            self.door = tls.IssuedCertificate(authority, "door", clock, names=(door_host,))
-        # A relay with an address of its own has a listener of its own, too.
-        self.relay_is_public = self.public is not None and not settings.relay.host
-        host = relay_host(settings)
-        address = address_of(host)
-        self.relay: tls.ServerCertificate = tls.IssuedCertificate(
-            authority,
-            "relay",
-            clock,
-            names=() if address else (host,),
-            addresses=(address,) if address else (),
-            extra=lambda now: meta_certificate(derp_key.public(), now),
-        )
-        if self.public is not None:
-            tls.choose_by_name(self.public, {door_host: self.door})
-
-    def named(self) -> list[tuple[str, tls.ServerCertificate]]:
-        """Each with what people call it."""
-        named = [("door", self.door), ("relay", self.relay)]
-        return named if self.public is None else [("control address", self.public), *named]
-
-    def refresh(self) -> None:
-        """Renew what is due. One that cannot be, such as a file of the operator's, keeps none of the others back."""
-        for name, certificate in self.named():
-            try:
-                if certificate.refresh():
-                    _log.info("certificate renewed", of=name, until=certificate.expires.isoformat())
-            except (DoorwardError, OSError) as error:
-                _log.error("certificate not renewed", of=name, reason=str(error))
-
-
 async def _policy_part(registry: Registry) -> Part:
     """Which policy is in force, and where it is changed."""
     file = registry.policy_file
@@ -442,8 +464,11 @@ async def _policy_part(registry: Registry) -> Part:
 
 
 def _beside(registry: Registry) -> list[Part]:
-    """The other processes on the same database, if there are any."""
-    others = [] if registry.neighbours is None else [one.label for one in registry.neighbours.others]
+    """The other doorwards on the same database, if there are any."""
+    neighbours = registry.neighbours
+    ours = () if neighbours is None else neighbours.siblings
+    theirs = () if neighbours is None else neighbours.others
+    others = dict.fromkeys(one.label for one in theirs if one not in ours)
     return [Part(name="beside", state="running", text=", ".join(others))] if others else []
 
 
@@ -535,8 +560,8 @@ class _Endpoint:
 
 
 async def _metrics(request: Request) -> Response:
-    """For Prometheus, on the administrator's socket alone: numbers tell who is there and when."""
-    if request.scope["state"]["listener"] != ADMIN:
+    """For Prometheus, on the administrator's sockets alone: numbers tell who is there and when."""
+    if request.scope["state"]["listener"] not in {ADMIN, WORKER}:
         return PlainTextResponse("metrics are served on the administrator's socket\n", status_code=403)
     _tasks.set(len(asyncio.all_tasks()))
     return Response(exposition(), media_type="text/plain; version=0.0.4")

@@ -284,8 +284,7 @@ class Desk:
         if process is not None:
             self._write()
             node = self._admitted[-1]
-            if process.own_node != node.id:
-                processes.update(self._connection, msgspec.structs.replace(process, own_node=node.id))
+            processes.give_own_node(self._connection, process.serve, node.id)
 
     def close(self) -> list[Node]:
         """Write what is not written yet; the admitted nodes in their order."""
@@ -373,16 +372,16 @@ class Desk:
         return order[0] if order else None
 
     def _own_node(self, process: Process | None) -> Node | None:
-        """Doorward's own node, of which each process has one; it keeps its addresses even where its client starts from nothing.
+        """Doorward's own node, of which each ``serve`` has one; it keeps its addresses even if its client starts from nothing.
 
         One that no process calls its own is from when there was only one process, and is its successor's.
         """
         own = [node for node in nodes.load_all(self._connection) if node.system]
         if process is None:
             return own[0] if own else None
-        taken = {other.own_node: other.id for other in processes.load_all(self._connection)}
+        taken = {other.own_node: other.serve for other in processes.load_all(self._connection)}
         for node in own:
-            if taken.get(node.id) == process.id:
+            if taken.get(node.id) == process.serve:
                 return node
         return next((node for node in own if node.id not in taken), None)
 

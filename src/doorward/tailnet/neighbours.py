@@ -12,6 +12,8 @@ what we have published. Lines of our own are passed over. Every two seconds we r
 transaction that we live; a process that has not said so for ten seconds is over, and its nodes get the usual moment to
 come back, here or elsewhere, before they are called offline.
 
+The workers of one ``serve`` are processes like any others, but for their relay and own node, which they have together.
+
 A node belongs to nobody: whichever process has its map stream says so in the node's row (``held_by``), and the last one
 that said so has it. What has to happen once (an address, a name, a key that admits one node, a removal) is decided inside
 a transaction, and needs no process to be in charge.
@@ -75,7 +77,9 @@ def enter(connection: Connection, draft: Process) -> Entered:
                 cure="Clients know one control key: stop this doorward, copy noise.key from that one's data directory "
                 "into this one's, and start again.",
             )
-        if draft.region and other.region and draft.region.RegionID == other.region.RegionID:
+        # The workers of one serve are one relay together; anybody else's would be taken for it.
+        ours = other.serve == draft.serve
+        if not ours and draft.region and other.region and draft.region.RegionID == other.region.RegionID:
             raise Conflict(
                 f"the relay of the doorward at {other.label} is region {other.region.RegionID}, too",
                 cure="Give each a region of its own: `relay.region` in the settings, 900 to 999. "
@@ -114,8 +118,10 @@ class Neighbours:
         self._alive = tuple(entered.alive)
         self._parted: dict[int, tuple[Process, float]] = {}  # who ended, and until when its relay is told of
         self._changed = changed
+        self.told: Callable[[], None] = _nothing  # called after ``changed``, for whoever wires us
         self._heard = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
+        self._begun = self._ended = 0  # looks, counted; of those that failed the end is not
         self._next_beat = 0.0
         self._trusted_from = 0.0  # until then, silence of the others may be the store's fault
         writer.process = entered.me
@@ -126,6 +132,12 @@ class Neighbours:
     def others(self) -> tuple[Process, ...]:
         """Those that live beside us, by id."""
         return tuple(one for one in self._alive if one.id != self._me.id)
+
+    @property
+    def siblings(self) -> tuple[Process, ...]:
+        """The workers of our own ``serve`` that live, ourselves included, by their number."""
+        ours = (one for one in self._alive if one.serve == self._me.serve)
+        return tuple(sorted(ours, key=lambda one: one.worker))
 
     async def run(self) -> None:
         """Follow until cancelled; then say that we are gone."""
@@ -162,7 +174,11 @@ class Neighbours:
 
     async def catch_up(self) -> None:
         """Take in what others have committed up to now. Raises Unavailable."""
+        asked = self._begun
         async with self._one_at_a_time:
+            if self._ended > asked:
+                return  # one that began after we were called has done it: many who ask at once are two looks
+            self._begun += 1
             now = self._writer.monotonic()
             beat = now >= self._next_beat
             try:
@@ -173,6 +189,7 @@ class Neighbours:
             if beat:
                 self._next_beat = now + HEARTBEAT
             self._take_in(look)
+            self._ended = self._begun
 
     def _take_in(self, look: _Look) -> None:
         if not look.mine:
@@ -206,7 +223,7 @@ class Neighbours:
             del self._parted[number]
         if there == before:
             if over:
-                self._changed()
+                self._tell()
             return
         for number, one in before.items():
             if number not in there:
@@ -217,7 +234,11 @@ class Neighbours:
                 _log.info("another process came", label=one.label)
         self._alive = tuple(there[number] for number in sorted(there))
         self._observations.neighbours(frozenset(other.id for other in self.others))
+        self._tell()
+
+    def _tell(self) -> None:
         self._changed()
+        self.told()
 
     def with_relays(self, own: DERPMap) -> DERPMap:
         """A DERP map with the relays of the other processes. What it has itself comes first, then who lives."""
@@ -244,6 +265,10 @@ class Neighbours:
             _log.info("left without a word", reason=error.message)
 
 
+def _nothing() -> None:
+    """Nobody wants to be told."""
+
+
 def _say_region(connection: Connection, me: Process) -> None:
     row = processes.by_installation(connection, me.installation)
     if row is not None and row.boot == me.boot:
@@ -262,6 +287,7 @@ def _look(connection: Connection, me: Process, last: int, *, beat: bool) -> _Loo
     if beat:  # not each time: without it nothing is written, and nothing waits for the disk
         mine = processes.say_alive(connection, me)
         feed.prune(connection)
+        processes.prune(connection)
     alive = processes.alive(connection, LEASE)
     changes = feed.since(connection, last)
     if changes is None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from doorward.clock import Clock
-from doorward.errors import BadInput, Conflict, NotFound, Unauthenticated
+from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, Unauthenticated
 from doorward.model import (
     ApiToken,
     Attribute,
@@ -114,6 +114,14 @@ class Registry:
     def snapshot(self) -> Snapshot:
         """The truth now."""
         return self.writer.snapshot
+
+    async def catch_up(self) -> None:
+        """Take in what other processes have committed up to now. Without a store we go on with what we know."""
+        if self.neighbours is not None:
+            try:
+                await self.neighbours.catch_up()
+            except DoorwardError as error:
+                _log.info("not caught up", reason=error.message)
 
     async def run(self) -> None:
         """Background work until cancelled: write observations, and do what falls due."""
@@ -252,6 +260,15 @@ class Registry:
         )
         process = self.writer.process if system else None
         return await self.writer.apply(units.create_auth_key, actor, draft, process), secret.text
+
+    async def claim_own_node(self, stable_id: str) -> None:
+        """Our own node has come up with the login that it kept: note that it is ours, where that was forgotten."""
+        process, neighbours = self.writer.process, self.neighbours
+        if process is None or neighbours is None:
+            return
+        node = self.snapshot.node_by_stable_id(stable_id)
+        if node is None or node.id not in neighbours.own_nodes():
+            await self.writer.apply(units.claim_own_node, process, stable_id)
 
     async def list_auth_keys(self) -> list[AuthKey]:
         """All auth keys, oldest first, spent ones too."""

@@ -13,10 +13,20 @@ from typing import Any
 import msgspec
 
 from doorward.errors import BadInput, Conflict, NotFound
-from doorward.model import EXIT_ROUTES, ApiToken, AuthKey, Node, PolicyVersion, Prefix, Process, User
+from doorward.model import (
+    EXIT_ROUTES,
+    ApiToken,
+    AuthKey,
+    ChangeKind,
+    Node,
+    PolicyVersion,
+    Prefix,
+    Process,
+    User,
+)
 from doorward.policy import DEFAULT_POLICY, Document
 from doorward.policy.textdiff import count_changes
-from doorward.store import Connection, audit, keys, nodes, policies, processes, users
+from doorward.store import Connection, audit, feed, keys, nodes, policies, processes, users
 from doorward.store import settings as stored
 from doorward.tailnet import names
 from doorward.tailnet.approval import Widening, widen
@@ -123,6 +133,16 @@ def delete_user(connection: Connection, actor: str, user: User, now: datetime) -
     users.delete(connection, user.id)
     audit.append(connection, actor, "user.delete", f"user:{user.name}", {"auth_keys": removed}, now)
     return Effect(result=None, users=_everybody(connection), nodes=freed)
+
+
+def claim_own_node(connection: Connection, process: Process, stable_id: str) -> Effect[None]:
+    """Note which own node a ``serve`` has that came back with its login, unless it is known or another's."""
+    node = next((one for one in nodes.load_all(connection) if one.stable_id == stable_id), None)
+    owners = {one.own_node: one.serve for one in processes.load_all(connection)}
+    if node is not None and node.system and node.id not in owners:
+        processes.give_own_node(connection, process.serve, node.id)
+        feed.append(connection, process.boot, {ChangeKind.PROCESSES: ()})
+    return Effect(result=None)
 
 
 def create_auth_key(

@@ -1,0 +1,66 @@
+"""What the listeners of a worker present: the operator's own files, else what doorward's authority signs."""
+
+from doorward.clock import Clock
+from doorward.config import Settings
+from doorward.errors import DoorwardError
+from doorward.protocol.keys import DERPPrivate
+from doorward.relay.certificate import meta_certificate
+from doorward.server import tls
+from doorward.server.relays import address_of, host_of, relay_host
+from doorward.telemetry import log
+
+_log = log("server")
+
+
+class Certificates:
+    """One certificate for each listener that speaks TLS.
+
+    Attributes:
+        public: of the control address, where the operator has one for it.
+        door: of the people's address.
+        relay: of the relay's own listener; clients know it by its pin.
+        relay_is_public: the relay shares the control address's listener.
+    """
+
+    def __init__(
+        self, settings: Settings, authority: tls.Authority, clock: Clock, derp_key: DERPPrivate
+    ) -> None:
+        url_host, door_host = host_of(settings.url), host_of(settings.door)
+        self.public: tls.ServerCertificate | None = None
+        own = settings.tls.url
+        if own.cert is not None and own.key is not None:
+            self.public = tls.OwnCertificate(own.cert, own.key, url_host, clock)
+        own = settings.tls.door
+        self.door: tls.ServerCertificate
+        if own.cert is not None and own.key is not None:
+            self.door = tls.OwnCertificate(own.cert, own.key, door_host, clock)
+        else:
+            self.door = tls.IssuedCertificate(authority, "door", clock, names=(door_host,))
+        # A relay with an address of its own has a listener of its own, too.
+        self.relay_is_public = self.public is not None and not settings.relay.host
+        host = relay_host(settings)
+        address = address_of(host)
+        self.relay: tls.ServerCertificate = tls.IssuedCertificate(
+            authority,
+            "relay",
+            clock,
+            names=() if address else (host,),
+            addresses=(address,) if address else (),
+            extra=lambda now: meta_certificate(derp_key.public(), now),
+        )
+        if self.public is not None:
+            tls.choose_by_name(self.public, {door_host: self.door})
+
+    def named(self) -> list[tuple[str, tls.ServerCertificate]]:
+        """Each with what people call it."""
+        named = [("door", self.door), ("relay", self.relay)]
+        return named if self.public is None else [("control address", self.public), *named]
+
+    def refresh(self) -> None:
+        """Renew what is due. One that cannot be, such as a file of the operator's, keeps none of the others back."""
+        for name, certificate in self.named():
+            try:
+                if certificate.refresh():
+                    _log.info("certificate renewed", of=name, until=certificate.expires.isoformat())
+            except (DoorwardError, OSError) as error:
+                _log.error("certificate not renewed", of=name, reason=str(error))
