@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doorward.errors import BadInput, Conflict
-from doorward.tailnet.addresses import CHROMEOS, RESOLVER4, Pool, allocate
+from doorward.tailnet.addresses import CHROMEOS, RESOLVER4, Pool, allocate, indexes_in
 
 SMALL = Pool(IPv4Network("100.64.0.0/29"), IPv6Network("fd7a:115c:a1e0::/125"))
 WHOLE = Pool()
@@ -59,3 +59,11 @@ def test_a_pool_that_clients_would_not_recognise_is_refused(pool: Pool) -> None:
     WHOLE.check()
     with pytest.raises(BadInput, match="outside"):
         pool.check()
+
+
+def test_a_part_of_the_pool_is_known_by_its_indexes() -> None:
+    pool = Pool(ipv4=IPv4Network("100.64.0.0/16"))
+    assert indexes_in(pool, IPv4Network("100.64.1.0/24")) == range(256, 512)
+    assert indexes_in(pool, IPv4Network("100.64.0.0/10")) == range(65536)
+    assert not indexes_in(pool, IPv4Network("100.65.0.0/24"))
+    assert not indexes_in(Pool(ipv4=IPv4Network("100.65.0.0/24")), IPv4Network("100.64.0.0/24"))

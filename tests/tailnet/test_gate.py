@@ -263,3 +263,23 @@ def asked(world: World, number: int, key: str, hostname: str, tags: list[str], i
 def again(one: Asked, number: int) -> Asked:
     request = msgspec.structs.replace(one.applicant.request, NodeKey=node_key(number))
     return Asked(one.digest, msgspec.structs.replace(one.applicant, request=request))
+
+
+async def test_the_policy_says_from_which_pool_a_node_gets_its_address(world: World) -> None:
+    await world.registry.create_user("cli", "eve")
+    policy = """{"groups": {"group:lab": ["eve"]}, "grants": [],
+        "nodeAttrs": [{"target": ["group:lab"], "ipPool": ["100.85.0.0/30"]}]}"""
+    await world.registry.set_policy("cli", policy)
+    ours = await auth_key(world, reusable=True)
+    theirs = await auth_key(world, user="eve", reusable=True)
+    outcomes = await at_once(
+        world,
+        register(world, 1, machine=1, auth=ours),
+        *(register(world, n, machine=n, auth=theirs) for n in (2, 3, 4, 5)),
+    )
+    later = await register(world, 7, machine=7, auth=ours)
+    with pytest.raises(Conflict, match=r"every address of 100\.85\.0\.0/30 is in use"):
+        await register(world, 6, machine=6, auth=theirs)
+    given = [str(one.node.ipv4) for one in (*outcomes, later)]
+    assert sorted(given) == ["100.64.0.1", "100.64.0.2", *(f"100.85.0.{n}" for n in range(4))]
+    assert await as_stored(world) == in_memory(world)

@@ -57,6 +57,14 @@ class Pool(msgspec.Struct, frozen=True):
         return ipv4 not in CHROMEOS and ipv4 != RESOLVER4 and ipv6 != RESOLVER6
 
 
+def indexes_in(pool: Pool, part: IPv4Network) -> range:
+    """The indexes of the pool whose IPv4 address is in ``part``; none where the two have nothing in common."""
+    base = int(pool.ipv4.network_address)
+    first = max(int(part.network_address), base) - base
+    last = min(int(part.broadcast_address), base + pool.size - 1) - base
+    return range(first, last + 1)
+
+
 def allocate(pool: Pool, start: int, taken: Callable[[IPv4Address, IPv6Address], bool]) -> int:
     """The first free index at or after ``start``, going round once.
 

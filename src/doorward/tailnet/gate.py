@@ -16,7 +16,7 @@ import asyncio
 import copy
 from collections.abc import Sequence
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
 import msgspec
@@ -40,6 +40,7 @@ GATHER = 0.01  # seconds at most that a group waits for more members, while many
 _CURSOR = (
     "addresses.cursor"  # the last index that was given out, so that a freed address rests before its next use
 )
+_LOOKED_AT_ONCE = 256  # addresses of a policy's own pool that are asked about in one statement
 
 
 class Applicant(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,7 +274,10 @@ class Desk:
             self._write()  # which own nodes there are is read from the store
         process = processes.by_own_key(self._connection, key.id) if key is not None and system else None
         before = self._own_node(process) if system else self._same_node(applicant, owner, tags)
-        index = None if before is not None else self._free_index(applicant)
+        parts = applicant.policy.address_pools(None if owner is None else owner.id, tags)
+        index = None
+        if before is None:
+            index = self._free_index(applicant) if system or not parts else self._index_in(applicant, parts)
         if key is not None:
             self._consume(key, applicant.now)
         if before is not None:
@@ -330,7 +334,8 @@ class Desk:
     ) -> None:
         name = self._free_name(applicant)
         self._given.add(name)
-        self._cursor = index
+        if not applicant.policy.address_pools(None if owner is None else owner.id, fields["tags"]):
+            self._cursor = index  # an address of a pool of its own says nothing about where the others go on
         ipv4, ipv6 = applicant.settings.pool.at(index)
         self._addresses |= {ipv4, ipv6}
         node = Node(
@@ -404,6 +409,22 @@ class Desk:
         pairs = [pool.at(index) for index in wanted]
         looked_at = frozenset(ipv4 for ipv4, _ in pairs)
         return looked_at, set(nodes.addresses_in_use(self._connection, pairs))
+
+    def _index_in(self, applicant: Applicant, parts: Sequence[IPv4Network]) -> int:
+        """A free index of the parts of the pool that the policy sets aside for this node (``ipPool``)."""
+        pool = applicant.settings.pool
+        for part in parts:
+            indexes = addresses.indexes_in(pool, part)
+            for start in range(0, len(indexes), _LOOKED_AT_ONCE):
+                some = [one for one in indexes[start : start + _LOOKED_AT_ONCE] if pool.usable(one)]
+                used = nodes.addresses_in_use(self._connection, [pool.at(one) for one in some])
+                for index in some:
+                    if used.isdisjoint(pool.at(index)) and self._addresses.isdisjoint(pool.at(index)):
+                        return index
+        raise Conflict(
+            f"every address of {', '.join(map(str, parts))} is in use, so this node cannot join",
+            cure='Ask an administrator to widen "ipPool" in the policy.',
+        )
 
     def _free_index(self, applicant: Applicant) -> int:
         pool = applicant.settings.pool
