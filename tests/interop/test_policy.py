@@ -79,3 +79,38 @@ async def test_what_is_said_of_a_change_comes_true_and_can_be_taken_back(server:
             "",
             "default",
         ]
+
+
+POSTURE = """{
+  "postures": {"posture:oncall": ["node:os == 'linux'", "custom:oncall == true"]},
+  "grants": [{"src": ["alice"], "dst": ["bob"], "ip": ["*"], "srcPosture": ["posture:oncall"]}],
+}
+"""
+
+
+async def test_a_posture_cuts_a_running_client_off_and_lets_it_back(server: Server) -> None:
+    await server.user("bob")
+    await server.set_policy(POSTURE)
+    async with machines(server, "laptop") as (laptop,), StockClient("bobs") as bobs:
+        await bobs.up(server.url, await server.key("--user", "bob"))
+
+        async def sees_bob() -> bool:
+            return "bobs" in (await laptop.cli("status")).stdout
+
+        async def sees_nobody() -> bool:
+            return not await sees_bob()
+
+        shown = (await server.run("nodes", "attributes", "laptop")).stdout
+        assert "posture:oncall is not met: custom:oncall == true does not hold" in shown
+        assert await sees_nobody()
+
+        # Said by an administrator, taken back, and said for a while: each time the client follows within a second.
+        await server.run("nodes", "attributes", "laptop", "custom:oncall=true")
+        await eventually(sees_bob, within=1)
+        assert "pong from bobs" in await laptop.ping("bobs")
+        await server.run("nodes", "attributes", "laptop", "--remove", "custom:oncall")
+        await eventually(sees_nobody, within=1)
+        said = await server.run("nodes", "attributes", "laptop", "custom:oncall=true", "--expires", "4s")
+        assert "posture:oncall is met" in said.stdout
+        await eventually(sees_bob, within=1)
+        await eventually(sees_nobody, within=6)

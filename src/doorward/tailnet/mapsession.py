@@ -193,8 +193,8 @@ class MapSession:
         changed: Iterable[int] | None,
     ) -> "_PeerChanges":
         users_changed = changed is None and before.users is not snapshot.users
-        if before.policy.ipv6_only(viewer.id) != snapshot.policy.ipv6_only(viewer.id):
-            changed = None  # every peer looks different to it
+        if _is_another(before, snapshot, viewer.id):
+            changed = None  # whom it sees, and how, may be all different although none of them changed
         if changed is None:
             changed = _may_differ(before, previous, snapshot, viewer)
         whole: list[Node] = []
@@ -290,6 +290,14 @@ class _PeerChanges(NamedTuple):
     def message(self) -> bytes | None:
         """The same, or None where it would say nothing."""
         return self.encoded() if any(self) else None
+
+
+def _is_another(before: Snapshot, snapshot: Snapshot, node_id: int) -> bool:
+    """True when the policy sees another node than before: other tags, another owner, other postures that it meets."""
+    old, new = before.policy.roster.members.get(node_id), snapshot.policy.roster.members.get(node_id)
+    return (old is not new and old != new) or (
+        before.policy.ipv6_only(node_id) != snapshot.policy.ipv6_only(node_id)
+    )
 
 
 def _same_rules(before: Snapshot, snapshot: Snapshot) -> bool:
