@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -113,6 +114,21 @@ async def test_connections_made_while_the_worker_is_dead_wait_and_are_answered()
         assert len({answer.worker for answer in answers}) == 1
         running.process.terminate()
         assert await running.lines() == []  # "ready" was said once
+
+
+async def test_a_parent_that_cannot_start_a_worker_tries_until_it_can() -> None:
+    async with _parent() as running:
+        first = await running.ask()
+        number, before = running.process.pid, resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(number, resource.RLIMIT_NOFILE, (3, before[1]))
+        os.kill(first.worker, signal.SIGKILL)
+        asked = asyncio.get_running_loop().create_task(running.ask())
+        await asyncio.sleep(2.5)  # longer than until a spare is made, and several starts of a worker
+        assert not asked.done()
+        assert running.process.returncode is None
+        resource.prlimit(number, resource.RLIMIT_NOFILE, before)
+        async with asyncio.timeout(10):
+            assert (await asked).worker != first.worker
 
 
 async def test_a_worker_is_back_within_a_second() -> None:

@@ -50,6 +50,8 @@ STOP_PATIENCE = 4.0
 READY_PATIENCE = 300.0
 # After a worker serves, until the spare is made ready: its start is not to be slowed down.
 SPARE_AFTER = 1.0
+# Until a spare that could not be started is tried again.
+SPARE_RETRY = 10.0
 # Quick deaths in a row before we give up and let whatever started us decide.
 LIVES = 10
 # A life of so many seconds counts as a good start.
@@ -201,11 +203,19 @@ class Supervisor:
 
     async def _keep(self, place: _Place, alive: int) -> None:
         while not self._stopping.is_set():
-            worker = await self._next(place, alive)
             place.began = self._clock.monotonic()
-            served, code = await self._live(place, worker)
+            served = False
+            try:
+                worker = await self._next(place, alive)
+            except OSError as error:
+                # No descriptors, memory or room in the folder for temporary files: it passes, and others serve.
+                how = f"not started: {error.strerror}"
+            else:
+                place.began = self._clock.monotonic()
+                served, code = await self._live(place, worker)
+                how = _how(code)
             if not self._stopping.is_set():
-                await self._pause(place, served, code)
+                await self._pause(place, served, how)
 
     async def _next(self, place: _Place, alive: int) -> _Worker:
         """The spare, where there is one that lives and it is not wasted here; else a new worker."""
@@ -220,7 +230,12 @@ class Supervisor:
     async def _start(self, alive: int) -> _Worker:
         """A process that loads what a worker needs, and waits for its byte."""
         go_end, go = os.pipe()
-        ready, ready_end = os.pipe()
+        try:
+            ready, ready_end = os.pipe()
+        except OSError:
+            os.close(go_end)
+            os.close(go)
+            raise
         posts = [
             Told(
                 payload=place.post.payload,
@@ -287,7 +302,12 @@ class Supervisor:
                 self._spare.close()
                 self._spare = None
             if self._spare is None and self._ready.is_set():
-                self._spare = await self._start(alive)
+                try:
+                    self._spare = await self._start(alive)
+                except OSError as error:
+                    _log.warning("no spare worker", reason=error.strerror, again_in=SPARE_RETRY)
+                    await asyncio.sleep(SPARE_RETRY)
+                    self._spare_wanted.set()
 
     async def _wait_for_ready(
         self, place: _Place, descriptor: int, worker: asyncio.subprocess.Process
@@ -322,25 +342,23 @@ class Supervisor:
         await self._stopping.wait()
         await stop(worker, STOP_PATIENCE)
 
-    async def _pause(self, place: _Place, served: bool, code: int) -> None:
-        """Wait before the next start, or give up."""
+    async def _pause(self, place: _Place, served: bool, how: str) -> None:
+        """Wait before the next start, or give up; ``how`` its worker ended, for people."""
         if not place.served:
-            raise WorkerError(
-                f"doorward did not start ({_how(code)})", cure="The reason is in the lines above."
-            )
+            raise WorkerError(f"doorward did not start ({how})", cure="The reason is in the lines above.")
         now = self._clock.monotonic()
         lived = now - place.began
         # A worker that served for a moment and died is a quick death too; one that never served, however long it took.
         wait = place.backoff.after(lived if served else 0.0)
         if all(each.is_lost(now) for each in self._places):
             raise WorkerError(
-                f"the worker died {LIVES} times in a row ({_how(code)})",
+                f"the worker died {LIVES} times in a row ({how})",
                 cure="The reason is in the lines above.",
             )
         _log.error(
             "a worker died and is started again",
             worker=place.index + 1,
-            how=_how(code),
+            how=how,
             lived=round(lived, 1),
             wait=wait,
         )
