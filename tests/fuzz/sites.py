@@ -60,6 +60,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "policy.roster:Roster._holders",
         "policy.sources:sorted_prefixes",
         "relay.session:_set_user_timeout",
+        "tailnet.addresses:indexes_in",
         "store.columns:Flag.process_bind_param",
         "store.processes:alive",
         "transport.accepting:keep_tcp_alive",
