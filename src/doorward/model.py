@@ -148,6 +148,53 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     node_id: int | None = None  # set once approved
 
 
+class CheckState(StrEnum):
+    """How a check stands. One that nobody decided in time stays ``WAITING`` and is over by its ``expires``."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    DENIED = "denied"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """An ssh that waits until somebody allows it, and what became of it (ssh.md, section 2).
+
+    It is bound to everything in ``binding``: an approval lets nothing else in.
+    """
+
+    id: int
+    link: str  # random; opens the page about it, and decides nothing
+    code: str  # short, in the terminal and on the page: so that nobody approves another's request
+    source_id: int
+    target_id: int
+    user_id: int | None  # the source's owner; None for a tagged source
+    ssh_user: str  # as typed
+    account: str  # the local account that the rule makes of it
+    rule: str  # as the policy calls it now: "ssh[0]"
+    rule_digest: str  # what the rule says, wherever it stands
+    period: int  # seconds for which an approval counts; 0: for the connections that wait, and no other
+    approvers: tuple[str, ...] = ()  # who may approve, as the rule names them; none: the source's owner
+    created: datetime
+    expires: datetime  # who waits is refused then
+    state: CheckState = CheckState.WAITING
+    decided: datetime | None = None
+    decided_by: str = ""  # an actor of the audit log
+    until: datetime | None = None  # approved: nobody is asked again before
+
+    @property
+    def binding(self) -> tuple[int, int | None, int, str, str, str]:
+        """What has to be the same for an attempt to be this one's."""
+        return self.source_id, self.user_id, self.target_id, self.ssh_user, self.account, self.rule_digest
+
+    def is_waiting(self, now: datetime) -> bool:
+        """True while somebody can still decide."""
+        return self.state is CheckState.WAITING and now < self.expires
+
+    def covers(self, now: datetime) -> bool:
+        """True while an approval lets further connections in."""
+        return self.state is CheckState.APPROVED and self.until is not None and now < self.until
+
+
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One line of "who did what to whom". Each carries the hash of the one before it."""
 
@@ -225,6 +272,7 @@ class ChangeKind(StrEnum):
     DNS = "dns"
     REGISTRATIONS = "registrations"  # a person decided
     PROCESSES = "processes"
+    CHECKS = "checks"  # of ssh: asked for, decided, or forgotten
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,4 +281,4 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     boot: int  # who says it, and knows it already
     kind: ChangeKind
-    ids: tuple[int, ...] = ()  # of nodes and registrations
+    ids: tuple[int, ...] = ()  # of nodes, registrations and checks

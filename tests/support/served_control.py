@@ -21,6 +21,7 @@ from doorward.protocol.tailcfg.codec import encode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.protocol.tailcfg.register import RegisterAuth, RegisterRequest, RegisterResponse
+from doorward.ssh import Attempts
 from doorward.transport.h2client import H2Client, Response
 from doorward.transport.listener import ListenerSpec, serve
 from doorward.transport.noise import UPGRADE_TOKEN, Ts2021, dial
@@ -161,9 +162,10 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving_control(world: World) -> AsyncIterator[Served]:
+async def serving_control(world: World, *, poll: float = 5.0) -> AsyncIterator[Served]:
     """Serve until the block is left."""
-    control = Control(world.registry, SERVER_KEY.public(), os.urandom)
+    attempts = Attempts(world.registry, world.clock, "https://door.test", poll=poll)
+    control = Control(world.registry, SERVER_KEY.public(), os.urandom, attempts.answer)
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
     served = Served(world, f"http://127.0.0.1:{bound.getsockname()[1]}", control)
@@ -175,7 +177,7 @@ async def serving_control(world: World) -> AsyncIterator[Served]:
         group.create_task(
             serve(
                 [ListenerSpec(name="control", sockets=[bound])],
-                Starlette(routes=control.routes),
+                Starlette(routes=[*control.routes, *attempts.routes]),
                 {UPGRADE_TOKEN: ts2021.takeover},
                 clock=SystemClock(),
                 stop=stop,

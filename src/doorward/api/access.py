@@ -28,6 +28,7 @@ class Permission(StrEnum):
     POLICY = "policy"
     TOKENS = "tokens"
     DNS = "dns"
+    CHECKS = "checks"
 
 
 _EVERYTHING = frozenset(Permission)

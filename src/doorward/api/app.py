@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doorward.api import audit, dns, keys, nodes, policy, reach, status, tokens, users
+from doorward.api import audit, dns, keys, nodes, policy, reach, ssh, status, tokens, users
 from doorward.api.access import ADMIN_LISTENER, ADMINISTRATOR, Permission, Principal
 from doorward.api.context import ApiContext, Call
 from doorward.api.openapi import describe
@@ -39,6 +39,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *policy.OPERATIONS,
     *reach.OPERATIONS,
     *dns.OPERATIONS,
+    *ssh.OPERATIONS,
     *tokens.OPERATIONS,
     *audit.OPERATIONS,
     get_openapi,

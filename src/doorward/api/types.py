@@ -82,6 +82,26 @@ class UserChange(Request, frozen=True, kw_only=True):
     suspended: bool | None = None  # true: shut out, with all their nodes, until it is false again
 
 
+# Checks of ssh ----------------------------------------------------------------------------------------------------
+
+
+class Check(Answer, frozen=True, kw_only=True):
+    """An ssh that waits until somebody approves it, or what became of it."""
+
+    id: int
+    user: str  # whose device asks; "tagged-devices" where it is nobody's
+    source: str  # the device
+    target: str  # what it wants into
+    account: str  # the account there
+    since: datetime
+    code: str  # as in the terminal that waits
+    rule: str  # the rule of the policy that asks: "ssh[0]"
+    approvers: tuple[str, ...]  # who may approve, where the rule says so
+    expires: datetime  # it is refused then
+    state: Literal["waiting", "approved", "denied"]
+    until: datetime | None  # approved: nobody is asked again before
+
+
 # Auth keys --------------------------------------------------------------------------------------------------------
 
 

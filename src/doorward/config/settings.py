@@ -120,6 +120,26 @@ class Policy(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
+class Ssh(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who decides about ssh between nodes."""
+
+    decide: Annotated[
+        Literal["always", "fallback", "policy"],
+        Meta(
+            description="`always`: doorward decides about every ssh, and without it there is none. `fallback`: while "
+            "doorward is away nodes decide by the policy they know. `policy`: nodes decide, and doorward does not hear of it."
+        ),
+    ] = "fallback"
+    fallback: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=86400,
+            description="Seconds that nodes wait for doorward at most before they decide by themselves; half of it at least.",
+        ),
+    ] = 600
+
+
 class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting. From ``load`` they are complete but for ports; ``settled`` fills those in."""
 
@@ -167,6 +187,7 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     relay: Relay = Relay()
     log: Log = Log()
     policy: Policy = Policy()
+    ssh: Ssh = Ssh()
 
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """``trusted_proxies`` as networks; a single address is a network of one. Raises ValueError for anything else."""

@@ -15,9 +15,10 @@ from starlette.routing import Route
 from doorward.control import join
 from doorward.control.ask import Questions
 from doorward.control.fanout import Fanout, MapStream, Send
+from doorward.control.hold import DecideSSH, Hold, malformed
 from doorward.control.map import Map
 from doorward.control.register import Register
-from doorward.control.unserved import ssh_action, unserved, update_health, whoami
+from doorward.control.unserved import unserved, update_health, whoami
 from doorward.errors import DoorwardError, TooMany
 from doorward.protocol.keys import MachinePublic
 from doorward.protocol.tailcfg.codec import encode
@@ -47,10 +48,20 @@ class Control:
         routes: what the public listener serves besides ``/ts2021`` itself.
         questions: questions to nodes.
         fanout: the map streams.
+
+    Args:
+        registry: the tailnet.
+        public_key: our Noise key.
+        entropy: random bytes.
+        decide_ssh: what is done about an ssh that a node asks about.
     """
 
     def __init__(
-        self, registry: Registry, public_key: MachinePublic, entropy: Callable[[int], bytes]
+        self,
+        registry: Registry,
+        public_key: MachinePublic,
+        entropy: Callable[[int], bytes],
+        decide_ssh: DecideSSH,
     ) -> None:
         self._key = encode(ServerKeys(publicKey=public_key))
         self.questions = Questions(registry, entropy)
@@ -65,7 +76,12 @@ class Control:
                     "/machine/answer/{code}", self.questions.answer, methods=["POST", "HEAD", "GET", "PUT"]
                 ),
                 Route("/machine/update-health", update_health, methods=["POST"]),
-                Route("/machine/ssh/action/{path:path}", ssh_action, methods=["GET"]),
+                Route(
+                    "/machine/ssh/action/{source}/to/{target}",
+                    Hold(registry, decide_ssh).action,
+                    methods=["GET"],
+                ),
+                Route("/machine/ssh/action/{path:path}", malformed, methods=["GET"]),
                 Route("/machine/whoami", whoami, methods=["GET"]),
                 Route("/machine/{path:path}", unserved, methods=["GET", "POST", "PATCH", "PUT", "DELETE"]),
             ],

@@ -6,9 +6,6 @@ Stock clients come up without any of these (control.md, section 9).
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from doorward.protocol.tailcfg.codec import encode
-from doorward.protocol.tailcfg.ssh import SSHAction
-
 _REASONS = {
     "set-dns": "doorward cannot publish DNS records for certificates yet; use `tailscale serve --http` or --tcp",
     "id-token": "doorward does not issue ID tokens yet",
@@ -32,16 +29,6 @@ async def unserved(request: Request) -> Response:
     if reason is None:
         return PlainTextResponse("there is nothing here\n", status_code=404)
     return PlainTextResponse(reason + "\n", status_code=501)
-
-
-async def ssh_action(request: Request) -> Response:
-    """A rule asks for check mode, which doorward does not have yet: refuse, and tell the person why.
-
-    Any other status than 200 would make the node ask again for half an hour while the person waits (ssh.md, section 2).
-    """
-    await request.body()
-    message = "The policy asks to check who you are, which this doorward cannot do yet. An administrator can change the rule.\r\n"
-    return Response(encode(SSHAction(message=message, reject=True)), media_type="application/json")
 
 
 async def whoami(request: Request) -> Response:

@@ -17,10 +17,10 @@ from doorward.policy.filters import Piece, filter_for, pieces_of, reaches, resol
 from doorward.policy.filters import Resolved as ResolvedPiece
 from doorward.policy.roster import Member, People, Roster
 from doorward.policy.sources import Sources
-from doorward.policy.ssh import ssh_rules_for
+from doorward.policy.ssh import SSHMatch, SSHRules
 from doorward.protocol.tailcfg import capability
 from doorward.protocol.tailcfg.filter import FilterRule
-from doorward.protocol.tailcfg.ssh import SSHPolicy, SSHRule
+from doorward.protocol.tailcfg.ssh import SSHPolicy
 
 # These roles may change the policy, and so may give any tag of it without being named.
 _TAGGERS = frozenset((Role.OWNER, Role.ADMIN, Role.NETWORK_ADMIN))
@@ -88,7 +88,7 @@ class Policy:
         self._filters: dict[int, list[FilterRule]] = {}
         self._attributes: dict[int, dict[str, list[Any] | None]] = {}
         self._ssh: dict[int, SSHPolicy] = {}
-        self._ssh_made: dict[tuple[str, frozenset[int]], list[SSHRule]] = {}
+        self._ssh_rules = SSHRules(document.ssh, roster)
 
     @classmethod
     def compile(cls, document: Document, users: Iterable[User], nodes: Iterable[Node]) -> Self:
@@ -243,13 +243,17 @@ class Policy:
         found = self._ssh.get(node_id)
         if found is None:
             member = self.roster.members.get(node_id)
-            rules = (
-                []
-                if member is None
-                else ssh_rules_for(member, self.document.ssh, self.roster, self.sources, self._ssh_made)
+            found = self._ssh[node_id] = SSHPolicy(
+                [] if member is None else self._ssh_rules.of(member, self.sources)
             )
-            found = self._ssh[node_id] = SSHPolicy(rules)
         return found
+
+    def ssh_match(self, source_id: int, node_id: int, ssh_user: str) -> SSHMatch | None:
+        """The rule that decides when ``source_id`` asks for ssh to ``node_id`` as ``ssh_user``; see `SSHRules.match`."""
+        source, member = self.roster.members.get(source_id), self.roster.members.get(node_id)
+        if source is None or member is None:
+            return None
+        return self._ssh_rules.match(source, member, ssh_user, self.sources)
 
     def node_attributes(self, node_id: int) -> Mapping[str, list[Any] | None]:
         """The capabilities, and their values, that the policy puts into a node's own map. Shared: never changed."""

@@ -4,6 +4,7 @@
 with the line and column it came from where a person may have to be told.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -189,11 +190,29 @@ class SSHRule:
     message: str = ""  # shown before a session begins
     session_duration: timedelta | None = None  # after it a session ends
     forwarding: Forwarding = Forwarding()
+    approvers: tuple[Selector, ...] = ()  # who may approve its checks; none: the person at the source
 
     @property
     def who(self) -> tuple[Selector, ...]:
         """As in `Rule`."""
         return self.sources + self.postures
+
+    def digest(self) -> str:
+        """What the rule lets in and under which conditions, wherever it stands in the file: 32 hexadecimal digits.
+
+        An approved check counts for the rule with this digest: moved about in the file it stays the same rule.
+        """
+        names = (self.sources, self.targets, self.postures, self.approvers)
+        said = (
+            self.check,
+            *(tuple(sorted(selector.text for selector in group)) for group in names),
+            tuple(sorted(self.accounts)),
+            tuple(sorted(localpart.domain for localpart in self.localparts)),
+            self.check_period,
+            tuple(sorted(self.recorders)),
+            self.enforce_recorder,
+        )
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

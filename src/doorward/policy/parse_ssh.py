@@ -22,6 +22,7 @@ _KEYS = (
     "doorward:message",
     "doorward:sessionDuration",
     "doorward:forwarding",
+    "doorward:approvers",
 )
 _FORWARDING = ("agent", "local", "remote")
 _MAX_MESSAGE = 1000  # characters; it is a banner, not a page
@@ -58,12 +59,13 @@ def parse_ssh_rule(scope: Scope, value: Value, origin: str) -> SSHRule | None:
         cure = 'Write "accept" or "check". What no rule accepts is denied.'
         reader.complain(action.place, f'"{action.value}" is not a valid action', cure)
     check = action is not None and action.value == "check"
+    approvers = _approvers(scope, members.get("doorward:approvers"), origin, check=check)
     sources = scope.selectors(
         members.get("src"),
         f'"src" in {origin}',
         role="src=",
         section="ssh",
-        check=_check_prover if check else _check_source,
+        check=_check_prover if check and not approvers else _check_source,
     )
     targets = scope.selectors(members.get("dst"), f'"dst" in {origin}', role="dst=", check=_check_target)
     _check_pairs(scope, section.place, sources, targets)
@@ -95,6 +97,7 @@ def parse_ssh_rule(scope: Scope, value: Value, origin: str) -> SSHRule | None:
             scope, members.get("doorward:sessionDuration"), origin, check=check
         ),
         forwarding=_forwarding(scope, members.get("doorward:forwarding"), origin),
+        approvers=approvers,
     )
 
 
@@ -158,9 +161,32 @@ def _check_prover(selector: Selector) -> Selector:
     """For ``check``: somebody must be there to prove who they are."""
     if selector.kind is Kind.TAG or selector.is_autogroup("tagged"):
         raise WordError(
-            '"check" action does not support tags in src', "Nobody is behind a tag; name users or groups."
+            '"check" action does not support tags in src',
+            'Nobody is behind a tag; name users or groups, or say in "doorward:approvers" who approves.',
         )
     return _check_source(selector)
+
+
+def _approvers(scope: Scope, value: Value | None, origin: str, *, check: bool) -> tuple[Selector, ...]:
+    """People who approve instead of whoever is at the source."""
+    if value is not None and not check:
+        cure = 'Remove it, or write "action": "check".'
+        scope.reader.complain(
+            scope.reader.place(value), '"doorward:approvers" is only for the check action', cure
+        )
+        return ()
+    return scope.selectors(
+        value, f'"doorward:approvers" in {origin}', role="doorward:approvers=", check=_check_approver
+    )
+
+
+def _check_approver(selector: Selector) -> Selector:
+    """Only a person can approve."""
+    if selector.kind in {Kind.USER, Kind.DOMAIN, Kind.GROUP} or (
+        selector.kind is Kind.AUTOGROUP and selector.value in PEOPLE
+    ):
+        return selector
+    raise WordError(f'"{selector.text}" cannot approve a check', "Name users, groups or autogroup:admin.")
 
 
 def _check_target(selector: Selector) -> Selector:

@@ -1,7 +1,8 @@
 """The SSH policy that one node gets as the destination (protocol note ssh.md, sections 1 and 3.3)."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,8 @@ UID_0_SPELLINGS: tuple[str, ...] = tuple(
     sorted({"toor", *(sign + "0" * zeros for sign in ("", "+", "-", " ") for zeros in range(1, 7))})
 )
 
+# What "=" may make an account of. Anything else could be a number, which older clients take for the account with that id.
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]*\$?")
 _LOCAL_NAME = re.compile(r"[a-z_][a-z0-9_.-]*")
 
 _RECORDER_PORT = 80  # by convention (ssh.md, section 5.1)
@@ -35,27 +38,77 @@ _NO_RECORDER = "100.100.100.100:9"  # the client's own resolver, which never ans
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def ssh_rules_for(
-    member: Member,
-    rules: Iterable[SSHRule],
-    roster: Roster,
-    sources_of: Callable[[tuple[Selector, ...]], Sources],
-    made: MutableMapping[tuple[str, frozenset[int]], list[WireRule]],
-) -> list[WireRule]:
-    """The rules of one node: those that ask for a check first, so that no wider accept stands before them.
+SourcesOf = Callable[[tuple[Selector, ...]], Sources]  # a rule's ``src``, resolved
 
-    ``made`` remembers rules between nodes: a thousand servers that let in the same people share one list of them.
+
+@dataclass(frozen=True, slots=True)
+class SSHMatch:
+    """The rule that decides about an attempt."""
+
+    rule: SSHRule
+    account: (
+        str  # the local account; empty where the rule lets the source in, but not as the user it asked for
+    )
+    action: SSHAction  # what lets it in
+
+
+class SSHRules:
+    """The rules for every node, each worked out when first asked for.
+
+    Rules are shared between nodes: a thousand servers that let in the same people share one list of them.
     """
-    found: tuple[list[WireRule], list[WireRule]] = ([], [])
-    for rule in rules:
+
+    def __init__(self, rules: Iterable[SSHRule], roster: Roster) -> None:
+        # Those that ask for a check come first, so that no wider accept stands before them.
+        self._rules = sorted(rules, key=lambda rule: not rule.check)
+        self._roster = roster
+        self._made: dict[tuple[str, frozenset[int]], list[WireRule]] = {}
+
+    def of(self, member: Member, sources_of: SourcesOf) -> list[WireRule]:
+        """The rules of a node."""
+        return [
+            wire for rule in self._rules for wire in self._wire(rule, self._sources(rule, member, sources_of))
+        ]
+
+    def match(self, source: Member, member: Member, ssh_user: str, sources_of: SourcesOf) -> SSHMatch | None:
+        """The rule by which ``source`` gets in to ``member`` as ``ssh_user``, as the node itself would find it.
+
+        Where none does, one that lets the source in as somebody else, without an account; None without any.
+        """
+        almost: SSHMatch | None = None
+        for rule in self._rules:
+            nodes = self._sources(rule, member, sources_of)
+            if source.id not in nodes:
+                continue
+            for wire in self._wire(rule, nodes):
+                if not any(principal.nodeIP in source.texts for principal in wire.principals):
+                    continue
+                account = account_for(wire.sshUsers, ssh_user)
+                found = SSHMatch(rule, account, admission(rule, self._roster))
+                if account:
+                    return found
+                almost = almost or found
+        return almost
+
+    def _sources(self, rule: SSHRule, member: Member, sources_of: SourcesOf) -> frozenset[int]:
         sources = sources_of(rule.who)
-        nodes = admitted_by(member, rule, roster, sources)
-        if nodes:
-            key = (rule.origin, nodes)
-            if key not in made:
-                made[key] = list(_wire_rules(rule, nodes, roster))
-            found[0 if rule.check else 1].extend(made[key])
-    return found[0] + found[1]
+        return admitted_by(member, rule, self._roster, sources)
+
+    def _wire(self, rule: SSHRule, nodes: frozenset[int]) -> list[WireRule]:
+        if not nodes:
+            return []
+        key = (rule.origin, nodes)
+        if key not in self._made:
+            self._made[key] = list(_wire_rules(rule, nodes, self._roster))
+        return self._made[key]
+
+
+def account_for(users: Mapping[str, str], ssh_user: str) -> str:
+    """The local account of somebody who asks for ``ssh_user`` (ssh.md, section 1.3); empty for none."""
+    account = users.get(ssh_user, users.get("*", ""))
+    if account != "=":
+        return account
+    return ssh_user if _PLAIN_NAME.fullmatch(ssh_user) else ""
 
 
 def admitted_by(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:
@@ -165,14 +218,18 @@ def _wire_rule(rule: SSHRule, nodes: Iterable[int], roster: Roster, accounts: di
 
 def _action(rule: SSHRule, roster: Roster) -> SSHAction:
     """What the rule does. Of a check, what counts is what control answers the node that asks, except for the recorders."""
+    if not rule.check:
+        return admission(rule, roster)
+    return SSHAction(holdAndDelegate=HOLD_URL, message=rule.message or UNSET, **_recording(rule, roster))
+
+
+def admission(rule: SSHRule, roster: Roster) -> SSHAction:
+    """What lets a session in by the rule. Where it asks for a check, its message was shown with the question."""
     recording = _recording(rule, roster)
-    message = rule.message or UNSET
-    if rule.check:
-        return SSHAction(holdAndDelegate=HOLD_URL, message=message, **recording)
     duration = rule.session_duration
     return SSHAction(
         accept=True,
-        message=message,
+        message=UNSET if rule.check else rule.message or UNSET,
         sessionDuration=UNSET if duration is None else duration // _MICROSECOND * 1000,
         allowAgentForwarding=rule.forwarding.agent or UNSET,
         allowLocalPortForwarding=rule.forwarding.local or UNSET,

@@ -50,9 +50,11 @@ from doorward.server.relays import OtherRelays, own_region
 from doorward.server.siblings import Siblings
 from doorward.server.sockets import ADMIN, DOOR, PUBLIC, RELAY, WORKER
 from doorward.server.team import Team, decode_payload
+from doorward.ssh import Attempts
 from doorward.store import Database, secrets
 from doorward.tailnet.addresses import Pool
 from doorward.tailnet.registry import Registry
+from doorward.tailnet.settings import Decide
 from doorward.tailnet.settings import Settings as TailnetSettings
 from doorward.tailnet.snapshot import Snapshot
 from doorward.telemetry import configure, exposition, gauge, log
@@ -136,7 +138,8 @@ class Worker:
         async with self._registry() as registry, contextlib.AsyncExitStack() as closing:
             relay = self._relay(registry)
             own_node = OwnNode(self._settings, registry)
-            control = Control(registry, self._noise_key.public(), os.urandom)
+            attempts = Attempts(registry, self._clock, self._settings.door)
+            control = Control(registry, self._noise_key.public(), os.urandom, attempts.answer)
             turns = Turns()
             mesh = Mesh(relay, self._team.mesh_key, [Peer(unix_socket=path) for path in self._team.others()])
             noise = await closing.enter_async_context(
@@ -146,7 +149,7 @@ class Worker:
             closing.callback(stun.close)
             stun.start()
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise)
+            app = self._app(registry, control, relay, own_node, noise, attempts)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -225,6 +228,8 @@ class Worker:
             derp_map=self._derp_map(),
             pool=pool,
             random_addresses=settings.addresses.order == "random",
+            ssh_decide=Decide(settings.ssh.decide),
+            ssh_fallback=timedelta(seconds=settings.ssh.fallback),
         )
 
     def _own_region(self) -> DERPRegion | None:
@@ -299,7 +304,13 @@ class Worker:
         return listeners
 
     def _app(
-        self, registry: Registry, control: Control, relay: Relay, own_node: OwnNode, noise: Ts2021
+        self,
+        registry: Registry,
+        control: Control,
+        relay: Relay,
+        own_node: OwnNode,
+        noise: Ts2021,
+        attempts: Attempts,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -313,6 +324,7 @@ class Worker:
         routes: list[BaseRoute] = [
             *control.routes,
             *siblings.routes,
+            *attempts.routes,
             WebSocketRoute(PATH, _Endpoint(noise.websocket)),
             *relay.routes(),
             *api.create(context),

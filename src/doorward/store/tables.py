@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from doorward.model import Attribute, ChangeKind, Role
+from doorward.model import Attribute, ChangeKind, CheckState, Role
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
@@ -191,6 +191,31 @@ policy_versions = _table(
     Column("comment", Words(), nullable=False, server_default=text("''")),
     _may("added", whole()),
     _may("removed", whole()),
+    numbered=True,
+)
+
+# No foreign keys: a check is over soon, and a node may be deleted before.
+ssh_checks = _table(
+    "ssh_checks",
+    _must("link", Words()),
+    _must("code", Words()),
+    _must("source_id", whole()),
+    _must("target_id", whole()),
+    _may("user_id", whole()),
+    _must("ssh_user", Words()),
+    _must("account", Words()),
+    _must("rule", Words()),
+    _must("rule_digest", Words()),
+    _must("period", whole()),
+    _must("approvers", Json(tuple[str, ...])),
+    _must("created", Moment()),
+    _must("expires", Moment()),
+    _must("state", Choice(CheckState)),
+    _may("decided", Moment()),
+    _must("decided_by", Words()),
+    _may("until", Moment()),
+    UniqueConstraint("link"),
+    Index(None, "target_id"),
     numbered=True,
 )
 

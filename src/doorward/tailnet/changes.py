@@ -110,6 +110,11 @@ class Changes:
         current.send(message)
         return True
 
+    def wake(self, node_id: int) -> None:
+        """Have the node's own stream look for what is new about itself."""
+        if (current := self._current.get(node_id)) is not None:
+            current.note((node_id,))
+
     def end(self, node_id: int) -> None:
         """End the node's stream, if it has one."""
         if (current := self._current.pop(node_id, None)) is not None:

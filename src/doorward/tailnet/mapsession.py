@@ -117,7 +117,7 @@ class MapSession:
         before = self._seen
         if before is None or before is snapshot:
             return True
-        if not _same_rules(before, snapshot):
+        if not _same_rules(before, snapshot, self.node_id):
             return False
         self._seen = snapshot
         return True
@@ -146,7 +146,7 @@ class MapSession:
         self, before: Snapshot, previous: Node, snapshot: Snapshot, viewer: Node
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {}
-        if viewer is previous and _same_rules(before, snapshot):
+        if viewer is previous and _same_rules(before, snapshot, viewer.id):
             return fields  # nothing of what follows depends on anything else
         if (
             viewer is not previous
@@ -300,14 +300,16 @@ def _is_another(before: Snapshot, snapshot: Snapshot, node_id: int) -> bool:
     )
 
 
-def _same_rules(before: Snapshot, snapshot: Snapshot) -> bool:
-    """True when nothing differs but nodes."""
+def _same_rules(before: Snapshot, snapshot: Snapshot, viewer_id: int) -> bool:
+    """True when nothing differs but nodes, and checks of ssh to others."""
     return (
         before.policy is snapshot.policy
         and before.settings is snapshot.settings
         and before.users is snapshot.users
         and before.primary is snapshot.primary
         and before.doors == snapshot.doors
+        and before.checks.until == snapshot.checks.until
+        and before.checks.of_target(viewer_id) == snapshot.checks.of_target(viewer_id)
     )
 
 

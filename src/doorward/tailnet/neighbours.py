@@ -28,7 +28,7 @@ import msgspec
 from doorward.errors import Conflict, DoorwardError
 from doorward.model import ChangeKind, Process
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
-from doorward.store import Connection, feed, nodes, policies, processes, registrations, users
+from doorward.store import Connection, checks, feed, nodes, policies, processes, registrations, users
 from doorward.store import settings as stored
 from doorward.tailnet.admission import Admission
 from doorward.tailnet.observe import Observations
@@ -299,12 +299,16 @@ def _look(connection: Connection, me: Process, last: int, *, beat: bool) -> _Loo
             said.setdefault(change.kind, set()).update(change.ids)
     ids = said.get(ChangeKind.NODES, set()) | said.get(ChangeKind.OBSERVED, set())
     found = nodes.by_ids(connection, sorted(ids))
+    asked = said.get(ChangeKind.CHECKS, set())
+    kept = checks.by_ids(connection, sorted(asked))
     news = News(
         nodes=found,
         removed=frozenset(ids).difference(node.id for node in found),
         users=users.load_all(connection) if ChangeKind.USERS in said else None,
         policy=policies.current(connection) if ChangeKind.POLICY in said else None,
         dns=stored.get(connection, DNS_SETTING, DNS) if ChangeKind.DNS in said else None,
+        checks=kept,
+        checks_gone=frozenset(asked).difference(check.id for check in kept),
     )
     newest = changes[-1].id if changes else last
     return _Look(newest, news, said.get(ChangeKind.REGISTRATIONS, ()), alive, mine)

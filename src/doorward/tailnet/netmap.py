@@ -23,6 +23,7 @@ from doorward.protocol.tailcfg.node import Node as WireNode
 from doorward.protocol.tailcfg.node import UserProfile
 from doorward.protocol.tailcfg.ssh import SSHPolicy
 from doorward.tailnet.snapshot import Snapshot, advertised
+from doorward.tailnet.sshrules import rules_for
 
 TAGGED_DEVICES = UserProfile(
     ID=TAGGED_DEVICES_USER_ID, LoginName="tagged-devices", DisplayName="Tagged devices"
@@ -254,7 +255,15 @@ def filter_rules(snapshot: Snapshot, node: Node) -> list[FilterRule]:
 
 def ssh_policy(snapshot: Snapshot, node: Node) -> SSHPolicy:
     """Who may ssh to the node; always explicit, since absent would mean "as before" (ssh.md, section 1.1)."""
-    return SSHPolicy(rules=[]) if node.system else snapshot.policy.ssh_policy(node.id)
+    if node.system:
+        return SSHPolicy(rules=[])
+    return rules_for(
+        snapshot.policy,
+        snapshot.checks,
+        node.id,
+        decide=snapshot.settings.ssh_decide,
+        serves_ssh=bool(node.observed.hostinfo.sshHostKeys),
+    )
 
 
 def dns_config(snapshot: Snapshot) -> DNSConfig:

@@ -204,7 +204,7 @@ def _answer(snapshot: Snapshot, node: Node, names: Mapping[int, str]) -> Offline
     unasked = _OF_THE_SERVER - snapshot.policy.node_attributes(node.id).keys()
     return OfflineAnswer(
         packet_filter_rules=msgspec.to_builtins(netmap.filter_rules(snapshot, node)),
-        ssh_rules=msgspec.to_builtins(without_guards(netmap.ssh_policy(snapshot, node).rules)),
+        ssh_rules=msgspec.to_builtins(without_guards(snapshot.policy.ssh_policy(node.id).rules)),
         netmap=OfflineNetmap(self=_peer(netmap.self_node(snapshot, node), unasked), peers=peers),
     )
 

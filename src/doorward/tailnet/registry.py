@@ -37,12 +37,14 @@ from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import attributes, names, secrets, units
 from doorward.tailnet.admission import Admission
 from doorward.tailnet.approval import Widening
+from doorward.tailnet.checks import Checks
 from doorward.tailnet.deadlines import Due
 from doorward.tailnet.dns import checked
 from doorward.tailnet.neighbours import Neighbours, enter
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
+from doorward.tailnet.sshrules import KeptChecks
 from doorward.tailnet.tidying import keep_tidy
 from doorward.tailnet.troubles import Troubles
 from doorward.tailnet.writer import Effect, Writer, load
@@ -66,6 +68,7 @@ class Registry:
         writer: the snapshot and how it is replaced; services read ``writer.snapshot`` and subscribe to its changes.
         admission: registrations of clients.
         observations: reports and presence of nodes.
+        checks: who asks before an ssh goes on, and the record of every attempt.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -73,6 +76,7 @@ class Registry:
         self._relays = writer.snapshot.settings.derp_map
         self.observations = Observations(writer)
         self.admission = Admission(writer, self.observations)
+        self.checks = Checks(writer)
         self.policy_file: Path | None = None
         self.neighbours: Neighbours | None = None
 
@@ -93,7 +97,9 @@ class Registry:
         await database.run(units.first_policy, clock.now())
         entered = None if process is None else await database.run(enter, process)
         # A shared one as a write: it takes its turn, and what is committed later is told of.
-        dns, version, people, every = await (database.read(load) if entered is None else database.run(load))
+        dns, version, people, every, checks = await (
+            database.read(load) if entered is None else database.run(load)
+        )
         document = parse_policy(version.text)
         snapshot = Snapshot.build(
             msgspec.structs.replace(settings, dns=dns, several=entered is not None),
@@ -101,8 +107,10 @@ class Registry:
             every,
             document,
             version.text,
+            KeptChecks.of(checks),
         )
         registry = cls(Writer(database, snapshot, clock, entropy))
+        registry.checks.look_at_clock(clock.now())
         if entered is not None:
             registry.neighbours = Neighbours(
                 registry.writer, registry.observations, registry.admission, entered, registry.show_relays
@@ -142,6 +150,7 @@ class Registry:
             left = DEADLINES if soon is None else (soon - self.writer.now()).total_seconds()
             await asyncio.sleep(min(DEADLINES, max(_BREATH, left)))
             before, now = now, self.writer.now()
+            self.checks.look_at_clock(now)
             overdue = self.writer.deadlines.due(now, self.snapshot.nodes)
             if now < before:  # the clock was set back: what has been called over falls due again
                 for node in self.snapshot.nodes.values():

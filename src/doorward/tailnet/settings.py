@@ -1,6 +1,7 @@
 """What holds for the whole tailnet: names, DNS, relays, how long keys last. Part of the snapshot."""
 
 from datetime import timedelta
+from enum import StrEnum
 
 import msgspec
 
@@ -17,6 +18,14 @@ class DNS(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     nameservers: tuple[str, ...] = ()  # global resolvers; empty: each node keeps its own
     split: dict[str, tuple[str, ...]] = {}  # domain suffix to the resolvers that answer it
     records: tuple[DNSRecord, ...] = ()  # extra A and AAAA records
+
+
+class Decide(StrEnum):
+    """Who decides about an ssh, and what happens while control is away; see ``sshrules``."""
+
+    ALWAYS = "always"
+    FALLBACK = "fallback"
+    POLICY = "policy"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     random_addresses: bool = False
     key_duration: timedelta = timedelta(days=180)  # how long a person's node stays signed in
     ephemeral_grace: timedelta = timedelta(minutes=5)  # how long an ephemeral node may be away
+    ssh_decide: Decide = Decide.POLICY
+    ssh_fallback: timedelta = timedelta(minutes=10)  # how long nodes wait for control before they fall back
     registration_lifetime: timedelta = timedelta(minutes=15)  # how long a join link lives
 
     def ports_of(self, own_node: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from doorward.model import EXIT_ROUTES, Node, Prefix, User
 from doorward.policy import Document, Policy
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.tailnet.settings import Settings
+from doorward.tailnet.sshrules import KeptChecks
 
 K = TypeVar("K")
 
@@ -64,6 +65,7 @@ class Snapshot:
         "_routers",
         "_user_by_name",
         "carriers",
+        "checks",
         "document",
         "doors",
         "nodes",
@@ -81,6 +83,7 @@ class Snapshot:
     policy: Policy
     document: Document
     policy_text: str
+    checks: KeptChecks  # of ssh
     carriers: frozenset[int]  # the nodes that may have routes going through them
     primary: Map[Prefix, int]  # which router a subnet goes through now
     system: frozenset[int]  # doorward's own nodes, one for each process
@@ -101,9 +104,11 @@ class Snapshot:
         nodes: Iterable[Node],
         document: Document,
         policy_text: str,
+        checks: KeptChecks = KeptChecks(),  # noqa: B008 - a value, never changed
     ) -> "Snapshot":
         """The first snapshot, from what the store holds."""
         made = cls()
+        made.checks = checks
         people = list(users)
         made.settings = settings
         made.users = Map({user.id: user for user in people})
@@ -149,6 +154,12 @@ class Snapshot:
         copy = self._copy()
         copy.policy = Policy.compile(document, self.users.values(), self.nodes.values())
         copy.document, copy.policy_text = document, text
+        return copy
+
+    def with_checks(self, checks: KeptChecks) -> "Snapshot":
+        """The next snapshot, with other checks of ssh."""
+        copy = self._copy()
+        copy.checks = checks
         return copy
 
     def with_settings(self, settings: Settings) -> "Snapshot":

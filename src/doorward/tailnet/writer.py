@@ -14,10 +14,10 @@ import msgspec
 
 from doorward.clock import Clock
 from doorward.errors import DoorwardError, Unavailable
-from doorward.model import ChangeKind, Node, PolicyVersion, Process, User
+from doorward.model import ChangeKind, Check, Node, PolicyVersion, Process, User
 from doorward.policy import Document, parse_policy
 from doorward.protocol.keys import NodePublic
-from doorward.store import Connection, Database, feed, nodes, policies, users
+from doorward.store import Connection, Database, checks, feed, nodes, policies, users
 from doorward.store import settings as stored
 from doorward.store.faults import CommitUnknown
 from doorward.tailnet.changes import Changes
@@ -45,6 +45,7 @@ class Stored(NamedTuple):
     policy: PolicyVersion
     users: list[User]
     nodes: list[Node]
+    checks: list[Check]
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,8 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     users: list[User] | None = None
     policy: PolicyVersion | None = None
     dns: DNS | None = None
+    checks: list[Check] = []
+    checks_gone: frozenset[int] = frozenset()
 
 
 def load(connection: Connection) -> Stored:
@@ -62,7 +65,8 @@ def load(connection: Connection) -> Stored:
     version = policies.current(connection)
     assert version is not None, "a new store is given the default policy first"
     dns = stored.get(connection, DNS_SETTING, DNS) or DNS()
-    return Stored(dns, version, users.load_all(connection), nodes.load_all(connection))
+    people, every = users.load_all(connection), nodes.load_all(connection)
+    return Stored(dns, version, people, every, checks.load_all(connection))
 
 
 class Effect(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -76,6 +80,8 @@ class Effect(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     dns: DNS | None = None
     settings: Settings | None = None  # those that are not stored
     registrations: tuple[int, ...] = ()  # a person decided about these
+    checks: tuple[Check, ...] = ()  # of ssh: asked for or decided
+    checks_gone: tuple[int, ...] = ()
 
     def said(self) -> dict[ChangeKind, tuple[int, ...]]:
         """What other processes have to read because of it."""
@@ -90,6 +96,8 @@ class Effect(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
             found[ChangeKind.DNS] = ()
         if self.registrations:
             found[ChangeKind.REGISTRATIONS] = self.registrations
+        if self.checks or self.checks_gone:
+            found[ChangeKind.CHECKS] = (*(check.id for check in self.checks), *self.checks_gone)
         return found
 
 
@@ -192,7 +200,16 @@ class Writer:
     def everything(self, now: Stored) -> News:
         """The whole store as news."""
         gone = frozenset(self.snapshot.nodes.keys()).difference(node.id for node in now.nodes)
-        return News(nodes=now.nodes, removed=gone, users=now.users, policy=now.policy, dns=now.dns)
+        over = frozenset(self.snapshot.checks.by_id).difference(check.id for check in now.checks)
+        return News(
+            nodes=now.nodes,
+            removed=gone,
+            users=now.users,
+            policy=now.policy,
+            dns=now.dns,
+            checks=now.checks,
+            checks_gone=over,
+        )
 
     def take_in(self, news: News) -> None:
         """Publish where rows differ from the snapshot. They must have been read in a write transaction: those take turns."""
@@ -212,6 +229,8 @@ class Writer:
                 users=None if users is None else tuple(users),
                 policy=policy,
                 dns=None if news.dns == known.settings.dns else news.dns,
+                checks=tuple(check for check in news.checks if check != known.checks.by_id.get(check.id)),
+                checks_gone=tuple(news.checks_gone),
             ),
             observed=True,
         )
@@ -256,7 +275,17 @@ class Writer:
             after, touched = after.with_nodes(changed, effect.removed)
         if effect.policy is not None:
             after, wide = after.with_policy(*effect.policy), True
+        if effect.checks or effect.checks_gone:
+            after = after.with_checks(after.checks.updated(effect.checks, effect.checks_gone))
         self._replace(before, after, touched, wide=wide)
+        for check in effect.checks:
+            # It may change what the target is told, and nobody else.
+            self.changes.wake(check.target_id)
+
+    def fall_back_at(self, until: datetime) -> None:
+        """Move the moment on at which nodes decide about ssh by themselves. Their streams catch up within seconds."""
+        before = self.snapshot
+        self._replace(before, before.with_checks(before.checks.falling_back(until)), frozenset(), wide=False)
 
     def observe(self, node: Node, *, claim: bool = False) -> None:
         """Publish a node of which only what it reports changed, or (``claim``) only its presence, to be written soon."""

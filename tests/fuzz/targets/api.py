@@ -19,6 +19,7 @@ from doorward.control.ask import Questions
 from doorward.errors import DoorwardError
 from doorward.model import Node
 from doorward.protocol.keys import MachinePrivate
+from doorward.ssh import Attempts
 
 COVERS = (
     "api.app:_Gate._principal",
@@ -29,6 +30,7 @@ COVERS = (
     "asgi:decode_query",
     "control.app:Control.inside",
     "control.app:_body",
+    "control.hold:Hold.action",
     "control.ask:Questions.answer",
     "control.ask:Questions.c2n",
     "control.ask:Questions.ping",
@@ -114,9 +116,12 @@ class _Tailnet:
         registry = self.world.registry
         await registry.create_user("cli", "ann")
         self.node = await self.world.join(1, "one", "ann", RoutableIPs=["10.0.0.0/8"])
-        control = Control(registry, MachinePrivate(b"\x11" * 32).public(), counting_entropy())
+        attempts = Attempts(registry, self.world.clock, "https://door.test", poll=0.01)
+        control = Control(
+            registry, MachinePrivate(b"\x11" * 32).public(), counting_entropy(), attempts.answer
+        )
         self.inside = control.inside
-        self.outside = Starlette(routes=control.routes)
+        self.outside = Starlette(routes=[*control.routes, *attempts.routes])
         self.questions = _Answered(registry, counting_entropy())
         control.questions._open["abc"] = (machine_key(1), asyncio.get_running_loop().create_future())
 

@@ -1,0 +1,90 @@
+"""``doorward ssh``."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from doorward.api import types
+from doorward.cli import output
+from doorward.cli.connection import Flag, Target, api_path
+from doorward.cli.times import exact, relative
+
+app = App(name="ssh", help="Ssh between nodes.")
+checks = App(
+    name="checks",
+    help="""Ssh that waits until somebody approves it.
+
+    A rule of the policy with `"action": "check"` has people asked again. The terminal that waits shows a code; compare it
+    before you approve.
+    """,
+)
+app.command(checks)
+
+Number = Annotated[int, Parameter(name="ID")]
+
+
+@checks.command(name="list")
+def list_checks(*, json: Flag = False, target: Target | None = None) -> None:
+    """List the ssh that wait for approval, oldest first.
+
+    Example: `doorward ssh checks list`
+
+    Args:
+        json: Print a list of objects instead of a table.
+        target: Which server.
+    """
+    found = (target or Target()).call("GET", "/ssh/checks", list[types.Check])
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("ID", "CODE", "USER", "FROM", "TO", "AS", "SINCE", "ENDS", "APPROVERS"),
+        (
+            (
+                str(each.id),
+                each.code,
+                each.user,
+                each.source,
+                each.target,
+                each.account,
+                relative(each.since),
+                relative(each.expires),
+                " ".join(each.approvers),
+            )
+            for each in found
+        ),
+        empty="No ssh waits for approval.",
+    )
+
+
+@checks.command(name="approve")
+def approve_check(number: Number, /, *, target: Target | None = None) -> None:
+    """Let a waiting ssh go on.
+
+    Example: `doorward ssh checks approve 3`
+
+    Args:
+        number: Its number, which the terminal and `doorward ssh checks list` show.
+        target: Which server.
+    """
+    found = (target or Target()).call("POST", api_path("ssh", "checks", number, "approve"), types.Check)
+    asked = "" if found.until is None else f" Nobody is asked again until {exact(found.until)}."
+    output.line(f"Approved: {_what(found)}.{asked}")
+
+
+@checks.command(name="deny")
+def deny_check(number: Number, /, *, target: Target | None = None) -> None:
+    """End a waiting ssh.
+
+    Example: `doorward ssh checks deny 3`
+
+    Args:
+        number: Its number, which the terminal and `doorward ssh checks list` show.
+        target: Which server.
+    """
+    found = (target or Target()).call("POST", api_path("ssh", "checks", number, "deny"), types.Check)
+    output.line(f"Denied: {_what(found)}.")
+
+
+def _what(check: types.Check) -> str:
+    return f"{check.user} from {check.source} to {check.account}@{check.target}"
