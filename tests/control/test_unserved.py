@@ -1,6 +1,5 @@
 """What is not served is refused in words, and breaks nothing."""
 
-import msgspec
 import pytest
 from tests.support.served_control import Served
 
@@ -35,15 +34,6 @@ async def test_what_nobody_knows_is_not_found(served: Served, path: str) -> None
 async def test_a_client_that_says_how_it_feels_is_thanked(served: Served) -> None:
     status, text, _ = await (await served.link(1)).ask("/machine/update-health", b'{"Subsys":"x"}')
     assert (status, text) == (204, b"")
-
-
-async def test_check_mode_is_refused_to_the_person_who_waits(served: Served) -> None:
-    path = "/machine/ssh/action/1/to/2?local_user=root"
-    status, text, _ = await (await served.link(1)).ask(path, method="GET")
-    assert status == 200
-    action = msgspec.json.decode(text)
-    assert action["reject"] is True
-    assert action["message"].endswith("\r\n")
 
 
 async def test_a_body_that_is_not_read_does_not_hold_the_connection(served: Served) -> None:

@@ -136,3 +136,44 @@ def test_what_the_protocol_can_do_beyond_other_languages() -> None:
     assert rule.message == "Be careful."
     assert rule.session_duration == timedelta(hours=8)
     assert rule.forwarding == Forwarding(agent=False)
+
+
+def test_a_tag_is_asked_only_where_somebody_else_approves() -> None:
+    with pytest.raises(PolicyError, match='"check" action does not support tags in src'):
+        _rule(action="check", src=["tag:r"])
+    rule = _rule(action="check", src=["tag:r"], **{"doorward:approvers": ["alice", "autogroup:admin"]})
+    assert [selector.text for selector in rule.approvers] == ["alice", "autogroup:admin"]
+    with pytest.raises(PolicyError, match='"check" action does not support tags in src'):
+        _rule(action="check", src=["tag:r"], **{"doorward:approvers": []})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"doorward:approvers": ["alice"]}, '"doorward:approvers" is only for the check action'),
+        ({"action": "check", "doorward:approvers": ["tag:r"]}, '"tag:r" cannot approve a check'),
+        ({"action": "check", "doorward:approvers": ["autogroup:tagged"]}, "cannot approve a check"),
+        ({"action": "check", "doorward:approvers": "alice"}, "must be a list"),
+    ],
+)
+def test_only_people_approve_and_only_checks(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(PolicyError, match=words):
+        _rule(**change)
+
+
+def test_a_rule_is_the_same_wherever_it_stands_and_another_with_every_word() -> None:
+    base: dict[str, Any] = {"action": "check", "src": ["alice", "bob"], "users": ["root", "deploy"]}
+    digest = _rule(**base).digest()
+    assert _rule(**base, **{"doorward:message": "hello"}).digest() == digest
+    assert _rule(**base | {"src": ["bob", "alice"], "users": ["deploy", "root"]}).digest() == digest
+    others: list[dict[str, Any]] = [
+        {"src": ["alice"]},
+        {"dst": ["tag:r"]},
+        {"users": ["root"]},
+        {"users": ["root", "deploy", "localpart:*@example.com"]},
+        {"checkPeriod": "1h"},
+        {"checkPeriod": "always"},
+        {"doorward:approvers": ["alice"]},
+        {"recorder": ["tag:r"]},
+    ]
+    assert len({digest, *(_rule(**base | other).digest() for other in others)}) == len(others) + 1

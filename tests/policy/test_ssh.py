@@ -1,10 +1,11 @@
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.policy import compiled, make_node, make_user
 
 from doorward.policy import Policy
-from doorward.policy.ssh import HOLD_URL, UID_0_SPELLINGS, account_map, localpart_of
+from doorward.policy.ssh import HOLD_URL, UID_0_SPELLINGS, account_for, account_map, localpart_of
 
 USERS = [
     make_user(1, "alice", email="alice@example.com"),
@@ -123,3 +124,65 @@ def test_nodes_that_let_in_the_same_people_share_the_rule() -> None:
     nodes = [make_node(1, user=1), make_node(2, tags=("tag:s",)), make_node(3, tags=("tag:s",))]
     policy = compiled({"tagOwners": {"tag:s": []}, "ssh": [_rule("alice", "tag:s")]}, USERS, nodes)
     assert policy.ssh_policy(2).rules[0] is policy.ssh_policy(3).rules[0]
+
+
+def test_the_rule_that_decides_is_the_one_that_the_node_would_find() -> None:
+    policy = _policy(
+        _rule("autogroup:member", "tag:s", "autogroup:nonroot"),
+        _rule("alice", "tag:s", "root", "deploy", action="check"),
+        _rule("tag:c", "tag:s", "deploy"),
+    )
+
+    def decided(source: int, ssh_user: str, node: int = 5) -> tuple[str, str] | None:
+        found = policy.ssh_match(source, node, ssh_user)
+        return None if found is None else (found.rule.origin, found.account)
+
+    assert decided(1, "root") == ("ssh[1]", "root")
+    assert decided(1, "deploy") == ("ssh[1]", "deploy")  # the check, although an accept stands before it
+    assert decided(1, "www") == ("ssh[0]", "www")
+    assert decided(3, "deploy") == ("ssh[0]", "deploy")
+    assert decided(3, "root") == ("ssh[0]", "")
+    assert decided(6, "deploy") == ("ssh[2]", "deploy")
+    assert decided(6, "www") == ("ssh[2]", "")
+    assert decided(4, "www") is None  # suspended
+    assert decided(1, "root", node=1) is None
+    assert decided(99, "root") is None
+    assert decided(1, "root", node=99) is None
+
+
+def test_what_lets_a_session_in_has_the_rule_s_own_flags() -> None:
+    options = {"doorward:forwarding": {"agent": False}, "doorward:message": "hi"}
+    accept = _policy(_rule("alice", "tag:s", **options)).ssh_match(1, 5, "root")
+    check = _policy(_rule("alice", "tag:s", action="check", **options)).ssh_match(1, 5, "root")
+    assert accept is not None
+    assert check is not None
+    for action in (accept.action, check.action):
+        assert (action.accept, action.allowLocalPortForwarding) == (True, True)
+        assert action.allowAgentForwarding is msgspec.UNSET
+    assert accept.action.message == "hi"
+    assert check.action.message is msgspec.UNSET  # it came with the question
+
+
+def test_localparts_are_each_person_s_own() -> None:
+    policy = _policy(_rule("autogroup:member", "tag:s", "localpart:*@example.com"))
+    found = policy.ssh_match(1, 5, "alice")
+    assert found is not None
+    assert found.account == "alice"
+    other = policy.ssh_match(3, 5, "alice")
+    assert other is not None
+    assert other.account == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["0", "00", "+0", "-0", " 0", "0x0", "007", "1000", "a b", "", "root\n", "a/b"]
+)
+def test_no_number_becomes_an_account(name: str) -> None:
+    assert account_for({"*": "=", "root": ""}, name) == ""
+
+
+def test_names_become_accounts_as_the_map_says() -> None:
+    users = {"*": "=", "root": "", "web": "www"}
+    names = ["ann", "Ann.B-c_1", "svc$", "root", "web"]
+    assert [account_for(users, name) for name in names] == ["ann", "Ann.B-c_1", "svc$", "", "www"]
+    assert account_for({"*": "ubuntu"}, "0") == "ubuntu"
+    assert account_for({"deploy": "app"}, "other") == ""

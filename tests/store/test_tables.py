@@ -15,6 +15,7 @@ KEPT: list[tuple[sa.Table, type[msgspec.Struct], set[str]]] = [
     (tables.registrations, model.Registration, set()),
     (tables.policy_versions, model.PolicyVersion, set()),
     (tables.audit, model.AuditEvent, set()),
+    (tables.ssh_checks, model.Check, set()),
     (tables.changes, model.Change, set()),
 ]
 
