@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from doorward.asgi import RateExceeded, RateLimit, address_key
+from doorward.asgi import RateExceeded, RateLimit
 from doorward.clock import Clock
 from doorward.errors import NotFound
 from doorward.login import pages
@@ -17,6 +17,7 @@ from doorward.login.pages import Door
 from doorward.model import Check, CheckState, Node
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
+from doorward.transport.sources import address_key
 
 REFRESH = 5  # seconds between two looks of a waiting page
 _RATE, _BURST = 10.0, 60.0  # as for join links: a whole office behind one address

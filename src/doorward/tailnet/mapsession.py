@@ -308,8 +308,13 @@ def _same_rules(before: Snapshot, snapshot: Snapshot, viewer_id: int) -> bool:
         and before.users is snapshot.users
         and before.primary is snapshot.primary
         and before.doors == snapshot.doors
-        and before.checks.until == snapshot.checks.until
-        and before.checks.of_target(viewer_id) == snapshot.checks.of_target(viewer_id)
+        and (
+            before.checks is snapshot.checks
+            or (
+                before.checks.until == snapshot.checks.until
+                and before.checks.of_target(viewer_id) == snapshot.checks.of_target(viewer_id)
+            )
+        )
     )
 
 
@@ -320,7 +325,7 @@ def _looks_alike(before: Snapshot, snapshot: Snapshot, viewer: Node, changed: Co
     is left that differs between viewers are the routes through a peer, and what some policies let one see of another.
     """
     return (
-        _same_rules(before, snapshot)
+        _same_rules(before, snapshot, viewer.id)
         and not viewer.system
         and not snapshot.policy.changes_looks
         and (before.carriers | snapshot.carriers).isdisjoint(changed)

@@ -3,6 +3,7 @@
 =================  ============================================================================
 auth keys, tokens  ``KEPT`` after they ended; the audit log keeps who made them and when
 registrations      when their link ends (15 minutes), at the next one or the next hour
+checks of ssh      when they count no longer, at the next one
 policy versions    by number and size (``store.policies``), when one is added
 the feed           all but ten thousand lines (``store.feed``), while several processes serve
 observations       one row a node
