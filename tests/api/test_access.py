@@ -21,9 +21,9 @@ def test_every_role_has_its_row_and_the_table_is_this() -> None:
     letters = {
         role: "".join(permission[0] for permission in Permission if allows(role, permission)) for role in Role
     }
-    assert letters == {  # read, users, keys, nodes, policy, tokens, dns
-        Role.OWNER: "ruknptd",
-        Role.ADMIN: "ruknptd",
+    assert letters == {  # read, users, keys, nodes, policy, tokens, dns, checks
+        Role.OWNER: "ruknptdc",
+        Role.ADMIN: "ruknptdc",
         Role.NETWORK_ADMIN: "rknpd",
         Role.IT_ADMIN: "rukn",
         Role.BILLING_ADMIN: "r",
