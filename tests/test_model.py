@@ -10,7 +10,17 @@ import pytest
 from tests.support import nouns
 
 from doorward import model
-from doorward.model import AuditEvent, Change, ChangeKind, Observed, PolicyEntry, PolicyVersion, Process, Role
+from doorward.model import (
+    AuditEvent,
+    Change,
+    ChangeKind,
+    Check,
+    Observed,
+    PolicyEntry,
+    PolicyVersion,
+    Process,
+    Role,
+)
 from doorward.protocol.tailcfg.codec import decode_request, encode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
 
@@ -28,6 +38,21 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
         id=1, installation="i", boot=1, label="here", noise_key=nouns.machine_key(1), door_port=8443
     ),
     "Change": lambda: Change(id=1, boot=1, kind=ChangeKind.NODES, ids=(1,)),
+    "Check": lambda: Check(
+        id=1,
+        link="l",
+        code="ABC-DEF",
+        source_id=1,
+        target_id=2,
+        user_id=None,
+        ssh_user="root",
+        account="root",
+        rule="ssh[0]",
+        rule_digest="",
+        period=0,
+        created=nouns.NOW,
+        expires=nouns.SOON,
+    ),
     "PolicyVersion": lambda: PolicyVersion(id=1, text="{}", actor="cli", created=nouns.NOW),
     "PolicyEntry": lambda: PolicyEntry(
         id=1, actor="cli", created=nouns.NOW, comment="", added=1, removed=0, size=2
