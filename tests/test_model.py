@@ -11,6 +11,7 @@ from tests.support import nouns
 
 from doorward import model
 from doorward.model import (
+    Attribute,
     AuditEvent,
     Change,
     ChangeKind,
@@ -31,6 +32,7 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
     "ApiToken": lambda: nouns.api_token(1),
     "Registration": lambda: nouns.registration(1),
     "Observed": Observed,
+    "Attribute": lambda: Attribute(key="custom:tier", value="prod"),
     "AuditEvent": lambda: AuditEvent(
         seq=1, at=nouns.NOW, actor="cli", action="a.b", target="policy", details={}, previous=b"", digest=b""
     ),
