@@ -9,7 +9,7 @@ from doorward.cli import output
 from doorward.cli.connection import Flag, Target, api_path
 from doorward.cli.times import exact, relative
 
-app = App(name="ssh", help="Ssh between nodes.")
+app = App(name="ssh", help="Ssh that waits for approval: list, approve, deny.")
 checks = App(
     name="checks",
     help="""Ssh that waits until somebody approves it.
