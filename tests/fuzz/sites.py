@@ -58,6 +58,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "policy.ranges:Range.__contains__",
         "policy.ranges:Range.meets",
         "policy.roster:Roster._holders",
+        "policy.sources:Sources.resolve",
         "policy.sources:sorted_prefixes",
         "relay.session:_set_user_timeout",
         "tailnet.addresses:indexes_in",

@@ -122,3 +122,25 @@ def test_every_failure_is_told_in_the_order_of_the_file() -> None:
         "tests[1]",
         "sshTests[0]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "passes"),
+    [({"custom:ok": True}, True), ({"custom:ok": False}, False), ({}, False), (None, False)],
+)
+@pytest.mark.parametrize("target", ["100.64.0.1", "autogroup:self"])
+def test_a_test_may_say_what_its_source_is_like(
+    attributes: dict[str, Any] | None, passes: bool, target: str
+) -> None:
+    test = {"src": "alice", "accept": ["100.64.0.1:22"]}
+    policy = {
+        "postures": {"posture:ok": ["custom:ok == true"]},
+        "grants": [{"src": ["alice"], "dst": [target], "ip": ["22"], "srcPosture": ["posture:ok"]}],
+        "tests": [test if attributes is None else test | {"srcPostureAttrs": attributes}],
+    }
+    judged = compiled(policy, [make_user(1, "alice")], [make_node(1, user=1), make_node(2, user=1)])
+    if passes:
+        check(judged)
+    else:
+        with pytest.raises(PolicyError, match="cannot reach"):
+            check(judged)

@@ -4,6 +4,7 @@ A test that names something unknown, or asserts nothing, fails: a guard that can
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from doorward.model import Role
 from doorward.policy.compile import Policy
@@ -79,7 +80,7 @@ def _run(policy: Policy, names: Names, test: AccessTest) -> Iterator[_Fault]:
         yield _fault(Text("", test.place), test.origin, "a test needs src, and accept or deny")
         return
     try:
-        sources = _points(policy, names, test.source.value)
+        sources = [_judged(policy, one, test) for one in _points(policy, names, test.source.value)]
         protocol = TCP if test.protocol is None else parse_protocol(test.protocol.value)
     except WordError as error:
         yield _fault(test.source, test.origin, error.message)
@@ -98,6 +99,15 @@ def _run(policy: Policy, names: Names, test: AccessTest) -> Iterator[_Fault]:
                         text, test.origin, f"{test.source.value} ({source.address}) {verb} reach {text.value}"
                     )
                     break
+
+
+def _judged(policy: Policy, source: Point, test: AccessTest) -> Point:
+    """The source, with the posture attributes that the test gives it in place of its own."""
+    if test.attributes is None or source.member is None:
+        return source
+    postures = policy.document.postures.items()
+    met = frozenset(name for name, posture in postures if posture.met_by(test.attributes))
+    return replace(source, member=replace(source.member, postures=met))
 
 
 def _points(policy: Policy, names: Names, text: str) -> list[Point]:

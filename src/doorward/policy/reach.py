@@ -99,9 +99,9 @@ def _carries(flow: Flow, port: int, protocol: int) -> bool:
 
 
 def _is_own(policy: Policy, rule: Rule, source: Member | None, target: Member | None) -> bool:
-    if source is None or target is None or source.owner != target.owner:
+    if source is None or target is None or source.owner is None or source.owner != target.owner:
         return False
-    return source.id in policy.sources(rule.who).own(policy.roster, source.owner)
+    return source.owner in policy.sources(rule.who).people and _meets(policy, rule, source)
 
 
 def _is_named(policy: Policy, rule: Rule, source: Point) -> bool:

@@ -69,7 +69,16 @@ class Sources:
             found = roster.named(selector)
             if fit is not None:
                 if selector.is_addresses:
-                    found = frozenset(one for one in found if roster.members[one].holds(selector.ranges))
+                    # Only the addresses that are named, as without a condition: not the node's other one.
+                    held = [
+                        (node_id, address)
+                        for node_id in sorted(found & fit)
+                        for address in (roster.members[node_id].ipv4, roster.members[node_id].ipv6)
+                        if any(address in one for one in selector.ranges)
+                    ]
+                    ranges.update(dict.fromkeys(Range(one.version, int(one), int(one)) for _, one in held))
+                    nodes |= frozenset(node_id for node_id, _ in held)
+                    continue
                 named |= found & fit
                 nodes |= found & fit
                 people |= roster.people.named(selector)
