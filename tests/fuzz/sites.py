@@ -62,6 +62,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "policy.sources:sorted_prefixes",
         "relay.session:_set_user_timeout",
         "tailnet.addresses:indexes_in",
+        "tailnet.checks:_decide",
         "store.columns:Flag.process_bind_param",
         "store.processes:alive",
         "transport.accepting:keep_tcp_alive",

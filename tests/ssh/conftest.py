@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 from tests.support.checking import POLICY, Scene
+from tests.support.postgres import postgres
 from tests.support.world import open_world
+
+__all__ = ["postgres"]
 
 
 @pytest.fixture

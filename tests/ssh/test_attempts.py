@@ -7,8 +7,11 @@ from typing import Any
 
 import msgspec
 from tests.support.checking import NONROOT, Scene, policy
+from tests.support.neighbours import join, pair
+from tests.support.postgres import Cluster
 from tests.support.waiting import until
 
+from doorward.clock import SystemClock
 from doorward.protocol.tailcfg.ssh import SSHAction
 from doorward.ssh import Attempts
 from doorward.ssh.attempts import MOST_WAITING
@@ -147,3 +150,25 @@ async def test_deciding_takes_a_fraction_of_what_a_person_notices(scene: Scene) 
     for _ in range(50):
         assert (await attempts.answer(scene.attempt(ssh_user="deploy"), None)).accept
     assert (time.process_time() - began) / 50 < QUICK
+
+
+async def test_an_approval_at_one_process_reaches_who_waits_at_another(postgres: Cluster) -> None:
+    address = postgres.create_database()
+    rule = '{"action": "check", "src": ["ann"], "dst": ["autogroup:self"], "users": ["root"]}'
+    async with pair(address) as (one, other):
+        await one.create_user("test", "ann")
+        await one.set_policy(
+            "test", f'{{"grants": [{{"src": ["*"], "dst": ["*"], "ip": ["*"]}}], "ssh": [{rule}]}}'
+        )
+        source, target = await join(one, 1), await join(one, 2)
+        await until(lambda: target.id in other.snapshot.nodes)
+        first, second = (Attempts(each, SystemClock(), "https://door.test") for each in (one, other))
+        attempt = Attempt(source_id=source.id, target_id=target.id, ssh_user="root", account="root")
+        number, _ = await asked(first, attempt)
+        # The node may have moved: its next request goes to the other, which may not have heard of the check yet.
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(each.answer(attempt, number)) for each in (first, second)]
+            await until(lambda: bool(first._waiting and second._waiting))
+            await other.checks.decide("cli", number, approve=True)
+        assert [task.result().accept for task in waits] == [True, True]
+    postgres.drop_database(address)

@@ -31,12 +31,16 @@ COVERS = (
     "control.app:Control.inside",
     "control.app:_body",
     "control.hold:Hold.action",
+    "control.hold:_number",
     "control.ask:Questions.answer",
     "control.ask:Questions.c2n",
     "control.ask:Questions.ping",
     "control.join:page.join",
     "control.map:Map.__call__",
     "control.register:Register.__call__",
+    "policy.compile:Policy.ssh_match",
+    "policy.ssh:account_for",
+    "tailnet.checks:Checks.ask",
     "tailnet.registry:Registry.create_user",
     "tailnet.registry:Registry.approve",
     "tailnet.snapshot:Snapshot.find_node",
@@ -45,7 +49,16 @@ LIMIT = 64 << 10  # of a body here; each is stored
 AFTER = 500  # inputs; then a fresh tailnet, or it would only grow
 
 _KEY = f"nodekey:{node_key(1).raw.hex()}".encode()
+SSH = """{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}], "ssh": [
+    {"action": "check", "src": ["ann"], "dst": ["autogroup:self"], "users": ["root"]},
+    {"action": "accept", "src": ["ann"], "dst": ["autogroup:self"], "users": ["autogroup:nonroot"]}]}"""
 SEEDS = (
+    # First, while the policy is the one above.
+    b"GET /machine/ssh/action/2/to/1\nssh_user=root&local_user=root",
+    b"GET /machine/ssh/action/2/to/1\nssh_user=root&local_user=root&check=1",
+    b"POST /api/v1/ssh/checks/1/approve\n",
+    b"GET /machine/ssh/action/2/to/1\nssh_user=0&local_user=0",
+    b"GET /machine/ssh/action/2/to/1\nssh_user=ann&local_user=ann",
     *(f"{each.method} {app.PREFIX}{each.path}\n".encode() for each in app.OPERATIONS),
     b'POST /api/v1/users\n\n{"name":"ann@example.com","role":"admin","email":"e","display_name":"d"}',
     b'PATCH /api/v1/users/ann\n\n{"role":"member"}',
@@ -115,7 +128,9 @@ class _Tailnet:
         self.world: World = await self.closing.enter_async_context(open_world(Path(folder)))
         registry = self.world.registry
         await registry.create_user("cli", "ann")
+        await registry.set_policy("cli", SSH)
         self.node = await self.world.join(1, "one", "ann", RoutableIPs=["10.0.0.0/8"])
+        await self.world.join(2, "two", "ann")
         attempts = Attempts(registry, self.world.clock, "https://door.test", poll=0.01)
         control = Control(
             registry, MachinePrivate(b"\x11" * 32).public(), counting_entropy(), attempts.answer
