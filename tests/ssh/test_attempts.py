@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from tests.support.checking import NONROOT, Scene, policy
+from tests.support.locking import locked
 from tests.support.neighbours import join, pair
 from tests.support.postgres import Cluster
 from tests.support.waiting import until
@@ -15,7 +17,10 @@ from doorward.clock import SystemClock
 from doorward.protocol.tailcfg.ssh import SSHAction
 from doorward.ssh import Attempts
 from doorward.ssh.attempts import MOST_WAITING
+from doorward.store import engines
+from doorward.tailnet.settings import Decide
 from doorward.tailnet.sshrules import Attempt
+from doorward.tailnet.writer import Effect
 
 QUICK = 0.05  # seconds that deciding may take
 
@@ -172,3 +177,36 @@ async def test_an_approval_at_one_process_reaches_who_waits_at_another(postgres:
             await other.checks.decide("cli", number, approve=True)
         assert [task.result().accept for task in waits] == [True, True]
     postgres.drop_database(address)
+
+
+async def test_without_a_store_only_that_is_let_in_which_nodes_would_let_in_without_us(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.02)  # for which a lock is waited for
+    attempts, deploy = service(scene), scene.attempt(ssh_user="deploy")
+    number, _ = await asked(attempts, scene.attempt())
+    await scene.world.registry.checks.decide("cli", number, approve=True)
+    writer = scene.world.registry.writer
+
+    def decided(decide: Decide) -> None:
+        settings = msgspec.structs.replace(writer.snapshot.settings, ssh_decide=decide)
+        writer.publish(Effect(result=None, settings=settings))
+
+    before = await events(scene)
+    decided(Decide.FALLBACK)
+
+    def refused(action: SSHAction) -> bool:
+        return bool(action.reject) and "cannot write anything down" in str(action.message)
+
+    with locked(scene.world.folder):
+        for _ in range(2):  # as it is noticed, and when it is known
+            assert (await attempts.answer(deploy, None)).accept
+        assert refused(await attempts.answer(scene.attempt(), number))  # an approved check
+        assert refused(await attempts.answer(scene.attempt(scene.laptop, "root"), None))
+        stranger = await attempts.answer(scene.attempt(scene.other), None)
+        assert "does not permit" in str(stranger.message)
+        decided(Decide.ALWAYS)
+        assert refused(await attempts.answer(deploy, None))
+    assert await events(scene) == before
+    assert (await attempts.answer(scene.attempt(), None)).accept
+    assert len(await events(scene)) == len(before) + 1

@@ -20,7 +20,6 @@ from doorward.tailnet.checks import LIFETIME, MOST_OF_SOURCE, actor_of, target_o
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Decide
 from doorward.tailnet.sshrules import Attempt
-from doorward.tailnet.writer import Effect
 
 
 async def furnish(world: World) -> Scene:
@@ -135,12 +134,6 @@ async def test_the_moment_to_fall_back_stays_ahead(scene: Scene) -> None:
     clock.jump(-timedelta(days=1))
     falls.checks.look_at_clock(clock.now())
     assert moment() == ten
-    # Where nothing can be put on record nobody is let in by control: nodes are left to fall back.
-    troubled = msgspec.structs.replace(settings, trouble="the disk is full")
-    falls.writer.publish(Effect(result=None, settings=troubled))
-    clock.advance(ten)
-    falls.checks.look_at_clock(clock.now())
-    assert moment() == timedelta(0)
 
 
 async def test_what_is_decided_at_one_process_is_known_at_the_other(postgres: Cluster) -> None:

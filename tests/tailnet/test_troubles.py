@@ -1,13 +1,12 @@
 """What nodes and people are told while the store cannot be written, and that it stops by itself."""
 
 import asyncio
-import contextlib
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
+from tests.support.locking import locked
 from tests.support.waiting import until
 from tests.support.world import World, open_world
 
@@ -24,16 +23,6 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(engines, "BUSY_SECONDS", 0.02)  # for which a lock is waited for
     async with open_world(tmp_path) as made:
         yield made
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Another program holds the database, so that nothing can be written."""
-    (file,) = folder.glob("*.db")
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
 
 
 def _in_trouble(world: World) -> bool:

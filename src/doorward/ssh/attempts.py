@@ -8,16 +8,17 @@ from starlette.routing import Route
 
 from doorward.asgi import RateExceeded, RateLimit
 from doorward.clock import Clock
-from doorward.errors import TooMany
+from doorward.errors import TooMany, Unavailable
 from doorward.model import Node
 from doorward.policy.ssh import HOLD_URL, SSHMatch
 from doorward.protocol.tailcfg.ssh import SSHAction
 from doorward.ssh import page
 from doorward.ssh.check import Allow, Ask, Refuse, admission, judge, question, refusal
 from doorward.tailnet.registry import Registry
+from doorward.tailnet.settings import Decide
 from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.sshrules import Attempt
-from doorward.telemetry import counter
+from doorward.telemetry import counter, log
 
 POLL = 45.0  # seconds until a node that waits is sent round again: proxies close what is silent for a minute
 MOST_WAITING = (
@@ -25,6 +26,7 @@ MOST_WAITING = (
 )
 _RATE, _BURST = 20.0, 200.0  # new attempts at one node; each is written down for good
 
+_log = log("ssh")
 _answers = counter("ssh_attempts_total", "Answers to nodes that asked about an ssh.", "verdict")
 
 
@@ -62,7 +64,8 @@ class Attempts:
     async def answer(self, attempt: Attempt, shown: int | None) -> SSHAction:
         """What a node is to do about an attempt; ``shown`` is the check that it has told the person of already.
 
-        It may take as long as ``poll``. Raises Unavailable when it cannot be written down: then nobody gets in.
+        It may take as long as ``poll``. What cannot be written down is refused, but for what nodes would let in by themselves
+        without us (``Decide.FALLBACK``).
         """
         if shown is None:
             try:
@@ -77,9 +80,7 @@ class Attempts:
             now = writer.now()
             verdict = judge(writer.snapshot, attempt, now, shown)
             if isinstance(verdict, Allow):
-                number = None if verdict.check is None else verdict.check.id
-                await self._record(attempt, "allowed", verdict.match, check=number)
-                return admission(verdict, shown)
+                return await self._allow(attempt, verdict, shown)
             if isinstance(verdict, Ask):
                 return await self._ask(attempt, verdict.match)
             if isinstance(verdict, Refuse):
@@ -116,20 +117,47 @@ class Attempts:
             check = await registry.checks.ask(attempt, match, self._details(attempt, match))
         except TooMany as error:
             return await self._refuse(attempt, Refuse(error.sentence(), match), None)
+        except Unavailable as error:
+            _log.warning("nobody can be asked about an ssh", reason=error.message)
+            return self._refuse_for_now()
         _answers.labels("asked").inc()
         text = question(check, f"{self._door}/check/{check.link}", registry.writer.now())
         return SSHAction(message=text, holdAndDelegate=_asked(check.id))
+
+    async def _allow(self, attempt: Attempt, verdict: Allow, shown: int | None) -> SSHAction:
+        # Nodes let it in by themselves while we are away, and a store that takes no writes is no more use to them.
+        fallback = self._registry.snapshot.settings.ssh_decide is Decide.FALLBACK
+        falls_back = fallback and not verdict.match.rule.check
+        if falls_back and self._registry.writer.database.trouble is not None:
+            _answers.labels("unrecorded").inc()
+            return admission(verdict, shown)
+        number = None if verdict.check is None else verdict.check.id
+        if await self._record(attempt, "allowed", verdict.match, check=number) or falls_back:
+            return admission(verdict, shown)
+        return self._refuse_for_now()
 
     async def _refuse(self, attempt: Attempt, verdict: Refuse, shown: int | None) -> SSHAction:
         await self._record(attempt, "refused", verdict.match, why=verdict.sentence, check=shown)
         return refusal(verdict)
 
+    def _refuse_for_now(self) -> SSHAction:
+        _answers.labels("unrecorded").inc()
+        return refusal(
+            Refuse("doorward cannot write anything down now, so it lets nobody in. Try again later.")
+        )
+
     async def _record(
         self, attempt: Attempt, verdict: str, match: SSHMatch | None, **more: str | int | None
-    ) -> None:
-        _answers.labels(verdict).inc()
+    ) -> bool:
+        """Whether it is on record."""
         said = {name: value for name, value in more.items() if value is not None}
-        await self._registry.checks.record(attempt, verdict, self._details(attempt, match) | said)
+        try:
+            await self._registry.checks.record(attempt, verdict, self._details(attempt, match) | said)
+        except Unavailable as error:
+            _log.warning("an ssh is not on record", verdict=verdict, reason=error.message)
+            return False
+        _answers.labels(verdict).inc()
+        return True
 
     def _details(self, attempt: Attempt, match: SSHMatch | None) -> dict[str, Any]:
         """Who is in the event itself; this is from where, to what, as whom and by which rule."""

@@ -97,13 +97,9 @@ class Checks:
         return await self._writer.apply(_decide, actor, check_id, state, self._writer.now())
 
     def look_at_clock(self, now: datetime) -> None:
-        """Move the moment on at which nodes fall back, when half of the time to it is over.
-
-        Not while the store takes nothing: what cannot be put on record is let in by nobody here, and nodes must be free to fall
-        back.
-        """
+        """Move the moment on at which nodes fall back, when half of the time to it is over."""
         settings, until = self._writer.snapshot.settings, self._writer.snapshot.checks.until
-        if settings.ssh_decide is not Decide.FALLBACK or settings.trouble:
+        if settings.ssh_decide is not Decide.FALLBACK:
             return
         left = timedelta(0) if until is None else until - now
         # More than all of it is left after the clock was set back.
