@@ -61,6 +61,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     online: bool = False  # it has a map stream open
     last_seen: datetime | None = None  # when its last map stream ended
     held_by: int | None = None  # the process that has its stream, where there are several
+    # Where its last map stream came from. It stays when that ends: a node that is away is judged by where it was.
+    came_from: IPv4Address | IPv6Address | None = None
 
 
 class Attribute(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,6 +43,7 @@ async def test_a_node_tells_all(admin: httpx2.AsyncClient, world: World) -> None
         "client_version": "1.102.4-ERR-BuildInfo",
         "cap_version": 140,
         "endpoints": ["192.0.2.7:41641", "[2001:db8::7]:41641"],
+        "came_from": "",
         "relay": "900 Home",
         "ssh": True,
         "system": False,

@@ -2,17 +2,20 @@
 
 import asyncio
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 import msgspec
 import pytest
+from tests.support.detour import detour
 from tests.support.policy import written
-from tests.support.served_control import Link, Served, Stream, node
+from tests.support.served_control import Link, Served, Stream, node, serving_control
 from tests.support.waiting import until
-from tests.support.world import CAPVER
+from tests.support.world import CAPVER, World
 
 from doorward.control import fanout as module
+from doorward.policy import PolicyError
+from doorward.policy.posture import CountryOf
 from doorward.policy.ranges import of_text
 from doorward.protocol.keys import DiscoPublic
 from doorward.protocol.netmapstate import NetmapState
@@ -20,6 +23,7 @@ from doorward.protocol.tailcfg.codec import encode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo, Service
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.store import nodes
+from doorward.tailnet import observe
 
 OWN = '{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}'
 
@@ -112,7 +116,8 @@ async def _until_let_in(stream: Stream, address: IPv4Address, wanted: bool) -> N
     async with asyncio.timeout(5):
         while True:
             message = await stream.next()
-            rules = (message.get("PacketFilters") or {}).get("base") or message.get("PacketFilter")
+            filters = message.get("PacketFilters")
+            rules = message.get("PacketFilter") if filters is None else filters.get("base") or []
             if rules is None:
                 continue
             sources = [text for rule in rules for text in rule["SrcIPs"]]
@@ -432,3 +437,116 @@ async def test_a_policy_with_routes_reaches_the_stream(served: Served, link: Lin
     assert peer["PrimaryRoutes"] == ["10.7.0.0/16"]
     await served.world.registry.set_policy("test", written({"grants": []}))
     assert (await stream.next())["PeersRemoved"] == [2]
+
+
+# Where nodes come from
+
+PLACED = """{"postures": {"posture:here": [%s]},
+             "grants": [{"src": ["bob"], "dst": ["*"], "ip": ["*"], "srcPosture": ["posture:here"]}]}"""
+
+
+def came_from(served: Served, node_id: int) -> str:
+    return str(served.world.registry.snapshot.nodes[node_id].observed.came_from)
+
+
+async def test_access_goes_and_comes_with_the_address_that_a_node_connects_from(
+    served: Served, link: Link
+) -> None:
+    registry = served.world.registry
+    await registry.set_policy("test", PLACED % "\"ip:address IN ['127.0.0.2/32', '2001:db8::/32']\"")
+    bobs = await served.link(3)
+    bob_id = await bobs.join(3, "bob")
+    bob = registry.snapshot.nodes[bob_id].ipv4
+    await (await bobs.stream(3)).next()
+    watching = await link.stream(1)
+    await _until_let_in(watching, bob, wanted=False)
+    assert came_from(served, bob_id) == "127.0.0.1"
+    async with detour(served.url) as elsewhere:
+        for _ in range(2):
+            there = await served.link(3, url=elsewhere)
+            now_there = await there.stream(3)
+            async with asyncio.timeout(1):
+                await _until_let_in(watching, bob, wanted=True)
+            assert came_from(served, bob_id) == "127.0.0.2"
+            back = await served.link(3)
+            await back.stream(3)
+            async with asyncio.timeout(1):
+                await _until_let_in(watching, bob, wanted=False)
+            assert came_from(served, bob_id) == "127.0.0.1"
+            await now_there.ended()
+            there.h2.close()
+
+
+async def test_a_node_that_is_away_is_judged_by_where_it_was(
+    served: Served, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe.Observations.disconnected, "__kwdefaults__", {"grace": 0.01})
+    registry = served.world.registry
+    await registry.set_policy("test", PLACED % "\"ip:address == '127.0.0.1'\"")
+    bobs = await served.link(3)
+    bob_id = await bobs.join(3, "bob")
+    bob = registry.snapshot.nodes[bob_id].ipv4
+    await (await bobs.stream(3)).next()
+    bobs.h2.close()
+    await until(lambda: not online(served, bob_id))
+    watching = await link.stream(1)
+    await _until_let_in(watching, bob, wanted=True)
+    # A restart forgets nothing of it.
+    await registry.observations.flush()
+    (stored,) = await registry.writer.database.read(nodes.by_ids, [bob_id])
+    assert stored.observed.came_from == IPv4Address("127.0.0.1")
+
+
+async def test_a_country_is_that_of_the_address_and_of_the_newest_database(
+    served: Served, link: Link
+) -> None:
+    registry = served.world.registry
+    here = IPv4Address("127.0.0.1")
+
+    def germany(address: IPv4Address | IPv6Address) -> str | None:
+        return "DE" if address == here else None
+
+    def france(address: IPv4Address | IPv6Address) -> str | None:
+        return "FR" if address == here else None
+
+    policy = PLACED % "\"ip:country == 'DE'\""
+    with pytest.raises(PolicyError, match="nobody knows here which address is in which country") as caught:
+        await registry.set_policy("test", policy)
+    (fault,) = caught.value.diagnostics
+    assert (fault.line, "geoip" in fault.cure) == (1, True)
+    registry.set_countries(germany)
+    await registry.set_policy("test", policy)
+    bobs = await served.link(3)
+    bob_id = await bobs.join(3, "bob")
+    bob = registry.snapshot.nodes[bob_id].ipv4
+    watching = await link.stream(1)
+    await _until_let_in(watching, bob, wanted=False)
+    await bobs.stream(3)
+    await _until_let_in(watching, bob, wanted=True)
+    told: list[tuple[CountryOf | None, bool]] = [(france, False), (germany, True), (None, False)]
+    for country_of, wanted in told:
+        registry.set_countries(country_of)
+        async with asyncio.timeout(1):
+            await _until_let_in(watching, bob, wanted=wanted)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "says", "expected"),
+    [
+        (True, "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (True, "::ffff:203.0.113.9", "203.0.113.9"),
+        (True, "", "127.0.0.2"),
+        (False, "203.0.113.9", "127.0.0.2"),
+    ],
+)
+async def test_a_proxys_word_counts_where_it_is_trusted(
+    world: World, trusted: bool, says: str, expected: str
+) -> None:
+    proxies = [ip_network("127.0.0.2/32")] if trusted else []
+    async with serving_control(world, proxies=proxies) as served, detour(served.url, says=says) as url:
+        link = await served.link(1, url=url)
+        node_id = await link.join(1)
+        assert came_from(served, node_id) == "None"  # to register is no stream
+        await (await link.stream(1)).next()
+        assert came_from(served, node_id) == expected
+        link.h2.close()

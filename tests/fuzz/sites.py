@@ -88,6 +88,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "model:Process.worker",
         "store.audit:append",
         "store.audit:load",
+        "store.columns:AnyAddress.process_result_value",
         "store.columns:Prefixes.process_result_value",
         "store.schema:_found",
         "store.settings:get",

@@ -1,4 +1,5 @@
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -84,7 +85,14 @@ def test_assertions(text: str, verdict: bool) -> None:
         ("'node:os' == 'a'", "is not a posture assertion"),
         ("os == 'a'", '"os" is not a posture attribute'),
         ("node:osversoin == 'a'", 'unknown posture attribute "node:osversoin"'),
-        ("ip:country == 'DE'", "is not known to postures yet"),
+        ("ip:place == 'DE'", 'unknown posture attribute "ip:place"'),
+        ("ip:country == 'Germany'", '"Germany" is not a country'),
+        ("ip:country IN ['DE', 49]", '"49" is not a country'),
+        ("ip:country > 'DE'", "places are not larger or smaller"),
+        ("ip:address < '192.0.2.7'", "places are not larger or smaller"),
+        ("ip:address == 'here'", '"here" is not an address or a prefix'),
+        ("ip:address == '192.0.2.7/24'", '"192.0.2.7/24" is not an address or a prefix'),
+        ("ip:address IN ['192.0.2.7', 3221225991]", '"3221225991" is not an address or a prefix'),
         ("nod:os == 'a'", 'unknown posture attribute "nod:os"'),
         (f"node:os IN [{','.join(['1'] * (MAX_VALUES + 1))}]", "a list of more than"),
     ],
@@ -166,3 +174,66 @@ def test_any_two_values_can_be_asked_about(actual: AttributeValue, wanted: Attri
 def test_any_text_is_an_assertion_or_is_refused(text: str) -> None:
     with suppress(WordError):
         assert parse_assertion(text).text == text
+
+
+AT_HOME: dict[str, AttributeValue] = {"ip:address": "192.0.2.7", "ip:country": "DE"}
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("ip:address == '192.0.2.7'", True),
+        ("ip:address == '192.0.2.8'", False),
+        ("ip:address != '192.0.2.8'", True),
+        ("ip:address IN ['2001:db8::/32', '192.0.2.0/24']", True),
+        ("ip:address NOT IN ['2001:db8::/32', '192.0.2.0/24']", False),
+        ("ip:address NOT IN ['2001:db8::/32']", True),
+        ("ip:Address IS SET", True),
+        ("ip:address NOT SET", False),
+        ("ip:country == 'de'", True),
+        ("ip:country != 'DE'", False),
+        ("ip:country IN ['FR', 'DE']", True),
+        ("ip:country NOT IN ['FR']", True),
+        ("ip:country NOT SET", False),
+    ],
+)
+def test_places(text: str, verdict: bool) -> None:
+    assert parse_assertion(text).holds(AT_HOME) is verdict
+
+
+def test_an_address_is_compared_as_one_whatever_its_spelling() -> None:
+    assert parse_assertion("ip:address == '2001:DB8:0::7'").holds({"ip:address": "2001:db8::7"})
+
+
+@given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 32))
+def test_an_address_is_in_a_prefix_or_outside_of_it(
+    address: IPv4Address | IPv6Address, other: IPv4Address | IPv6Address, length: int
+) -> None:
+    network = ip_network((int(other).to_bytes(4 if other.version == 4 else 16), length), strict=False)
+    said: dict[str, AttributeValue] = {"ip:address": str(address)}
+    inside = parse_assertion(f"ip:address IN ['{network}']").holds(said)
+    assert inside is (address in network)
+    assert parse_assertion(f"ip:address != '{network}'").holds(said) is not inside
+
+
+@pytest.mark.parametrize(
+    "text", ["ip:address == '192.0.2.7'", "ip:address != '192.0.2.7'", "ip:address NOT IN ['192.0.2.7']"]
+)
+@pytest.mark.parametrize("said", [{}, {"ip:address": "nowhere"}, {"ip:address": True}])
+def test_who_comes_from_nowhere_is_neither_here_nor_elsewhere(
+    text: str, said: dict[str, AttributeValue]
+) -> None:
+    assert not parse_assertion(text).holds(said)
+
+
+def test_where_a_node_comes_from_is_what_control_sees_and_never_said() -> None:
+    claims: dict[str, AttributeValue] = {"ip:address": "192.0.2.7", "ip:country": "DE"}
+    seen = ip_address("198.51.100.1")
+    assert attributes_of(Hostinfo(), claims) == {}
+    assert attributes_of(Hostinfo(), claims, seen) == {"ip:address": "198.51.100.1"}
+    france: dict[IPv4Address | IPv6Address, str] = {seen: "FR"}
+    assert attributes_of(Hostinfo(), claims, seen, france.get) == {
+        "ip:address": "198.51.100.1",
+        "ip:country": "FR",
+    }
+    assert attributes_of(Hostinfo(), claims, seen, lambda _: None) == {"ip:address": "198.51.100.1"}

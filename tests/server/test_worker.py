@@ -17,6 +17,7 @@ import httpx2
 import pytest
 from cryptography import x509
 from tests.support.clock import FakeClock
+from tests.support.mmdb import countries
 from tests.support.waiting import until
 from tests.support.workers import Working, data_folder, relay_of, settings_in, working, write_certificate
 
@@ -401,3 +402,64 @@ async def test_the_supervisor_s_coroutine_takes_its_settings_from_the_payload(fo
             child.stop.set()
     finally:
         bound.close()
+
+
+async def test_reloading_reads_the_countries_again_and_a_bad_file_changes_nothing(folder: Path) -> None:
+    file = folder / "countries.mmdb"
+    file.write_bytes(countries({"127.0.0.0/8": "DE"}))
+    policy = """{"postures": {"posture:here": ["ip:country == 'DE'"]},
+        "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"], "srcPosture": ["posture:here"]}]}"""
+    async with working(settings_in(folder, geoip=file)) as running:
+        await running.ask("POST", "/users", name="alice")
+        await running.ask("PUT", "/policy", text=policy)
+
+        async def reloaded() -> None:
+            running.reload.set()
+            await until(lambda: not running.reload.is_set())
+
+        async with running.node("laptop") as laptop, running.node("server"):
+            await laptop.until(lambda netmap: netmap.peers)
+            assert (await running.ask("GET", "/nodes/laptop"))["came_from"] == "127.0.0.1"
+            known = (await running.ask("GET", "/nodes/laptop/attributes"))["attributes"]
+            assert {"key": "ip:country", "value": "DE", "custom": False, "expires": None} in known
+            file.write_bytes(b"half a fi")
+            await reloaded()
+            file.unlink()
+            await reloaded()
+            assert laptop.netmap.peers
+            file.write_bytes(countries({"127.0.0.0/8": "FR"}))
+            await reloaded()
+            await laptop.until(lambda netmap: not netmap.peers)
+            file.write_bytes(countries({"127.0.0.0/8": "DE"}))
+            await reloaded()
+            await laptop.until(lambda netmap: netmap.peers)
+
+
+async def test_without_a_good_database_of_countries_it_does_not_start(folder: Path) -> None:
+    file = folder / "countries.mmdb"
+    file.write_bytes(b"half a fi")
+    with pytest.raises(BadInput, match="not a MaxMind DB file") as caught:
+        async with working(settings_in(folder, geoip=file)):
+            pass
+    assert caught.value.place == str(file)
+
+
+async def test_a_policy_that_asks_for_countries_stays_in_force_and_lets_nobody_in_without_them(
+    folder: Path,
+) -> None:
+    file = folder / "countries.mmdb"
+    file.write_bytes(countries({"127.0.0.0/8": "DE"}))
+    policy = """{"postures": {"posture:away": ["ip:country != 'FR'"]},
+        "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"], "srcPosture": ["posture:away"]}]}"""
+    async with working(settings_in(folder, geoip=file)) as running:
+        await running.ask("POST", "/users", name="alice")
+        await running.ask("PUT", "/policy", text=policy)
+    async with working(settings_in(folder)) as running:
+        found = await running.ask("GET", "/doctor")
+        assert any(one["subject"] == "countries" and "geoip" in one["cure"] for one in found)
+        async with running.node("laptop") as laptop, running.node("server"):
+            assert laptop.netmap.peers == ()
+        async with running.admin() as client:
+            refused = await client.post("/api/v1/policy/check", json={"text": policy})
+        (fault,) = refused.json()["diagnostics"]
+        assert (fault["line"], "geoip" in fault["cure"]) == (1, True)

@@ -15,6 +15,7 @@ from doorward.model import Role
 from doorward.protocol.keys import MachinePublic
 from doorward.store.columns import (
     Address,
+    AnyAddress,
     Choice,
     Flag,
     Json,
@@ -56,6 +57,7 @@ def test_a_time_without_a_zone_is_refused() -> None:
         Choice(Role),
         Key(MachinePublic),
         Address(IPv4Address),
+        AnyAddress(),
         Json(dict),
         Prefixes(),
     ],
@@ -102,3 +104,12 @@ def test_equal_values_have_equal_texts() -> None:
 def test_a_choice_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="emperor"):
         Choice(Role).process_bind_param("emperor", DIALECTS[0])  # type: ignore[arg-type]
+
+
+@given(st.one_of(st.none(), st.ip_addresses()))
+def test_an_address_of_either_family_survives(address: IPv4Address | IPv6Address | None) -> None:
+    column = AnyAddress()
+    for dialect in DIALECTS:
+        raw = column.process_bind_param(address, dialect)
+        assert raw is None or len(raw) in {4, 16}
+        assert column.process_result_value(raw, dialect) == address

@@ -25,6 +25,7 @@ from doorward.ssh import Attempts
 from doorward.transport.h2client import H2Client, Response
 from doorward.transport.listener import ListenerSpec, serve
 from doorward.transport.noise import UPGRADE_TOKEN, Ts2021, dial
+from doorward.transport.sources import Networks
 
 SERVER_KEY = MachinePrivate(b"\x11" * 32)
 ANSWER_LIMIT = 1 << 20
@@ -137,9 +138,11 @@ class Served:
         self.control = control
         self._links: list[Link] = []
 
-    async def link(self, number: int) -> Link:
-        """A new Noise connection of the machine with this number."""
-        h2 = await dial(self.url, machine(number), SERVER_KEY.public(), version=CAPVER, entropy=os.urandom)
+    async def link(self, number: int, *, url: str = "") -> Link:
+        """A new Noise connection of the machine with this number, perhaps by another way (``detour``)."""
+        h2 = await dial(
+            url or self.url, machine(number), SERVER_KEY.public(), version=CAPVER, entropy=os.urandom
+        )
         made = Link(self, h2)
         self._links.append(made)
         return made
@@ -162,7 +165,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving_control(world: World, *, poll: float = 5.0) -> AsyncIterator[Served]:
+async def serving_control(
+    world: World, *, poll: float = 5.0, proxies: Networks = ()
+) -> AsyncIterator[Served]:
     """Serve until the block is left."""
     attempts = Attempts(world.registry, world.clock, "https://door.test", poll=poll)
     control = Control(world.registry, SERVER_KEY.public(), os.urandom, attempts.answer)
@@ -182,6 +187,7 @@ async def serving_control(world: World, *, poll: float = 5.0) -> AsyncIterator[S
                 clock=SystemClock(),
                 stop=stop,
                 ready=ready,
+                proxies=proxies,
             )
         )
         telling = group.create_task(control.run())

@@ -409,5 +409,6 @@ def test_observed_is_whole() -> None:
         "online",
         "last_seen",
         "held_by",
+        "came_from",
     }
     assert {info.name for info in msgspec.structs.fields(Observed)} == shown

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from ipaddress import ip_address
 from random import Random
 
 import msgspec
@@ -249,11 +250,13 @@ async def test_a_node_is_where_it_connected_last(address: str) -> None:
         node = await join(one, 1)
         await until(lambda: node.id in two.snapshot.nodes)
         older = one.writer.changes.subscribe(node.id)
-        one.observations.connected(node.id)
+        one.observations.arrived(node.id, ip_address("2001:db8::7"))
         await known(lambda: two.snapshot.nodes[node.id].observed.online)
+        assert two.snapshot.nodes[node.id].observed.came_from == ip_address("2001:db8::7")
         newer = two.writer.changes.subscribe(node.id)
-        two.observations.connected(node.id)
+        two.observations.arrived(node.id, ip_address("192.0.2.7"))
         await known(lambda: older.ended)
+        assert one.snapshot.nodes[node.id].observed.came_from == ip_address("192.0.2.7")
         assert not newer.ended
         assert not one.writer.changes.unsubscribe(older)  # so nobody is told that the node left
         await until(lambda: knows(one) == knows(two))

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -267,3 +268,35 @@ async def test_a_decision_is_never_undone_by_an_observation(world: World, node: 
     assert now(world, node).name == "mine"
     assert now(world, node).observed.endpoints == ("192.0.2.1:1",)
     world.clock.advance(timedelta(seconds=1))
+
+
+# Where it comes from
+
+
+async def test_where_a_stream_comes_from_is_written_and_stays_when_it_ends(world: World, node: Node) -> None:
+    observations, changes = world.registry.observations, world.registry.writer.changes
+    stream = changes.subscribe(node.id)
+    observations.arrived(node.id, ip_address("192.0.2.7"))
+    changes.unsubscribe(stream)
+    observations.disconnected(node.id, grace=0.0)
+    await until(lambda: not now(world, node).observed.online)
+    await observations.flush()
+    again = await reopened(world)
+    assert again.snapshot.nodes[node.id].observed.came_from == ip_address("192.0.2.7")
+
+
+async def test_of_two_streams_the_newer_says_where_the_node_is(world: World, node: Node) -> None:
+    observations, changes = world.registry.observations, world.registry.writer.changes
+    for address in ("192.0.2.7", "2001:db8::7"):
+        changes.subscribe(node.id)
+        observations.arrived(node.id, ip_address(address))
+        assert now(world, node).observed.came_from == ip_address(address)
+    before = world.registry.snapshot
+    observations.settle([node.id])  # as when a row says otherwise: we stand by the stream that we have
+    assert world.registry.snapshot is before
+
+
+async def test_who_comes_from_nowhere_known_is_nowhere(world: World, node: Node) -> None:
+    world.registry.observations.arrived(node.id, ip_address("192.0.2.7"))
+    world.registry.observations.arrived(node.id, None)
+    assert now(world, node).observed.came_from is None

@@ -110,3 +110,38 @@ def test_a_domain_is_that_of_those_who_run_the_tailnet() -> None:
 def test_a_topology_that_makes_no_sense_is_refused(node: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         compile_offline("{}", topology(nodes={"a": NODES["laptop"] | node}))
+
+
+BY_PLACE = """{"postures": {"posture:de": ["ip:country == 'DE'"], "posture:lab": ["ip:address IN ['192.0.2.0/24']"]},
+    "grants": [{"src": ["*"], "dst": ["tag:r"], "ip": ["tcp:1"], "srcPosture": ["posture:de"]},
+               {"src": ["*"], "dst": ["tag:r"], "ip": ["tcp:2"], "srcPosture": ["posture:lab"]}],
+    "tagOwners": {"tag:r": []}}"""
+
+
+def test_a_topology_may_say_where_nodes_come_from() -> None:
+    nodes = dict(NODES)
+    nodes["laptop"] = NODES["laptop"] | {"attributes": {"ip:address": "198.51.100.1", "ip:country": "de"}}
+    nodes["phone"] = NODES["phone"] | {"attributes": {"ip:address": "192.0.2.7", "ip:country": "FR"}}
+    one, two = compile_offline(BY_PLACE, topology(nodes=nodes))["router"].packet_filter_rules
+    assert (one["DstPorts"][0]["Ports"]["First"], one["SrcIPs"]) == (1, ["100.64.0.1", "fd7a:115c:a1e0::1"])
+    assert (two["DstPorts"][0]["Ports"]["First"], two["SrcIPs"]) == (2, ["100.64.0.2", "fd7a:115c:a1e0::2"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ({"ip:country": "DE"}, {}, "ip:country is that of an address"),
+        ({"ip:address": "here"}, {}, '"here" is no address'),
+        (
+            {"ip:address": "192.0.2.7", "ip:country": "DE"},
+            {"ip:address": "192.0.2.7", "ip:country": "FR"},
+            "no address is in two countries",
+        ),
+    ],
+)
+def test_places_that_make_no_sense_are_refused(
+    first: dict[str, str], second: dict[str, str], words: str
+) -> None:
+    nodes = {"a": NODES["laptop"] | {"attributes": first}, "b": NODES["phone"] | {"attributes": second}}
+    with pytest.raises(BadInput, match=words):
+        compile_offline("{}", topology(nodes=nodes))

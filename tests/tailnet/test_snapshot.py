@@ -302,3 +302,39 @@ def test_a_name_that_is_given_away_before_it_is_known_to_be_free_stays_given() -
     snapshot, _ = snapshot.with_nodes([msgspec.structs.replace(taken, name="third")], [1])
     assert snapshot.node_by_name("first") is None
     assert list(snapshot.nodes) == [2]
+
+
+PLACED = """{"postures": {"posture:lab": ["ip:address == '192.0.2.7'"], "posture:de": ["ip:country == 'DE'"]},
+    "grants": [{"src": ["*"], "dst": ["*"], "ip": ["1"], "srcPosture": ["posture:lab"]},
+               {"src": ["*"], "dst": ["*"], "ip": ["2"], "srcPosture": ["posture:de"]}]}"""
+
+
+def _from(node: Node, address: str) -> Node:
+    seen = msgspec.structs.replace(node.observed, came_from=IPv4Address(address))
+    return msgspec.structs.replace(node, observed=seen)
+
+
+def _ports_open(made: Snapshot) -> list[int]:
+    return sorted(
+        port.Ports.First
+        for rule in made.policy.filter_rules(2)
+        if rule.SrcIPs
+        for port in rule.DstPorts or ()
+    )
+
+
+def test_where_a_node_comes_from_counts_where_the_policy_asks() -> None:
+    users, nodes = [make_user(1, "ann")], [make_node(1, user=1), make_node(2, user=1)]
+    indifferent = snapshot_of(*nodes, users=users)
+    assert indifferent.with_nodes([_from(nodes[0], "192.0.2.7")]).snapshot.policy is indifferent.policy
+    placed = indifferent.with_policy(parse_policy(PLACED), PLACED)
+    assert _ports_open(placed) == []
+    there = placed.with_nodes([_from(nodes[0], "192.0.2.7")]).snapshot
+    assert _ports_open(there) == [1]
+    places: dict[IPv4Address | IPv6Address, str] = {IPv4Address("192.0.2.8"): "DE"}
+    known = there.with_settings(msgspec.structs.replace(there.settings, country_of=places.get))
+    assert _ports_open(known) == [1]
+    elsewhere = known.with_nodes([_from(nodes[0], "192.0.2.8")]).snapshot
+    assert _ports_open(elsewhere) == [2]
+    assert _ports_open(elsewhere.with_settings(SETTINGS)) == []
+    assert _ports_open(there.with_nodes([nodes[0]]).snapshot) == []

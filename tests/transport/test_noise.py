@@ -7,6 +7,7 @@ import json
 import secrets
 import socket
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -26,6 +27,7 @@ from doorward.protocol.noise import ClientHandshake, ServerHandshake, encode_ear
 from doorward.transport.h2 import H2Limits
 from doorward.transport.listener import Limits, ListenerSpec, serve
 from doorward.transport.noise import UPGRADE_TOKEN, Ts2021, decode_initiation, dial
+from doorward.transport.sources import Networks
 from doorward.transport.streams import StreamClosedError
 from doorward.transport.turns import Turns
 
@@ -83,7 +85,12 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(*, tls: bool = False, limits: H2Limits = H2Limits()) -> AsyncIterator[Site]:  # noqa: B008 - frozen
+async def site(
+    *,
+    tls: bool = False,
+    limits: H2Limits = H2Limits(),  # noqa: B008 - frozen
+    proxies: Networks = (),
+) -> AsyncIterator[Site]:
     sock = socket.socket()
     sock.bind((HOST, 0))
     inner, stop, ready = Inner(), asyncio.Event(), asyncio.Event()
@@ -108,6 +115,7 @@ async def site(*, tls: bool = False, limits: H2Limits = H2Limits()) -> AsyncIter
                     stop=stop,
                     ready=ready,
                     limits=Limits(shutdown=1),
+                    proxies=proxies,
                 )
             )
             await ready.wait()
@@ -376,11 +384,17 @@ def test_an_initiation_is_decoded_strictly() -> None:
 # WebSocket, as a browser does it.
 
 
-async def test_a_browser_gets_the_same_over_a_websocket() -> None:
-    async with site() as here:
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_a_browser_gets_the_same_over_a_websocket(*, proxied: bool) -> None:
+    async with site(proxies=[ip_network("127.0.0.0/8")] if proxied else ()) as here:
         made, header = handshake()
         url = f"ws://{HOST}:{here.port}/ts2021?X-Tailscale-Handshake={quote(header, safe='')}"
-        async with connect(url, subprotocols=[websockets.Subprotocol(UPGRADE_TOKEN)], compression=None) as ws:
+        async with connect(
+            url,
+            subprotocols=[websockets.Subprotocol(UPGRADE_TOKEN)],
+            compression=None,
+            additional_headers={"X-Forwarded-For": "203.0.113.9"},
+        ) as ws:
             assert ws.subprotocol == UPGRADE_TOKEN
             answer = None
             while answer is None:
@@ -415,6 +429,7 @@ async def test_a_browser_gets_the_same_over_a_websocket() -> None:
             assert heard == body
         scope, _ = here.inner.requests[0]
         assert scope["state"]["machine_key"] == CLIENT.public()
+        assert scope["client"][0] == ("203.0.113.9" if proxied else HOST)
         while here.service._open:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0)
 

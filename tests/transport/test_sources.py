@@ -1,10 +1,10 @@
 """Addresses as limits see them, and whom a proxy speaks for."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
-from doorward.transport.sources import address_key, forwarded_for, is_among
+from doorward.transport.sources import address_key, forwarded_for, is_among, source_address
 
 
 def test_the_key_of_an_address_is_what_one_asker_owns() -> None:
@@ -43,3 +43,15 @@ def test_of_what_proxies_said_the_last_word_counts(
 ) -> None:
     headers = [(b"host", b"x"), *((b"x-forwarded-for", value) for value in values)]
     assert forwarded_for(headers) == expected
+
+
+def test_an_address_has_one_spelling() -> None:
+    assert (
+        source_address(("192.0.2.7", 1))
+        == source_address(("::ffff:192.0.2.7", 1, 0, 0))
+        == ip_address("192.0.2.7")
+    )
+    assert source_address(("2001:DB8:0::7", 1)) == ip_address("2001:db8::7")
+    assert source_address(("fe80::1%eth0", 1, 0, 2)) == ip_address("fe80::1")
+    assert source_address(None) is None
+    assert source_address(("testclient", 1)) is None

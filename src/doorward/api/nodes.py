@@ -62,6 +62,7 @@ def _answer(snapshot: Snapshot, node: Node, now: datetime) -> types.Node:
         client_version=seen.hostinfo.IPNVersion,
         cap_version=seen.cap_version,
         endpoints=seen.endpoints,
+        came_from="" if seen.came_from is None else str(seen.came_from),
         relay=_relay(snapshot, seen.home_derp),
         ssh=bool(seen.hostinfo.sshHostKeys),
         system=node.system,
@@ -155,7 +156,7 @@ def _attributes(call: Call, node: Node) -> types.NodeAttributes:
     snapshot = call.snapshot
     current = snapshot.nodes.get(node.id, node)
     custom = {one.key.lower(): one for one in current.attributes}
-    known = node_attributes(current)
+    known = node_attributes(current, snapshot.settings.country_of)
     return types.NodeAttributes(
         node=current.name,
         attributes=tuple(

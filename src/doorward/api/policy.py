@@ -29,7 +29,7 @@ TEXT_LIMIT = 2 * 1024 * 1024
 def _compiled(snapshot: Snapshot, draft: types.PolicyDraft) -> Policy:
     """What the draft means for the users and nodes there are. Raises PolicyError; its own tests count."""
     document = parse_policy(draft.text, filename=draft.filename)
-    policy = Policy.compile(document, snapshot.users.values(), snapshot.nodes.values())
+    policy = snapshot.compile(document)
     run_tests(policy)
     return policy
 
@@ -133,7 +133,7 @@ async def diff_policy(call: Call, body: types.PolicyDraft) -> list[types.NodeDif
     document = parse_policy(body.text, filename=body.filename)
 
     def answer(snapshot: Snapshot, before: Policy) -> list[types.NodeDiff]:
-        after = Policy.compile(document, snapshot.users.values(), snapshot.nodes.values())
+        after = snapshot.compile(document)
         run_tests(after)
         found = compare(before, after, _labels(snapshot))
         return [types.NodeDiff(node=one.node, lost=one.lost, gained=one.gained) for one in found]

@@ -134,7 +134,7 @@ async def apart(snapshot: Snapshot, function: Callable[[Snapshot, Policy], T]) -
     """Run a function about the whole tailnet on a thread, with a policy of its own."""
 
     def run() -> T:
-        policy = Policy.compile(snapshot.document, snapshot.users.values(), snapshot.nodes.values())
+        policy = snapshot.compile(snapshot.document)
         return function(snapshot, policy)
 
     return await asyncio.to_thread(run)
@@ -191,7 +191,7 @@ def _closest(policy: Policy, sources: Iterable[Node], goal: Goal) -> types.Close
             policy.roster.members[node.id],
             goal,
             name=node.name,
-            attributes=node_attributes(node),
+            attributes=node_attributes(node, policy.roster.country_of),
         )
         if found is not None:
             key = (len(found.lacks), found.lacks)

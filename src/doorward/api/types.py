@@ -172,6 +172,7 @@ class Node(Answer, frozen=True, kw_only=True):
     client_version: str
     cap_version: int  # the client's capability version
     endpoints: tuple[str, ...]  # "address:port" where it can be reached directly
+    came_from: str  # the address that its map stream comes or last came from, as control sees it; empty while unknown
     relay: str  # its home relay: region number and name, empty while unknown
     ssh: bool  # it runs Tailscale SSH
     system: bool  # doorward's own node

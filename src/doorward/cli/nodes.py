@@ -141,6 +141,7 @@ def show_node(node: str, /, *, json: Flag = False, target: Target | None = None)
             "SSH": "on" if found.ssh else "off",
             "Relay": found.relay or "-",
             "Endpoints": found.endpoints or "-",
+            "Comes from": found.came_from or "-",
             "Ephemeral": "yes" if found.ephemeral else "no",
             "Created": exact(found.created),
         }
@@ -273,6 +274,12 @@ def tag_node(
         output.line(f"{found.name} has no tags and belongs to {found.user}.")
 
 
+def _said_by(attribute: types.NodeAttribute) -> str:
+    if attribute.custom:
+        return "an administrator"
+    return "doorward" if attribute.key.startswith("ip:") else "the node"
+
+
 @app.command(name="attributes")
 def show_attributes(
     node: str,
@@ -322,7 +329,7 @@ def show_attributes(
             (
                 one.key,
                 str(one.value).lower() if isinstance(one.value, bool) else str(one.value),
-                "an administrator" if one.custom else "the node",
+                _said_by(one),
                 relative(one.expires) if one.expires else "",
             )
             for one in found.attributes

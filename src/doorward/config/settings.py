@@ -164,8 +164,17 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(description="Networks whose `X-Forwarded-For` counts, for logs and limits only."),
+        Meta(
+            description="Networks whose `X-Forwarded-For` counts: for logs, limits, and the place that postures see a node in."
+        ),
     ] = ()
+    geoip: Annotated[
+        Path | None,
+        Meta(
+            description="A MaxMind DB file that says which address is in which country, for `ip:country` in postures. "
+            "Read at start and at SIGHUP."
+        ),
+    ] = None
     workers: Annotated[
         int,
         Meta(

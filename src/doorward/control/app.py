@@ -26,6 +26,7 @@ from doorward.protocol.tailcfg.requests import ServerKeys
 from doorward.tailnet.registry import Registry
 from doorward.telemetry import log
 from doorward.transport.lobby import Guest
+from doorward.transport.sources import source_address
 
 _log = log("control")
 
@@ -119,11 +120,12 @@ class Control:
         if isinstance(answer, MapStream):
             outlet = scope["extensions"]["doorward.stream"]
             guest: Guest = scope["state"].get("guest") or Guest()
+            came_from = source_address(scope.get("client"))
             del scope, receive  # a stream is open for days, and its request's headers are of no more use
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             guest.settle()  # whoever follows a node's map is that node
             try:
-                await answer.run(outlet, send)
+                await answer.run(outlet, send, came_from)
             finally:
                 guest.unsettle()
             answer = b""

@@ -14,6 +14,7 @@ with indexes over all nodes, and ten thousand quiet streams that each hold anoth
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, MutableMapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Protocol
 
 from doorward.model import Node
@@ -171,7 +172,9 @@ class MapStream:
         self._over = False
         self._parked: asyncio.Future[None] | None = None
 
-    async def run(self, outlet: Outlet, send: Send) -> None:
+    async def run(
+        self, outlet: Outlet, send: Send, came_from: IPv4Address | IPv6Address | None = None
+    ) -> None:
         """Serve the stream until it has to end. The response has started; ``send`` takes its body's messages."""
         registry = self._fanout.registry
         self._outlet = outlet
@@ -179,7 +182,7 @@ class MapStream:
         self._subscription = registry.writer.changes.subscribe(self.node_id, self._woken)
         self._fanout.add(self)
         try:
-            registry.observations.connected(self.node_id)
+            registry.observations.arrived(self.node_id, came_from)
             if self._has_to_end():
                 return
             self._make_first()

@@ -42,6 +42,7 @@ def check(policy: Policy) -> None:
     found = [
         Diagnostic(policy.document.filename, place.line, place.column, message, cure)
         for place, message, cure in (
+            *_unknown_countries(policy),
             *_foreign_domains(policy),
             *(fault for test in policy.document.tests for fault in _run(policy, names, test)),
             *(fault for ssh_test in policy.document.ssh_tests for fault in _run_ssh(policy, names, ssh_test)),
@@ -52,6 +53,15 @@ def check(policy: Policy) -> None:
 
 
 _Fault = tuple[Place, str, str]
+
+
+def _unknown_countries(policy: Policy) -> Iterator[_Fault]:
+    if policy.document.asks_country is not None and policy.roster.country_of is None:
+        yield (
+            policy.document.asks_country,
+            '"ip:country": nobody knows here which address is in which country',
+            "Name a MaxMind DB file in the setting geoip, or ask for ip:address.",
+        )
 
 
 def _foreign_domains(policy: Policy) -> Iterator[_Fault]:

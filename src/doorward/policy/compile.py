@@ -15,6 +15,7 @@ from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import NO_RULES, Diagnostic, Document, Kind, Selector
 from doorward.policy.filters import Piece, filter_for, pieces_of, reaches, resolve_pieces
 from doorward.policy.filters import Resolved as ResolvedPiece
+from doorward.policy.posture import ADDRESS, COUNTRY, CountryOf
 from doorward.policy.roster import Member, People, Roster
 from doorward.policy.sources import Sources
 from doorward.policy.ssh import SSHMatch, SSHRules
@@ -41,6 +42,7 @@ class _Plan:
     for_peers: bool  # some attribute is one that peers have to know
     may_disable_ipv4: bool
     routed: bool  # some rule names its routers
+    placed: bool  # some posture asks where a node comes from
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -58,6 +60,7 @@ class _Plan:
             for_peers=not names.isdisjoint(_FOR_PEERS),
             may_disable_ipv4=document.disable_ipv4 or capability.DISABLE_IPV4 in names,
             routed=any(rule.via for rule in document.rules),
+            placed=any(posture.asks(ADDRESS, COUNTRY) for posture in document.postures.values()),
         )
 
 
@@ -91,10 +94,19 @@ class Policy:
         self._ssh_rules = SSHRules(document.ssh, roster)
 
     @classmethod
-    def compile(cls, document: Document, users: Iterable[User], nodes: Iterable[Node]) -> Self:
-        """Apply a document. Users that it names and nobody has are no error, as in the hosted service; see `warnings`."""
+    def compile(
+        cls,
+        document: Document,
+        users: Iterable[User],
+        nodes: Iterable[Node],
+        country_of: CountryOf | None = None,
+    ) -> Self:
+        """Apply a document. Users that it names and nobody has are no error, as in the hosted service; see `warnings`.
+
+        Without ``country_of`` no node is in any country, and `check.check` refuses a document that asks.
+        """
         known = tuple(users)
-        roster = Roster(People(document, known), nodes, document.postures)
+        roster = Roster(People(document, known), nodes, document.postures, country_of)
         return cls(document, known, roster, _Plan.of(document))
 
     def updated(
@@ -118,6 +130,11 @@ class Policy:
         if changed is not None:
             made._take_over(self, changed)  # noqa: SLF001 - another instance of this very class
         return made
+
+    @property
+    def looks_at_places(self) -> bool:
+        """True if some posture asks where a node comes from."""
+        return self._plan.placed
 
     def resolve(self) -> None:
         """Work out now what all nodes have in common: every rule's sources, with their addresses, and targets."""

@@ -300,6 +300,7 @@ class Document:
     ssh: tuple[SSHRule, ...] = ()
     auto_approvers: AutoApprovers = AutoApprovers()
     node_attributes: tuple[NodeAttribute, ...] = ()
+    asks_country: Place | None = None  # where a posture first does
     tests: tuple[AccessTest, ...] = ()
     ssh_tests: tuple[SSHTest, ...] = ()
     randomize_client_port: bool = False

@@ -86,7 +86,7 @@ def _document(reader: Reader, syntax: hujson.Value, text: str) -> Document:
     top = reader.section(syntax, "the policy", _TOP).members
     hosts = parse_hosts(reader, top.get("hosts"))
     ipsets = parse_ipsets(reader, top.get("ipsets"), hosts)
-    postures = parse_postures(reader, top.get("postures"))
+    postures, asks_country = parse_postures(reader, top.get("postures"))
     scope = Scope(reader, names_of(top, hosts, ipsets, postures))
     scope.default_postures = scope.postures(top.get("defaultSrcPosture"), '"defaultSrcPosture"') or ()
     return Document(
@@ -101,6 +101,7 @@ def _document(reader: Reader, syntax: hujson.Value, text: str) -> Document:
         rules=_rules(scope, top),
         ssh=scope.entries(top.get("ssh"), "ssh", parse_ssh_rule),
         auto_approvers=parse_auto_approvers(scope, top.get("autoApprovers")),
+        asks_country=asks_country,
         node_attributes=scope.entries(top.get("nodeAttrs"), "nodeAttrs", parse_node_attribute),
         tests=scope.entries(top.get("tests"), "tests", _test),
         ssh_tests=scope.entries(top.get("sshTests"), "sshTests", _ssh_test),

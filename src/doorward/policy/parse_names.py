@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 
 from doorward.model import Prefix
-from doorward.policy.document import Kind, Selector, Text
-from doorward.policy.posture import MAX_ASSERTIONS, Posture, parse_assertion
+from doorward.policy.document import Kind, Place, Selector, Text
+from doorward.policy.posture import COUNTRY, MAX_ASSERTIONS, Posture, parse_assertion
 from doorward.policy.ranges import INTERNET, Range, add, of_prefix, of_text, remove
 from doorward.policy.reader import Reader, Scope
 from doorward.policy.selectors import PEOPLE, Names, check_tag_name, parse_prefix, parse_range
@@ -156,9 +156,10 @@ class _Sets:
         return (of_prefix(parse_prefix(text)) if "-" not in text else parse_range(text),)
 
 
-def parse_postures(reader: Reader, value: hujson.Value | None) -> dict[str, Posture]:
-    """Read ``postures``: conditions on source nodes."""
+def parse_postures(reader: Reader, value: hujson.Value | None) -> tuple[dict[str, Posture], Place | None]:
+    """Read ``postures``: conditions on source nodes. Also where the first stands that asks for a country."""
     postures: dict[str, Posture] = {}
+    country: Place | None = None
     for name, item in reader.members(value, '"postures"'):
         place = reader.place(item)
         if not name.strip().startswith("posture:") or name.strip() == "posture:":
@@ -172,9 +173,11 @@ def parse_postures(reader: Reader, value: hujson.Value | None) -> dict[str, Post
                 f'postures["{name}"] has {len(texts)} assertions; it takes 1 to {MAX_ASSERTIONS}',
                 "Write [\"node:os == 'linux'\"], for example.",
             )
-        found = (reader.attempt(text.place, parse_assertion, text.value) for text in texts)
-        postures[name.strip()] = Posture(tuple(one for one in found if one is not None))
-    return postures
+        found = [(reader.attempt(text.place, parse_assertion, text.value), text.place) for text in texts]
+        postures[name.strip()] = Posture(tuple(one for one, _ in found if one is not None))
+        asking = (at for one, at in found if one is not None and one.attribute == COUNTRY)
+        country = country or next(asking, None)
+    return postures, country
 
 
 def parse_groups(scope: Scope, value: hujson.Value | None) -> dict[str, tuple[Selector, ...]]:

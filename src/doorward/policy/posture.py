@@ -9,13 +9,17 @@ Pure functions: attributes in, yes or no out. Where attributes come from, and wh
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from doorward.policy.words import WordError, did_you_mean
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
 AttributeValue = str | int | float | bool
+CountryOf = Callable[[IPv4Address | IPv6Address], str | None]  # ISO 3166-1, two capital letters
+
+ADDRESS, COUNTRY = "ip:address", "ip:country"
 
 _NAMESPACES = frozenset(
     (
@@ -42,6 +46,8 @@ SHOWN = {
         "node:tsReleaseTrack",
         "node:tsAutoUpdate",
         "node:tsStateEncrypted",
+        ADDRESS,
+        COUNTRY,
     )
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*:[A-Za-z0-9_:.-]{1,128}")
@@ -50,6 +56,7 @@ _TOKEN = re.compile(
     |(?P<operator>==|!=|<=|>=|<|>|\[|\]|,)|(?P<word>[A-Za-z][A-Za-z0-9_:.-]*))""",
     re.VERBOSE,
 )
+_COUNTRY = re.compile(r"[A-Za-z]{2}")
 _VERSION_PART = re.compile(r"[0-9]+|[A-Za-z]+")
 _DIGITS = 18  # of one part of a version; longer ones are cut, as no version has them
 
@@ -80,6 +87,7 @@ class Assertion:
     operator: Operator
     values: tuple[AttributeValue, ...]  # one, or those of a list; none for IS SET and NOT SET
     text: str
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()  # the values, where it is about an address
 
     def holds(self, attributes: Mapping[str, AttributeValue]) -> bool:
         """True if a node with these attributes (names in lower case) fulfils it."""
@@ -88,9 +96,11 @@ class Assertion:
             return actual is None
         if actual is None:
             return False
+        if self.operator is Operator.IS_SET:
+            return True
+        if self.attribute == ADDRESS:
+            return self._fits(str(actual))
         match self.operator:
-            case Operator.IS_SET:
-                return True
             case Operator.EQUAL | Operator.IN:
                 return any(_equal(actual, value) for value in self.values)
             case Operator.UNEQUAL | Operator.NOT_IN:
@@ -98,6 +108,15 @@ class Assertion:
             case _:
                 order = _compare(actual, self.values[0])
                 return order is not None and _ORDERS[self.operator](order)
+
+    def _fits(self, text: str) -> bool:
+        """True where an address is, or (``!=``, ``NOT IN``) is not, in one of the networks."""
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return False  # from a test of the policy: what is no address is in no place, and not elsewhere either
+        inside = any(address in network for network in self.networks)
+        return inside is (self.operator in {Operator.EQUAL, Operator.IN})
 
 
 _ORDERS: dict[Operator, Callable[[int], bool]] = {
@@ -118,6 +137,10 @@ class Posture:
         """True if a node with these attributes (names in lower case) meets it."""
         return bool(self.assertions) and all(one.holds(attributes) for one in self.assertions)
 
+    def asks(self, *attributes: str) -> bool:
+        """True if an assertion is about one of these (in lower case)."""
+        return any(one.attribute in attributes for one in self.assertions)
+
     def failing(self, attributes: Mapping[str, AttributeValue]) -> tuple[str, ...]:
         """The assertions that do not hold, as written."""
         return tuple(one.text for one in self.assertions if not one.holds(attributes))
@@ -125,6 +148,41 @@ class Posture:
 
 def parse_assertion(text: str) -> Assertion:
     """Read one assertion. Raises WordError."""
+    found = _assertion(text)
+    return _about_place(found) if found.attribute in {ADDRESS, COUNTRY} else found
+
+
+_PLACES = frozenset((Operator.EQUAL, Operator.UNEQUAL, Operator.IN, Operator.NOT_IN))
+
+
+def _about_place(found: Assertion) -> Assertion:
+    """The assertion with its values read as what they stand for. Raises WordError."""
+    if found.values and found.operator not in _PLACES:
+        raise WordError(
+            f'"{found.text}": places are not larger or smaller',
+            "Use ==, !=, IN, NOT IN, IS SET or NOT SET.",
+        )
+    if found.attribute == ADDRESS:
+        return replace(found, networks=tuple(_network(value) for value in found.values))
+    for value in found.values:
+        if not isinstance(value, str) or not _COUNTRY.fullmatch(value):
+            raise WordError(
+                f'"{value}" is not a country', "Write the two letters of ISO 3166-1 in quotes: 'DE', 'US'."
+            )
+    return replace(found, values=tuple(str(value).upper() for value in found.values))
+
+
+def _network(value: AttributeValue) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(str(value) if isinstance(value, str) else "")
+    except ValueError:
+        raise WordError(
+            f'"{value}" is not an address or a prefix',
+            "Write it in quotes: '192.0.2.7', or '192.0.2.0/24' with no bits set after the prefix.",
+        ) from None
+
+
+def _assertion(text: str) -> Assertion:
     tokens = _tokens(text)
     if not tokens or tokens[0][0] != "word":
         raise _misread(text)
@@ -198,12 +256,7 @@ def _check_name(name: str) -> None:
             f'"{name}" is not a posture attribute',
             did_you_mean(name, SHOWN.values(), 'Write it like "node:os" or "custom:tier".'),
         )
-    if namespace.lower() == "ip":
-        raise WordError(
-            f'"{name}": where a node comes from is not known to postures yet',
-            "Remove the assertion; prefixes in src say which addresses of the tailnet may.",
-        )
-    closed = namespace.lower() == "node"
+    closed = namespace.lower() in {"node", "ip"}
     if namespace.lower() not in _NAMESPACES or (closed and name.lower() not in SHOWN):
         raise WordError(
             f'unknown posture attribute "{name}"',
@@ -251,12 +304,16 @@ _SYSTEMS = {"macos": "macos", "darwin": "macos"}
 
 
 def attributes_of(
-    hostinfo: Hostinfo, custom: Mapping[str, AttributeValue] | None = None
+    hostinfo: Hostinfo,
+    custom: Mapping[str, AttributeValue] | None = None,
+    came_from: IPv4Address | IPv6Address | None = None,
+    country_of: CountryOf | None = None,
 ) -> dict[str, AttributeValue]:
     """What is known about a node, by the attribute's name in lower case.
 
     ``node:`` attributes are the client's own word: a node that lies about itself can claim any. ``custom`` are those that
-    an administrator gave it, with their prefix; nothing but ``custom:`` names is taken from there.
+    an administrator gave it, with their prefix; nothing but ``custom:`` names is taken from there. ``ip:`` attributes are
+    what control sees: ``came_from``, where the node's map stream comes from, and what ``country_of`` says of that.
     """
     found: dict[str, AttributeValue] = {}
     if hostinfo.OS:
@@ -273,6 +330,11 @@ def attributes_of(
         found["node:tsautoupdate"] = hostinfo.AllowsUpdate
     if hostinfo.StateEncrypted is not None:
         found["node:tsstateencrypted"] = hostinfo.StateEncrypted
+    if came_from is not None:
+        found[ADDRESS] = str(came_from)
+        country = None if country_of is None else country_of(came_from)
+        if country is not None:
+            found[COUNTRY] = country
     for name, value in (custom or {}).items():
         if name.lower().startswith("custom:"):
             found[name.lower()] = value

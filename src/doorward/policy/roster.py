@@ -12,7 +12,7 @@ from typing import Generic, Self, TypeVar
 
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import Document, Kind, Selector
-from doorward.policy.posture import AttributeValue, Posture, attributes_of
+from doorward.policy.posture import COUNTRY, AttributeValue, CountryOf, Posture, attributes_of
 from doorward.policy.ranges import Address, Range
 from doorward.policy.selectors import ROLES
 
@@ -50,9 +50,11 @@ class Member:
         return bool(self.routes) and any(one.meets(route) for one in ranges for route in self.routes)
 
 
-def member_of(node: Node, postures: Mapping[str, Posture] = NO_POSTURES) -> Member:
+def member_of(
+    node: Node, postures: Mapping[str, Posture] = NO_POSTURES, country_of: CountryOf | None = None
+) -> Member:
     """The policy's view of a node. What it advertises comes from outside: what does not parse is left out."""
-    attributes = node_attributes(node) if postures else {}
+    attributes = node_attributes(node, country_of) if postures else {}
     approved = frozenset(node.approved_routes)
     active = [route for route in advertised(node) if route in approved]
     return Member(
@@ -69,9 +71,10 @@ def member_of(node: Node, postures: Mapping[str, Posture] = NO_POSTURES) -> Memb
     )
 
 
-def node_attributes(node: Node) -> dict[str, AttributeValue]:
+def node_attributes(node: Node, country_of: CountryOf | None = None) -> dict[str, AttributeValue]:
     """What postures are judged by, names in lower case."""
-    return attributes_of(node.observed.hostinfo, {one.key: one.value for one in node.attributes})
+    custom = {one.key: one.value for one in node.attributes}
+    return attributes_of(node.observed.hostinfo, custom, node.observed.came_from, country_of)
 
 
 def advertised(node: Node) -> list[Prefix]:
@@ -153,10 +156,18 @@ class Roster:
     """The nodes of a moment. Attributes are for reading."""
 
     def __init__(
-        self, people: People, nodes: Iterable[Node], postures: Mapping[str, Posture] = NO_POSTURES
+        self,
+        people: People,
+        nodes: Iterable[Node],
+        postures: Mapping[str, Posture] = NO_POSTURES,
+        country_of: CountryOf | None = None,
     ) -> None:
         self.people = people
+        self.country_of = country_of
         self._postures = postures
+        # Looking one up costs more than all the rest of a node's view.
+        asked = any(one.asks(COUNTRY) for one in postures.values())
+        self._country_asked = country_of if asked else None
         self.members: dict[int, Member] = {}
         self.hidden: dict[int, tuple[Address, ...]] = {}  # doorward's own nodes, which no rule is about
         self.by_owner: dict[int, frozenset[int]] = {}
@@ -171,7 +182,7 @@ class Roster:
             if node.system:
                 self.hidden[node.id] = node.addresses
                 continue
-            member = self.members[node.id] = member_of(node, postures)
+            member = self.members[node.id] = member_of(node, postures, self._country_asked)
             if member.owner is not None:
                 owners.setdefault(member.owner, set()).add(node.id)
             for tag in member.tags:
@@ -271,7 +282,9 @@ class Roster:
         others = object.__new__(type(self))
         others.__dict__.update(
             people=self.people,
+            country_of=self.country_of,
             _postures=self._postures,
+            _country_asked=self._country_asked,
             _sorted={},
             members=dict(self.members),
             hidden=dict(self.hidden),
@@ -301,7 +314,7 @@ class Roster:
                 others.hidden[node.id] = node.addresses
             else:
                 others.hidden.pop(node.id, None)
-            final[node.id] = None if node.system else member_of(node, self._postures)
+            final[node.id] = None if node.system else member_of(node, self._postures, self._country_asked)
         changed = others._replace(final)
         ranges = others.hidden != self.hidden or others.routes.keys() != self.routes.keys()
         return others, None if ranges else changed

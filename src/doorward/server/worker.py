@@ -36,6 +36,7 @@ from doorward.errors import BadInput, DoorwardError, Unavailable
 from doorward.login import pages
 from doorward.login.whoami import whoami_route
 from doorward.model import Process
+from doorward.policy.posture import CountryOf
 from doorward.protocol.keys import DERPPrivate, MachinePrivate, NodePublic
 from doorward.protocol.tailcfg.capability import CAPVER_RELAY_PIN
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
@@ -45,6 +46,7 @@ from doorward.relay.stun import STUNServer
 from doorward.server import descriptors, tls
 from doorward.server.certificates import Certificates
 from doorward.server.child import Child
+from doorward.server.countries import countries_of, unknown_countries
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays, own_region
 from doorward.server.siblings import Siblings
@@ -191,7 +193,7 @@ class Worker:
         ) as database:
             registry = await Registry.open(
                 database,
-                self._tailnet(),
+                self._tailnet(await countries_of(settings.geoip)),
                 self._clock,
                 os.urandom,
                 self._process() if database.kind == "postgresql" else None,
@@ -215,7 +217,7 @@ class Worker:
             region=self._own_region(),
         )
 
-    def _tailnet(self) -> TailnetSettings:
+    def _tailnet(self, country_of: CountryOf | None) -> TailnetSettings:
         settings = self._settings
         door = urlsplit(settings.door)
         pool = Pool(settings.addresses.ipv4, settings.addresses.ipv6)
@@ -227,6 +229,7 @@ class Worker:
             door_ports=(settings.ports.door,),
             derp_map=self._derp_map(),
             pool=pool,
+            country_of=country_of,
             random_addresses=settings.addresses.order == "random",
             ssh_decide=Decide(settings.ssh.decide),
             ssh_fallback=timedelta(seconds=settings.ssh.fallback),
@@ -350,6 +353,8 @@ class Worker:
             asked = reload.is_set()
             reload.clear()
             self._certificates.refresh()
+            if asked:
+                await self._read_countries_again(registry)
             try:
                 if asked and self._settings.policy.file is not None:
                     await registry.own_policy(self._settings.policy.file)
@@ -357,7 +362,7 @@ class Worker:
                     await self._others.read()
                 if asked:
                     _log.info(
-                        "reloaded certificates, relay maps and the policy file; "
+                        "reloaded certificates, relay maps, countries and the policy file; "
                         "other settings count from the next start of doorward"
                     )
             except DoorwardError as error:
@@ -367,6 +372,14 @@ class Worker:
                 await registry.set_derp_map(self._derp_map(), self._own_region())
             except DoorwardError as error:
                 _log.error("other processes not told of our relay", reason=error.sentence())
+
+    async def _read_countries_again(self, registry: Registry) -> None:
+        try:
+            registry.set_countries(await countries_of(self._settings.geoip))
+        except DoorwardError as error:
+            _log.error(
+                "not reloaded, the countries stay as they were", reason=error.sentence(), place=error.place
+            )
 
     async def _follow_siblings(self, registry: Registry) -> None:
         """Take up at once the relay's certificate that another worker has renewed: clients are told of one pin."""
@@ -461,6 +474,7 @@ class Worker:
         ]
         findings += own_node.findings()
         findings += _old_clients(registry.snapshot)
+        findings += unknown_countries(registry.snapshot)
         return findings
 
 

@@ -8,7 +8,7 @@ addresses and keys are bytes in network order, so that they sort as numbers and 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import msgspec
@@ -160,6 +160,21 @@ class Address(TypeDecorator[IPv4Address | IPv6Address]):
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> IPv4Address | IPv6Address | None:  # noqa: ARG002 - the base's signature
         """From the bytes."""
         return None if value is None else self.kind(value)
+
+
+class AnyAddress(TypeDecorator[IPv4Address | IPv6Address]):
+    """An IP address of either family, as its 4 or 16 bytes in network order, which tell the two apart."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: IPv4Address | IPv6Address | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - the base's signature
+        """To the bytes."""
+        return None if value is None else value.packed
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> IPv4Address | IPv6Address | None:  # noqa: ARG002 - the base's signature
+        """From the bytes."""
+        return None if value is None else ip_address(bytes(value))
 
 
 class Json(TypeDecorator[Any]):

@@ -19,7 +19,7 @@ from doorward.store.tables import node_observations, nodes
 
 _STATE = [column.name for column in nodes.columns]
 _OBSERVED = [column.name for column in node_observations.columns if column.name != "node_id"]
-_PRESENCE = frozenset(("online", "last_seen", "held_by"))
+_PRESENCE = frozenset(("online", "last_seen", "held_by", "came_from"))
 _MOST_PARAMETERS = 1000  # of one statement
 _EVERYTHING = sa.select(
     *nodes.columns, *(column for column in node_observations.columns if column.name != "node_id")

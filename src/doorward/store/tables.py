@@ -29,11 +29,22 @@ from doorward.model import Attribute, ChangeKind, CheckState, Role
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
-from doorward.store.columns import Address, Choice, Flag, Json, Key, Moment, Prefixes, Words, whole
+from doorward.store.columns import (
+    Address,
+    AnyAddress,
+    Choice,
+    Flag,
+    Json,
+    Key,
+    Moment,
+    Prefixes,
+    Words,
+    whole,
+)
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 5
+VERSION = 6
 OLDEST = 1
 
 metadata = MetaData(
@@ -134,6 +145,7 @@ node_observations = _table(
     _must("online", Flag()),
     _may("last_seen", Moment()),
     _may("held_by", whole()),  # a process, which may be forgotten before the node is
+    _may("came_from", AnyAddress()),
 )
 
 auth_keys = _table(

@@ -7,6 +7,7 @@ the policy approves by itself becomes approved. Those two are written, and audit
 import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
@@ -23,6 +24,8 @@ from doorward.tailnet.snapshot import advertised
 from doorward.tailnet.writer import Effect, Writer
 from doorward.telemetry import log
 
+Address = IPv4Address | IPv6Address
+
 OFFLINE_GRACE = 10.0  # seconds without a map stream before others are told: a reconnecting client is not away
 START_GRACE = 20.0  # the same after our own start, when everybody has to come back
 FLUSH_INTERVAL = 1.0  # seconds of observations that a crash may lose
@@ -37,6 +40,8 @@ class Observations:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._leaving: dict[int, asyncio.TimerHandle] = {}
+        # Where the streams that are open here come from, for rows that another process wrote meanwhile.
+        self._from: dict[int, Address | None] = {}
         # Which other processes live; told by ``neighbours``.
         self.alive: frozenset[int] = frozenset()
         self._storing = asyncio.Lock()
@@ -86,17 +91,26 @@ class Observations:
         if frozenset(policy.auto_approved(node, advertised(node))) - frozenset(node.approved_routes):
             await self._writer.apply(_approve_routes, node, policy, self._writer.now())
 
+    def arrived(self, node_id: int, came_from: Address | None) -> None:
+        """A map stream of the node begins, and comes from there; None where nobody knows, which no posture is content with."""
+        self._from[node_id] = came_from
+        self.connected(node_id)
+
     def connected(self, node_id: int) -> None:
         """The node has a map stream."""
         if (timer := self._leaving.pop(node_id, None)) is not None:
             timer.cancel()
         node = self._writer.snapshot.nodes.get(node_id)
-        if node is not None and not (node.observed.online and node.observed.held_by == self._me):
-            here = msgspec.structs.replace(node.observed, online=True, last_seen=None, held_by=self._me)
+        if node is not None:
+            came_from = self._from.get(node_id, node.observed.came_from)
+            here = msgspec.structs.replace(
+                node.observed, online=True, last_seen=None, held_by=self._me, came_from=came_from
+            )
             self._set(node, here, claim=True)
 
     def disconnected(self, node_id: int, *, grace: float = OFFLINE_GRACE) -> None:
         """The node's map stream is over; unless it is back within the grace, others are told."""
+        self._from.pop(node_id, None)
         if (timer := self._leaving.pop(node_id, None)) is not None:
             timer.cancel()
         self._leaving[node_id] = asyncio.get_running_loop().call_later(grace, self._left, node_id)

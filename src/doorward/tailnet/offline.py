@@ -9,7 +9,7 @@ an object by the nodes' names.
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from doorward.errors import BadInput
 from doorward.model import Attribute, Node, Observed, Role, User
 from doorward.policy import PolicyError, parse_policy
 from doorward.policy.check import check
-from doorward.policy.posture import AttributeValue
+from doorward.policy.posture import ADDRESS, COUNTRY, AttributeValue
 from doorward.policy.ssh import without_guards
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.protocol.tailcfg import capability
@@ -58,7 +58,7 @@ class OfflineNode(msgspec.Struct, frozen=True):
     routable_ips: tuple[str, ...] | None = ()  # what it advertises
     approved_routes: tuple[str, ...] | None = ()
     hostinfo: Hostinfo = Hostinfo()  # for postures
-    attributes: dict[str, AttributeValue] = {}  # custom posture attributes
+    attributes: dict[str, AttributeValue] = {}  # custom posture attributes, ip:address and with it ip:country
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -134,11 +134,34 @@ def compile_offline(
         raise BadInput(
             f"the topology has {len(nodes)} nodes; the limit is {MAX_NODES}", cure="Leave some out."
         )
-    settings = Settings(domain="tailnet.example", url="https://control.example")
+    settings = Settings(
+        domain="tailnet.example", url="https://control.example", country_of=_countries(topology).get
+    )
     snapshot = Snapshot.build(settings, users, nodes, document, text)
     check(snapshot.policy)
     names = {number: name for name, number in numbers.items()}
     return {name: _answer(snapshot, snapshot.nodes[number], names) for name, number in numbers.items()}
+
+
+def _countries(topology: Topology) -> dict[IPv4Address | IPv6Address, str]:
+    """The countries of the addresses that nodes come from. Raises BadInput where that makes no sense."""
+    found: dict[IPv4Address | IPv6Address, str] = {}
+    for name, node in topology.nodes.items():
+        country = node.attributes.get(COUNTRY)
+        if country is None:
+            continue
+        address = _came_from(name, node)
+        if address is None or found.setdefault(address, str(country).upper()) != str(country).upper():
+            raise BadInput(
+                f'node "{name}": {COUNTRY} is that of an address, and no address is in two countries',
+                cure=f"Give it an {ADDRESS} in its country.",
+            )
+    return found
+
+
+def _came_from(name: str, node: OfflineNode) -> IPv4Address | IPv6Address | None:
+    address = node.attributes.get(ADDRESS)
+    return None if address is None else _read(ip_address, name, str(address))
 
 
 def _users(found: tuple[OfflineUser, ...]) -> list[User]:
@@ -181,6 +204,7 @@ def _node(number: int, name: str, node: OfflineNode, owners: Mapping[str, int]) 
                 node.hostinfo, RoutableIPs=list(node.routable_ips or ()) or node.hostinfo.RoutableIPs
             ),
             online=True,
+            came_from=_came_from(name, node),
         ),
     )
 

@@ -32,6 +32,7 @@ from doorward.policy import parse_policy
 from doorward.policy.check import check as run_tests
 from doorward.policy.edit import Edit
 from doorward.policy.edit import apply as apply_edits
+from doorward.policy.posture import CountryOf
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import attributes, names, secrets, units
@@ -569,6 +570,12 @@ class Registry:
         if self.neighbours is not None:
             await self.neighbours.say_region(own)
         self.show_relays()
+
+    def set_countries(self, country_of: CountryOf | None) -> None:
+        """Judge everybody by another idea of which address is in which country. Not stored: it follows from the settings."""
+        if country_of is not self.snapshot.settings.country_of:
+            settings = msgspec.structs.replace(self.snapshot.settings, country_of=country_of)
+            self.writer.publish(Effect(result=None, settings=settings))
 
     def show_relays(self) -> None:
         """Tell everybody of our relays and those of the other processes, if that is news, and of their doors."""

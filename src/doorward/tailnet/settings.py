@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
+from doorward.policy.posture import CountryOf
 from doorward.protocol.tailcfg.derpmap import DERPMap
 from doorward.protocol.tailcfg.dns import DNSRecord
 from doorward.tailnet.addresses import Pool
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # where several processes serve: the own node of each that lives, and its door's port
     dns: DNS = DNS()
     derp_map: DERPMap = DERPMap()
+    country_of: CountryOf | None = None  # where an operator has supplied a database
     trouble: str = ""  # why nothing can be written now, for people; empty while all is well
     several: bool = (
         False  # several processes serve it: what follows from the same nodes must be the same in all

@@ -119,7 +119,7 @@ class Snapshot:
         made.system, made.doors = frozenset(), ()
         every = sorted(nodes, key=lambda node: node.id)
         made.document, made.policy_text = document, policy_text
-        made.policy = Policy.compile(document, people, every)
+        made.policy = Policy.compile(document, people, every, settings.country_of)
         made._index(every, ())
         return made
 
@@ -134,7 +134,10 @@ class Snapshot:
         nodes = list(changed)
         gone = [node_id for node_id in removed if node_id in self.nodes]
         copy = self._copy()
-        policy_nodes = [node for node in nodes if _policy_view_differs(self.nodes.get(node.id), node)]
+        placed = self.policy.looks_at_places
+        policy_nodes = [
+            node for node in nodes if _policy_view_differs(self.nodes.get(node.id), node, placed=placed)
+        ]
         if policy_nodes or gone:
             copy.policy = self.policy.updated(nodes=policy_nodes, removed=gone)
         moved = copy._index(nodes, gone)  # noqa: SLF001 - its own class
@@ -149,10 +152,14 @@ class Snapshot:
         copy.policy = self.policy.updated(users=people)
         return copy
 
+    def compile(self, document: Document) -> Policy:
+        """What a document means for the users and nodes there are."""
+        return Policy.compile(document, self.users.values(), self.nodes.values(), self.settings.country_of)
+
     def with_policy(self, document: Document, text: str) -> "Snapshot":
         """The next snapshot, under another policy. Raises PolicyError and changes nothing if it does not fit."""
         copy = self._copy()
-        copy.policy = Policy.compile(document, self.users.values(), self.nodes.values())
+        copy.policy = self.compile(document)
         copy.document, copy.policy_text = document, text
         return copy
 
@@ -166,6 +173,8 @@ class Snapshot:
         """The next snapshot, under other settings."""
         copy = self._copy()
         copy.settings = settings
+        if settings.country_of is not self.settings.country_of:
+            copy.policy = copy.compile(self.document)
         copy._choose_doors()  # noqa: SLF001 - its own class
         return copy
 
@@ -350,8 +359,11 @@ def _identity(node: Node) -> tuple[object, ...]:
     return node.node_key, node.name, node.stable_id, node.ipv4, node.ipv6, node.machine_key
 
 
-def _policy_view_differs(before: Node | None, after: Node) -> bool:
-    """True when a policy could answer differently: endpoints, presence and names do not matter to it."""
+def _policy_view_differs(before: Node | None, after: Node, *, placed: bool) -> bool:
+    """True when a policy could answer differently: endpoints, presence and names do not matter to it.
+
+    Where a node comes from does where the policy asks (``placed``): a fleet that comes back elsewhere is no work otherwise.
+    """
     return (
         before is None
         or before.tags != after.tags
@@ -361,4 +373,5 @@ def _policy_view_differs(before: Node | None, after: Node) -> bool:
         or before.attributes != after.attributes
         or _HOST_FACTS(before.observed.hostinfo) != _HOST_FACTS(after.observed.hostinfo)
         or before.system != after.system
+        or (placed and before.observed.came_from != after.observed.came_from)
     )

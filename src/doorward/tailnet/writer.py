@@ -246,7 +246,11 @@ class Writer:
         seen = mine if node.id in self.unwritten else row
         there = mine if node.id in self.claims else row
         observed = msgspec.structs.replace(
-            seen, online=there.online, last_seen=there.last_seen, held_by=there.held_by
+            seen,
+            online=there.online,
+            last_seen=there.last_seen,
+            held_by=there.held_by,
+            came_from=there.came_from,
         )
         return msgspec.structs.replace(node, observed=observed)
 

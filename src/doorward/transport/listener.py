@@ -107,6 +107,7 @@ class UpgradeRequest:
     leftover: bytes
     source: str = ""  # who it comes from, for limits (``sources.address_key``); a trusted proxy's word counts
     guest: Guest = field(default_factory=Guest)  # to be settled once it has shown whose it is
+    client: Address | None = None  # whose request it is: the peer, or whom a trusted proxy speaks for
 
     def get(self, name: str) -> str | None:
         """The first header of that name, any case, as text; None when there is none."""
@@ -416,6 +417,8 @@ class _Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             self._ended = True
         elif self._get_upgrade() == b"websocket" and not self._has_body():
+            if self.scope["client"] != self.client:  # the protocol that takes over knows the peer only
+                self.app_state["client"] = self.scope["client"]
             self.handle_websocket_upgrade()
         elif getattr(self.cycle, "response_complete", True):
             self._held = rest
@@ -454,6 +457,7 @@ class _Connection(HttpToolsProtocol):
                 leftover=leftover,
                 source=self._source,
                 guest=self._guest,
+                client=self.scope["client"],
             )
         )
         if isinstance(outcome, Refusal):

@@ -121,7 +121,7 @@ class Ts2021:
         key, version, response, noise = self._shake(initiation)
         # Header, response and SETTINGS leave in one write: the client's first wait is over with one packet.
         wire = _NoiseWire(request.transport, noise, first=_SWITCHING + response)
-        return wire, self._server(wire, key, version, request.peer, request.guest)
+        return wire, self._server(wire, key, version, request.client, request.guest)
 
     async def websocket(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI endpoint of ``GET /ts2021`` for browsers (section 5.3); returns when the connection has ended.
@@ -136,8 +136,9 @@ class Ts2021:
             await _refuse_websocket(scope, send, error.message)
             return
         await send({"type": "websocket.accept", "subprotocol": UPGRADE_TOKEN})
-        peer = scope.get("client")
-        guest = (scope.get("state") or {}).get("guest") or Guest()
+        state = scope.get("state") or {}
+        peer = state.get("client", scope.get("client"))
+        guest = state.get("guest") or Guest()
         await self._turn(address_key(peer), guest)
         try:
             key, version, response, noise = self._shake(initiation)

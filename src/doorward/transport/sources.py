@@ -1,7 +1,7 @@
-"""Who a connection comes from, as far as limits are concerned."""
+"""Who a connection comes from: for limits, and as an address."""
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 LOCAL = "local"
@@ -22,6 +22,17 @@ def address_key(client: tuple[Any, ...] | None) -> str:
             return str(address.ipv4_mapped)
         return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
     return str(address)
+
+
+def source_address(client: tuple[Any, ...] | None) -> IPv4Address | IPv6Address | None:
+    """The address that somebody comes from, in one spelling; None for a Unix socket and for anything unreadable."""
+    if client is None:
+        return None
+    try:
+        address = ip_address(str(client[0]).partition("%")[0])  # a link's own name says nothing elsewhere
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def is_among(client: tuple[Any, ...] | None, networks: Networks) -> bool:

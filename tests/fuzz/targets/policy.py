@@ -43,7 +43,10 @@ COVERS = (
     "policy.parse_ssh:_account",
     "policy.parse_ssh:_accounts",
     "policy.parse_ssh:_environment",
+    "policy.posture:Assertion._fits",
+    "policy.posture:_about_place",
     "policy.posture:_check_name",
+    "policy.posture:_network",
     "policy.posture:_tokens",
     "policy.posture:_value",
     "policy.posture:attributes_of",
@@ -99,6 +102,8 @@ SEEDS = (
     b"node:tsVersion >= '1.60.2-beta'",
     b'custom:tier NOT IN ["a", -2.5, true]',
     b"custom:owner NOT SET",
+    b"ip:address NOT IN ['192.0.2.0/24', '2001:db8::7']",
+    b"ip:country == 'DE'",
     b"100.64.0.0-100.64.0.9",
     b"1h30m0.5s",
     b"tcp:80,443-500",
@@ -175,6 +180,8 @@ def _judge(text: str) -> None:
         Hostinfo(OS=text, OSVersion=text, IPNVersion=text), {f"custom:{text}": text, "custom:tier": 2}
     )
     posture = Posture((parse_assertion(text),))
+    for said in (text, "192.0.2.7"):
+        posture.met_by({"ip:address": said, "ip:country": said})
     assert posture.met_by(attributes) == (not posture.failing(attributes))
 
 

@@ -3,16 +3,19 @@
 import contextlib
 import tempfile
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
 from tests.fuzz.feeding import argument_of, feed, in_loop
 from tests.support.clock import FakeClock
+from tests.support.mmdb import countries
 
 from doorward.errors import BadInput
 from doorward.protocol.keys import MachinePrivate
 from doorward.relay.certificate import self_signed_leaf
 from doorward.server import relay_certificate, relay_shard, relays, sockets, tls
+from doorward.server.countries import read_countries
 from doorward.server.relay_process import RelayOptions
 from doorward.store import secrets
 
@@ -41,6 +44,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 LEAF = self_signed_leaf("127.0.0.1", NOW).encode()
 SEEDS = (
     LEAF,
+    countries({"192.0.2.0/24": "DE", "2001:db8::/32": "AT"}),
     MachinePrivate(b"\x11" * 32).serialize().encode() + b"\n",
     (
         b'{"Regions":{"901":{"RegionID":901,"RegionCode":"ny","RegionName":"New York","Nodes":[{"Name":"901a","RegionID":901,'
@@ -67,6 +71,7 @@ def _files(folder: Path, data: bytes) -> None:
     for read in (tls._read_leaf, tls._read_key):
         feed(file, read, refusal=tls.CertificateError)
     clock = FakeClock()
+    _countries(file)
     feed(
         file,
         lambda path: secrets.load_or_create(path, str),
@@ -77,6 +82,14 @@ def _files(folder: Path, data: bytes) -> None:
         lambda path: relay_certificate._kept_leaf(path, "127.0.0.1", clock),
         lambda path: tls.OwnCertificate(path, path, "127.0.0.1", clock),
     )
+
+
+def _countries(file: Path) -> None:
+    with contextlib.suppress(BadInput):
+        country_of = read_countries(file)
+        for text in ("192.0.2.1", "2001:db8::7"):
+            country = country_of(ip_address(text))
+            assert country is None or len(country) == 2
 
 
 async def _relays(file: Path) -> None:

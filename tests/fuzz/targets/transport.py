@@ -22,7 +22,7 @@ from doorward.transport import fetch, noise
 from doorward.transport.h2 import H2Limits, H2Server
 from doorward.transport.listener import Limits, ListenerSpec, Refusal, UpgradeRequest, _Connection, _Door
 from doorward.transport.lobby import Guest
-from doorward.transport.sources import address_key, forwarded_for, is_among
+from doorward.transport.sources import address_key, forwarded_for, is_among, source_address
 from doorward.transport.turns import Turns
 
 COVERS = (
@@ -45,6 +45,7 @@ COVERS = (
     "transport.sources:address_key",
     "transport.sources:forwarded_for",
     "transport.sources:is_among",
+    "transport.sources:source_address",
     "transport.streams:Http2.receive",
 )
 EVERYWHERE = [ip_network("0.0.0.0/0"), ip_network("::/0")]
@@ -261,6 +262,7 @@ def fuzz(data: bytes) -> None:
     peer = forwarded_for([(b"x-forwarded-for", data[:2000])])
     assert peer is None or is_among(peer, EVERYWHERE)
     address_key((text, 1))
+    source_address((text, 1))
     is_among((text, 1), EVERYWHERE)
 
     async def all_of_them() -> None:
