@@ -377,17 +377,6 @@ async def test_a_relay_with_an_address_of_its_own_has_its_own_listener_and_certi
         assert node.CertName.startswith("sha256-raw:")
 
 
-async def test_the_doctor_names_what_is_wrong(folder: Path) -> None:
-    async with working(settings_in(folder)) as running:
-        await running.ask("POST", "/users", name="alice")
-        found = {finding["subject"]: finding for finding in await running.ask("GET", "/doctor")}
-        assert (found["audit"]["level"], found["certificates"]["level"]) == ("ok", "ok")
-        assert found["own node"]["level"] == "warning"
-        assert "tailscaled" in found["own node"]["cure"]
-        async with running.node("laptop"):
-            assert "clients" not in {finding["subject"] for finding in await running.ask("GET", "/doctor")}
-
-
 async def test_the_supervisor_s_coroutine_takes_its_settings_from_the_payload(folder: Path) -> None:
     bound = bind(settings_in(folder), {})
     ready = asyncio.Event()

@@ -17,6 +17,7 @@ from doorward.config import Settings
 from doorward.engine.client import ControlClient
 from doorward.engine.derp import DERPClient, pinned_context
 from doorward.protocol.keys import DiscoPublic, MachinePrivate, NodePrivate
+from doorward.protocol.tailcfg.capability import OUR_CAPVER
 from doorward.protocol.tailcfg.derpmap import DERPNode
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.server import own_daemon, own_reports
@@ -57,8 +58,10 @@ class Working:
         return ssl.create_default_context(cafile=str(self.settings.data_dir / "tls" / "authority.pem"))
 
     @contextlib.asynccontextmanager
-    async def node(self, name: str, user: str = "alice") -> AsyncIterator[ControlClient]:
-        """A node that has joined with a key and follows its netmap."""
+    async def node(
+        self, name: str, user: str = "alice", version: int = OUR_CAPVER
+    ) -> AsyncIterator[ControlClient]:
+        """A node that has joined with a key and follows its netmap, of some version of clients."""
         key = await self.ask("POST", "/keys", user=user)
         client = ControlClient(
             self.settings.url,
@@ -68,6 +71,7 @@ class Working:
             clock=SystemClock(),
             entropy=os.urandom,
             hostinfo=Hostinfo(Hostname=name, OS="linux"),
+            version=version,
         )
         async with client, asyncio.TaskGroup() as group:
             await client.join(auth_key=key["secret"])
