@@ -10,15 +10,16 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import maxminddb
+from typing import TYPE_CHECKING, Any
 
 from doorward.api.types import Finding
 from doorward.errors import BadInput
 from doorward.policy.posture import CountryOf
 from doorward.tailnet.snapshot import Snapshot
 from doorward.telemetry import log
+
+if TYPE_CHECKING:
+    import maxminddb
 
 REMEMBERED = 65536  # addresses whose country is kept: looking one up takes some 50 microseconds
 _LOOKED_AT = 1000  # records, one of which must name a country: a file about something else is told at once
@@ -31,6 +32,8 @@ def read_countries(path: Path) -> CountryOf:
 
     Raises BadInput for a file that cannot be read or knows no countries.
     """
+    import maxminddb  # noqa: PLC0415 - few have such a file, and it takes 4 MB and some milliseconds
+
     try:
         reader = maxminddb.open_database(path, maxminddb.MODE_MEMORY)
         known = any(country_in(record) for _, record in islice(_records(reader), _LOOKED_AT))
@@ -85,7 +88,7 @@ def unknown_countries(snapshot: Snapshot) -> list[Finding]:
     ]
 
 
-def _records(reader: maxminddb.Reader) -> Iterable[tuple[Any, Any]]:
+def _records(reader: "maxminddb.Reader") -> Iterable[tuple[Any, Any]]:
     return reader
 
 
