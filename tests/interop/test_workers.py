@@ -175,17 +175,24 @@ async def test_each_worker_is_killed_while_everything_runs(postgres: Cluster, da
         async with ssh.session(
             f"{getpass.getuser()}@b", "while read line; do echo got $line; done"
         ) as session:
-            assert session.stdin is not None
-            assert session.stdout is not None
+            keyboard, screen = session.stdin, session.stdout
+            assert keyboard is not None
+            assert screen is not None
+
+            async def answers(line: bytes) -> bool:
+                """Whether the shell at the other end is there; it is control that lets a session begin."""
+                keyboard.write(line + b"\n")
+                await keyboard.drain()
+                async with asyncio.timeout(5):
+                    return await screen.readline() == b"got " + line + b"\n"
+
+            assert await answers(b"hello")
             for number, pid in enumerate(workers):
                 os.kill(pid, signal.SIGKILL)
                 # At once: who is asked while nobody is at one of the three posts waits, or is answered by another.
                 async with asyncio.timeout(10):
                     assert await who_am_i() == "alice"
-                session.stdin.write(f"{number}\n".encode())
-                await session.stdin.drain()
-                async with asyncio.timeout(5):
-                    assert await session.stdout.readline() == f"got {number}\n".encode()
+                assert await answers(str(number).encode())
                 await reach(here, third)
                 await reach(third, here)
                 await until(lambda: len(server.worker_pids()) == 3, 10)
