@@ -179,10 +179,14 @@ async def test_an_approval_at_one_process_reaches_who_waits_at_another(postgres:
     postgres.drop_database(address)
 
 
-async def test_without_a_store_only_that_is_let_in_which_nodes_would_let_in_without_us(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be asked for before the database is opened."""
     monkeypatch.setattr(engines, "BUSY_SECONDS", 0.02)  # for which a lock is waited for
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_without_a_store_only_that_is_let_in_which_nodes_would_let_in_without_us(scene: Scene) -> None:
     attempts, deploy = service(scene), scene.attempt(ssh_user="deploy")
     number, _ = await asked(attempts, scene.attempt())
     await scene.world.registry.checks.decide("cli", number, approve=True)
