@@ -41,6 +41,7 @@ from doorward.server import descriptors, tls
 from doorward.server.certificates import Certificates
 from doorward.server.child import Child
 from doorward.server.countries import countries_of
+from doorward.server.memory import give_back
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays, own_region
 from doorward.server.report import Report
@@ -151,6 +152,7 @@ class Worker:
                     group.create_task(registry.run()),
                     group.create_task(control.run()),
                     group.create_task(relay.run()),
+                    group.create_task(give_back()),
                     group.create_task(mesh.run()),
                     group.create_task(self._refresh(registry, reload)),
                     group.create_task(self._follow_siblings(registry)),
