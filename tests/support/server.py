@@ -1,8 +1,10 @@
 """A real ``doorward serve`` in a folder of its own, and its own command line against it."""
 
 import asyncio
+import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,13 +20,22 @@ from tests.support.relay import Leaf
 
 from doorward.engine.processes import stop, tied_to_us
 
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody listens on now; each is given once.
+
+    Below those that the kernel hands out by itself (from 32768 on): any connection may have taken one of these until it is used.
+    """
+    while True:
+        port = secrets.choice(range(20000, 32768))
+        if port in _given:
+            continue
+        _given.add(port)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:
