@@ -94,10 +94,11 @@ OWN: dict[str, tuple[str, ...]] = {
         "store.settings:get",
         "store.settings:load_all",
     ),
-    "an address that the kernel, the resolver or the own daemon gave": (
+    "a number that the kernel gave, or an address from it, the resolver or the own daemon": (
         "engine.tailscaled:_device_of",
         "login.whois:identify",
         "relay.stun:STUNServer._readable",
+        "server.memory:_resident",
         "server.sockets:bind.port",
         "transport.fetch:resolve",
     ),
