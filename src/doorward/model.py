@@ -48,6 +48,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = Role.MEMBER
     created: datetime
     suspended: bool = False  # nothing of theirs is admitted while true
+    # The groups that outside providers say they are in, as the policy names them: "eng@example.com". Sorted.
+    groups: tuple[str, ...] = ()
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +135,110 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     expires: datetime | None = None
     revoked: datetime | None = None
+
+
+class Passkey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key in an authenticator with which a person signs in (WebAuthn). The secret half never leaves the authenticator."""
+
+    id: int
+    user_id: int
+    credential: bytes  # its id, by which browsers find it
+    public_key: bytes  # COSE
+    count: int  # signatures so far, as the authenticator counts them; many do not, and say 0
+    name: str  # for people
+    place: str  # the host name it works at (the RP ID): passkeys belong to the name they were made on
+    transports: tuple[str, ...] = ()
+    created: datetime
+    used: datetime | None = None
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """An outside OpenID provider at which people may sign in."""
+
+    id: int
+    name: str  # what people call it, on the button and in addresses: lower-case letters, digits, "-"
+    issuer: str
+    client_id: str
+    client_secret: str = ""  # empty for a public client; never shown
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    # Who may come in at the first sign-in without having been invited; any of the three is enough. None: nobody.
+    domains: tuple[str, ...] = ()  # of a verified e-mail address; also what "group:NAME@DOMAIN" may end in
+    users: tuple[str, ...] = ()  # verified e-mail addresses
+    groups: tuple[str, ...] = ()
+    groups_claim: str = "groups"
+    created: datetime
+
+    def __repr__(self) -> str:
+        return f"Provider(name={self.name!r}, issuer={self.issuer!r})"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """That a subject of an outside provider is a person here. Nothing but the two together says so, least an e-mail."""
+
+    id: int
+    provider_id: int
+    subject: str
+    user_id: int
+    email: str = ""
+    created: datetime
+    used: datetime | None = None
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A browser in which a person has signed in. Only the SHA-256 of its cookie is kept."""
+
+    id: int
+    user_id: int
+    secret_hash: bytes
+    origin: str  # the door it was made at: "https://door.example.com"
+    created: datetime
+    seen: datetime
+    expires: datetime
+    proven: datetime  # when the person last showed who they are
+    method: str  # by what: "passkey:ID", "provider:NAME", "recovery"
+    address: str  # where it was made from
+    agent: str  # what the browser calls itself
+    ended: datetime | None = None
+
+    def is_open(self, now: datetime) -> bool:
+        """True while its cookie signs in."""
+        return self.ended is None and now < self.expires
+
+
+class Invitation(msgspec.Struct, frozen=True, kw_only=True):
+    """A one-time link by which a person gets their first passkey, or another one. Only the SHA-256 of its code is kept."""
+
+    id: int
+    user_id: int
+    secret_hash: bytes
+    actor: str  # who made it, as the audit log names them
+    created: datetime
+    expires: datetime
+    used: datetime | None = None
+
+
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """A browser that is being asked who sits before it, and what happens once that is shown. It is answered once.
+
+    The browser holds a secret in a cookie, of which only the SHA-256 is kept: nobody else can answer for it.
+    """
+
+    id: int
+    secret_hash: bytes
+    act: str  # what it is for
+    argument: str  # of the act; JSON
+    user_id: int | None  # who has to answer; None: whoever can
+    origin: str
+    challenge: bytes  # what a passkey signs
+    provider_id: int | None = None  # the browser was sent there,
+    state: str = ""  # with this, which has to come back with it,
+    nonce: str = ""  # this, which has to be in the token,
+    verifier: str = ""  # and the hash of this (PKCE)
+    created: datetime
+    expires: datetime
+
+    def __repr__(self) -> str:
+        return f"Asking(id={self.id}, act={self.act!r})"
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):

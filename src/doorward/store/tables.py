@@ -44,7 +44,7 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 6
+VERSION = 7
 OLDEST = 1
 
 metadata = MetaData(
@@ -83,6 +83,7 @@ users = _table(
     _must("role", Choice(Role)),
     _must("created", Moment()),
     _must("suspended", Flag()),
+    Column("groups", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     UniqueConstraint("name"),
     numbered=True,
 )
@@ -175,6 +176,111 @@ api_tokens = _table(
     _must("created", Moment()),
     _may("expires", Moment()),
     _may("revoked", Moment()),
+    UniqueConstraint("secret_hash"),
+    numbered=True,
+)
+
+passkeys = _table(
+    "passkeys",
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _must("credential", LargeBinary()),
+    _must("public_key", LargeBinary()),
+    _must("count", whole()),
+    _must("name", Words()),
+    _must("place", Words()),
+    _must("transports", Json(tuple[str, ...])),
+    _must("created", Moment()),
+    _may("used", Moment()),
+    UniqueConstraint("credential"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+providers = _table(
+    "providers",
+    _must("name", Words()),
+    _must("issuer", Words()),
+    _must("client_id", Words()),
+    _must("client_secret", Words()),
+    _must("scopes", Json(tuple[str, ...])),
+    _must("domains", Json(tuple[str, ...])),
+    _must("users", Json(tuple[str, ...])),
+    _must("groups", Json(tuple[str, ...])),
+    _must("groups_claim", Words()),
+    _must("created", Moment()),
+    UniqueConstraint("name"),
+    numbered=True,
+)
+
+identities = _table(
+    "identities",
+    _must("provider_id", whole(), ForeignKey("providers.id")),
+    _must("subject", Words()),
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _must("email", Words()),
+    _must("created", Moment()),
+    _may("used", Moment()),
+    UniqueConstraint("provider_id", "subject"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+sessions = _table(
+    "sessions",
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _must("secret_hash", LargeBinary()),
+    _must("origin", Words()),
+    _must("created", Moment()),
+    _must("seen", Moment()),
+    _must("expires", Moment()),
+    _must("proven", Moment()),
+    _must("method", Words()),
+    _must("address", Words()),
+    _must("agent", Words()),
+    _may("ended", Moment()),
+    UniqueConstraint("secret_hash"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+invitations = _table(
+    "invitations",
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _must("secret_hash", LargeBinary()),
+    _must("actor", Words()),
+    _must("created", Moment()),
+    _must("expires", Moment()),
+    _may("used", Moment()),
+    UniqueConstraint("secret_hash"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+recovery_codes = _table(
+    "recovery_codes",
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _must("secret_hash", LargeBinary()),
+    _may("used", Moment()),
+    UniqueConstraint("secret_hash"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+# No foreign keys: an asking is over in minutes, and who it is for may be deleted before.
+askings = _table(
+    "askings",
+    _must("secret_hash", LargeBinary()),
+    _must("act", Words()),
+    _must("argument", Words()),
+    _may("user_id", whole()),
+    _must("origin", Words()),
+    _must("challenge", LargeBinary()),
+    _may("provider_id", whole()),
+    _must("state", Words()),
+    _must("nonce", Words()),
+    _must("verifier", Words()),
+    _must("created", Moment()),
+    _must("expires", Moment()),
     UniqueConstraint("secret_hash"),
     numbered=True,
 )

@@ -1,21 +1,22 @@
 """What is over and no longer of use is forgotten, so that the database grows with the tailnet and not with its age.
 
-=================  ============================================================================
-auth keys, tokens  ``KEPT`` after they ended; the audit log keeps who made them and when
-registrations      when their link ends (15 minutes), at the next one or the next hour
-checks of ssh      when they count no longer, at the next one
-policy versions    by number and size (``store.policies``), when one is added
-the feed           all but ten thousand lines (``store.feed``), while several processes serve
-observations       one row a node
-the audit log      for good: about half a kilobyte for each change; what nodes report is not in it
-=================  ============================================================================
+=====================  ============================================================================
+auth keys, tokens      ``KEPT`` after they ended; the audit log keeps who made them and when
+sessions, invitations  the same
+registrations          when their link ends (15 minutes), at the next one or the next hour
+checks of ssh          when they count no longer, at the next one
+policy versions        by number and size (``store.policies``), when one is added
+the feed               all but ten thousand lines (``store.feed``), while several processes serve
+observations           one row a node
+the audit log          for good: about half a kilobyte for each change; what nodes report is not in it
+=====================  ============================================================================
 """
 
 import asyncio
 from datetime import datetime, timedelta
 
 from doorward.errors import DoorwardError
-from doorward.store import Connection, keys, registrations
+from doorward.store import Connection, keys, registrations, signin
 from doorward.tailnet.writer import Writer
 from doorward.telemetry import log
 
@@ -28,7 +29,11 @@ _log = log("tailnet")
 
 def tidy(connection: Connection, now: datetime) -> int:
     """Forget what ended; returns how many rows. Run by several processes it does no more than by one."""
-    return keys.delete_ended(connection, now - KEPT) + registrations.delete_expired(connection, now)
+    return (
+        keys.delete_ended(connection, now - KEPT)
+        + signin.delete_over(connection, now - KEPT)
+        + registrations.delete_expired(connection, now)
+    )
 
 
 async def keep_tidy(writer: Writer) -> None:

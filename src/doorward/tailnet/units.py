@@ -26,7 +26,7 @@ from doorward.model import (
 )
 from doorward.policy import DEFAULT_POLICY, Document
 from doorward.policy.textdiff import count_changes
-from doorward.store import Connection, audit, feed, keys, nodes, policies, processes, users
+from doorward.store import Connection, audit, feed, keys, nodes, policies, processes, signin, users
 from doorward.store import settings as stored
 from doorward.tailnet import names
 from doorward.tailnet.approval import Widening, widen
@@ -116,7 +116,8 @@ def suspend_user(
         return Effect(result=user)
     changed = users.update(connection, msgspec.structs.replace(user, suspended=suspended))
     action = "user.suspend" if suspended else "user.restore"
-    audit.append(connection, actor, action, f"user:{user.name}", {}, now)
+    details = {"sessions": signin.end_sessions(connection, now, user_id=user_id)} if suspended else {}
+    audit.append(connection, actor, action, f"user:{user.name}", details, now)
     return Effect(result=changed, users=_everybody(connection))
 
 
@@ -129,9 +130,10 @@ def delete_user(connection: Connection, actor: str, user: User, now: datetime) -
             cure="Delete them first: `doorward nodes delete NODE`.",
         )
     freed = tuple(nodes.update(connection, msgspec.structs.replace(node, user_id=None)) for node in brought)
-    removed = keys.delete_auth_keys_of(connection, user.id)
+    gone = {name: count for name, count in signin.delete_all_of(connection, user.id).items() if count}
+    details = {"auth_keys": keys.delete_auth_keys_of(connection, user.id), **gone}
     users.delete(connection, user.id)
-    audit.append(connection, actor, "user.delete", f"user:{user.name}", {"auth_keys": removed}, now)
+    audit.append(connection, actor, "user.delete", f"user:{user.name}", details, now)
     return Effect(result=None, users=_everybody(connection), nodes=freed)
 
 

@@ -1,0 +1,263 @@
+"""How people sign in: passkeys, subjects of outside providers, recovery codes, invitations; and the browsers they did it in.
+
+No netmap depends on any of it. Whatever is used up here is used once: the function that takes it says whether it was there.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from doorward.model import Asking, Identity, Invitation, Passkey, Provider, Session
+from doorward.store import rows
+from doorward.store.tables import (
+    askings,
+    identities,
+    invitations,
+    passkeys,
+    providers,
+    recovery_codes,
+    sessions,
+)
+
+# Passkeys ----------------------------------------------------------------------------------------------------------
+
+
+def insert_passkey(connection: Connection, draft: Passkey) -> Passkey:
+    """Store a new passkey. Raises Conflict with ``place`` "passkeys.credential" for one that is known."""
+    return rows.add(connection, passkeys, draft)
+
+
+def passkeys_of(connection: Connection, user_id: int) -> list[Passkey]:
+    """A person's passkeys, by id."""
+    return rows.load(connection, passkeys, Passkey, passkeys.c.user_id == user_id)
+
+
+def passkey_by_credential(connection: Connection, credential: bytes) -> Passkey | None:
+    """The passkey that browsers know by this id."""
+    return rows.one(connection, passkeys, Passkey, passkeys.c.credential == credential)
+
+
+def passkey_used(connection: Connection, passkey: Passkey, count: int, now: datetime) -> None:
+    """Note that a passkey has signed. Raises NotFound for one that is gone."""
+    rows.change(connection, passkeys, msgspec.structs.replace(passkey, count=count, used=now))
+
+
+def delete_passkey(connection: Connection, user_id: int, passkey_id: int) -> bool:
+    """Forget a person's passkey; False when they have none with this id."""
+    mine = sa.and_(passkeys.c.id == passkey_id, passkeys.c.user_id == user_id)
+    return connection.execute(sa.delete(passkeys).where(mine)).rowcount == 1
+
+
+# Recovery codes ----------------------------------------------------------------------------------------------------
+
+
+def replace_recovery_codes(connection: Connection, user_id: int, hashes: Iterable[bytes]) -> None:
+    """Give a person new recovery codes; the old ones are worth nothing."""
+    connection.execute(sa.delete(recovery_codes).where(recovery_codes.c.user_id == user_id))
+    connection.execute(
+        sa.insert(recovery_codes),
+        [{"user_id": user_id, "secret_hash": one, "used": None} for one in hashes],
+    )
+
+
+def take_recovery_code(connection: Connection, secret_hash: bytes, now: datetime) -> int | None:
+    """Use a code up; whose it is, or None for one that is unknown or was used."""
+    fresh = sa.and_(recovery_codes.c.secret_hash == secret_hash, recovery_codes.c.used.is_(None))
+    if connection.execute(sa.update(recovery_codes).where(fresh).values(used=now)).rowcount != 1:
+        return None
+    found = sa.select(recovery_codes.c.user_id).where(recovery_codes.c.secret_hash == secret_hash)
+    return int(connection.execute(found).scalar_one())
+
+
+def recovery_codes_left(connection: Connection, user_id: int) -> int:
+    """How many of a person's codes are still good."""
+    good = sa.and_(recovery_codes.c.user_id == user_id, recovery_codes.c.used.is_(None))
+    return int(
+        connection.execute(sa.select(sa.func.count()).select_from(recovery_codes).where(good)).scalar_one()
+    )
+
+
+# Invitations -------------------------------------------------------------------------------------------------------
+
+
+def insert_invitation(connection: Connection, draft: Invitation) -> Invitation:
+    """Store a new invitation; older ones of the same person are worth nothing."""
+    open_ones = sa.and_(invitations.c.user_id == draft.user_id, invitations.c.used.is_(None))
+    connection.execute(sa.delete(invitations).where(open_ones))
+    return rows.add(connection, invitations, draft)
+
+
+def invitation_by_hash(connection: Connection, secret_hash: bytes) -> Invitation | None:
+    """The invitation whose code has this SHA-256, whether or not it is still good."""
+    return rows.one(connection, invitations, Invitation, invitations.c.secret_hash == secret_hash)
+
+
+def take_invitation(connection: Connection, secret_hash: bytes, now: datetime) -> Invitation | None:
+    """Use an invitation up; None for one that is unknown, was used or is over."""
+    good = sa.and_(
+        invitations.c.secret_hash == secret_hash, invitations.c.used.is_(None), invitations.c.expires > now
+    )
+    if connection.execute(sa.update(invitations).where(good).values(used=now)).rowcount != 1:
+        return None
+    return invitation_by_hash(connection, secret_hash)
+
+
+# Sessions ----------------------------------------------------------------------------------------------------------
+
+
+def insert_session(connection: Connection, draft: Session) -> Session:
+    """Store a new session."""
+    return rows.add(connection, sessions, draft)
+
+
+def session_by_hash(connection: Connection, secret_hash: bytes) -> Session | None:
+    """The session whose cookie has this SHA-256, whether or not it is still open."""
+    return rows.one(connection, sessions, Session, sessions.c.secret_hash == secret_hash)
+
+
+def open_sessions(connection: Connection, now: datetime, user_id: int | None = None) -> list[Session]:
+    """The sessions that are open, of one person or of all, by id."""
+    mine = [] if user_id is None else [sessions.c.user_id == user_id]
+    return rows.load(
+        connection, sessions, Session, sessions.c.ended.is_(None), sessions.c.expires > now, *mine
+    )
+
+
+def session_by_id(connection: Connection, session_id: int) -> Session | None:
+    """The session with this id, whether or not it is still open."""
+    return rows.one(connection, sessions, Session, sessions.c.id == session_id)
+
+
+def session_seen(connection: Connection, session_id: int, now: datetime) -> None:
+    """Note that a session is in use."""
+    connection.execute(sa.update(sessions).where(sessions.c.id == session_id).values(seen=now))
+
+
+def end_sessions(
+    connection: Connection, /, now: datetime, *, user_id: int | None = None, session_id: int | None = None
+) -> list[int]:
+    """End the open sessions of a person, or one; returns their ids. Raises ValueError when told neither."""
+    if user_id is None and session_id is None:
+        raise ValueError("whose sessions, or which")
+    wanted = [sessions.c.ended.is_(None), sessions.c.expires > now]
+    if user_id is not None:
+        wanted.append(sessions.c.user_id == user_id)
+    if session_id is not None:
+        wanted.append(sessions.c.id == session_id)
+    found = list(
+        connection.execute(sa.select(sessions.c.id).where(*wanted).order_by(sessions.c.id)).scalars()
+    )
+    if found:
+        connection.execute(sa.update(sessions).where(sessions.c.id.in_(found)).values(ended=now))
+    return found
+
+
+# Askings -----------------------------------------------------------------------------------------------------------
+
+
+def insert_asking(connection: Connection, draft: Asking) -> Asking:
+    """Store a new asking, and forget those that are over."""
+    connection.execute(sa.delete(askings).where(askings.c.expires <= draft.created))
+    return rows.add(connection, askings, draft)
+
+
+def asking_by_hash(connection: Connection, secret_hash: bytes, now: datetime) -> Asking | None:
+    """The asking whose cookie has this SHA-256, while it can be answered."""
+    return rows.one(
+        connection, askings, Asking, askings.c.secret_hash == secret_hash, askings.c.expires > now
+    )
+
+
+def send_to_provider(
+    connection: Connection, asking_id: int, provider_id: int, state: str, nonce: str, verifier: str
+) -> None:
+    """Note where a browser was sent with which secrets; what it was sent with before counts no longer."""
+    values = {"provider_id": provider_id, "state": state, "nonce": nonce, "verifier": verifier}
+    connection.execute(sa.update(askings).where(askings.c.id == asking_id).values(**values))
+
+
+def take_asking(connection: Connection, asking_id: int, now: datetime) -> bool:
+    """Use an asking up. Of several who answer it exactly one is told true."""
+    mine = sa.and_(askings.c.id == asking_id, askings.c.expires > now)
+    return connection.execute(sa.delete(askings).where(mine)).rowcount == 1
+
+
+# Outside providers -------------------------------------------------------------------------------------------------
+
+
+def insert_provider(connection: Connection, draft: Provider) -> Provider:
+    """Store a new provider. Raises Conflict with ``place`` "providers.name" for a name that is taken."""
+    return rows.add(connection, providers, draft)
+
+
+def all_providers(connection: Connection) -> list[Provider]:
+    """Every provider, by id."""
+    return rows.load(connection, providers, Provider)
+
+
+def delete_provider(connection: Connection, provider_id: int) -> int:
+    """Forget a provider and who its subjects are here; returns how many those were. Raises NotFound."""
+    linked = connection.execute(sa.delete(identities).where(identities.c.provider_id == provider_id)).rowcount
+    rows.remove(connection, providers, provider_id)
+    return linked
+
+
+def insert_identity(connection: Connection, draft: Identity) -> Identity:
+    """Note who a subject is. Raises Conflict for a subject that is somebody already."""
+    return rows.add(connection, identities, draft)
+
+
+def identity(connection: Connection, provider_id: int, subject: str) -> Identity | None:
+    """Who a provider's subject is here."""
+    return rows.one(
+        connection,
+        identities,
+        Identity,
+        identities.c.provider_id == provider_id,
+        identities.c.subject == subject,
+    )
+
+
+def identities_of(connection: Connection, user_id: int) -> list[Identity]:
+    """The subjects that a person is, by id."""
+    return rows.load(connection, identities, Identity, identities.c.user_id == user_id)
+
+
+def identity_used(connection: Connection, identity_id: int, email: str, now: datetime) -> None:
+    """Note that a subject has signed in, and the e-mail address that its provider gives."""
+    connection.execute(
+        sa.update(identities).where(identities.c.id == identity_id).values(email=email, used=now)
+    )
+
+
+# People ------------------------------------------------------------------------------------------------------------
+
+
+def can_sign_in(connection: Connection, user_ids: Iterable[int]) -> bool:
+    """True if any of these people has a passkey or is a provider's subject."""
+    wanted = list(user_ids)
+    found = (
+        connection.execute(sa.select(table.c.id).where(table.c.user_id.in_(wanted)).limit(1)).first()
+        for table in (passkeys, identities)
+    )
+    return any(one is not None for one in found)
+
+
+def delete_all_of(connection: Connection, user_id: int) -> dict[str, int]:
+    """Delete all by which a person signs in and has signed in, before the person is; how many of each there were."""
+    return {
+        table.name: connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount
+        for table in (passkeys, identities, sessions, invitations, recovery_codes, askings)
+    }
+
+
+def delete_over(connection: Connection, before: datetime) -> int:
+    """Forget sessions and invitations that were over before a moment; returns how many."""
+    statements = (
+        sa.delete(sessions).where(sa.or_(sessions.c.expires < before, sessions.c.ended < before)),
+        sa.delete(invitations).where(sa.or_(invitations.c.expires < before, invitations.c.used < before)),
+    )
+    return sum(connection.execute(statement).rowcount for statement in statements)
