@@ -209,7 +209,7 @@ class Invitation(msgspec.Struct, frozen=True, kw_only=True):
     """A one-time link by which a person gets their first passkey, or another one. Only the SHA-256 of its code is kept."""
 
     id: int
-    user_id: int
+    user_id: int | None  # None: for the first owner, who is not there yet and says their name
     secret_hash: bytes
     actor: str  # who made it, as the audit log names them
     created: datetime

@@ -93,6 +93,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "store.schema:_found",
         "store.settings:get",
         "store.settings:load_all",
+        "store.signin:recovery_codes_left",
+        "store.signin:take_recovery_code",
     ),
     "a number that the kernel gave, or an address from it, the resolver or the own daemon": (
         "engine.tailscaled:_device_of",

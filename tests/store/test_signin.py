@@ -122,6 +122,13 @@ async def test_an_invitation_is_good_once_and_in_time_and_the_newest(database: D
     assert taken is not None
     assert (taken.user_id, taken.used) == (ann, NOW)
     assert await database.run(signin.take_invitation, b"b", NOW) is None
+    for secret in (b"c", b"d"):  # for nobody who is there yet
+        first_owner = Invitation(
+            id=0, user_id=None, secret_hash=secret, actor="system", created=NOW, expires=LATER
+        )
+        await database.run(signin.insert_invitation, first_owner)
+    assert await database.run(signin.take_invitation, b"c", NOW) is None
+    assert await database.run(signin.take_invitation, b"d", NOW) is not None
 
 
 async def test_sessions_end_one_by_one_and_all_of_a_person(database: Database, ann: int, bob: int) -> None:

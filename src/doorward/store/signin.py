@@ -85,7 +85,9 @@ def recovery_codes_left(connection: Connection, user_id: int) -> int:
 
 def insert_invitation(connection: Connection, draft: Invitation) -> Invitation:
     """Store a new invitation; older ones of the same person are worth nothing."""
-    open_ones = sa.and_(invitations.c.user_id == draft.user_id, invitations.c.used.is_(None))
+    open_ones = sa.and_(
+        invitations.c.user_id.is_not_distinct_from(draft.user_id), invitations.c.used.is_(None)
+    )
     connection.execute(sa.delete(invitations).where(open_ones))
     return rows.add(connection, invitations, draft)
 

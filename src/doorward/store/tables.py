@@ -245,7 +245,7 @@ sessions = _table(
 
 invitations = _table(
     "invitations",
-    _must("user_id", whole(), ForeignKey("users.id")),
+    _may("user_id", whole(), ForeignKey("users.id")),
     _must("secret_hash", LargeBinary()),
     _must("actor", Words()),
     _must("created", Moment()),

@@ -97,7 +97,7 @@ def upgrade() -> None:
     )
     table(
         "invitations",
-        *columns("user_id", whole()),
+        *columns("user_id", whole(), nullable=True),
         *columns("secret_hash", raw),
         *columns("actor", words),
         *columns("created expires", whole()),
