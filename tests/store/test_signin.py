@@ -131,6 +131,17 @@ async def test_an_invitation_is_good_once_and_in_time_and_the_newest(database: D
     assert await database.run(signin.take_invitation, b"d", NOW) is not None
 
 
+async def test_open_invitations_of_a_person_are_forgotten(database: Database, ann: int, bob: int) -> None:
+    for user_id, secret in ((ann, b"a"), (bob, b"b"), (None, b"c")):
+        draft = Invitation(id=0, user_id=user_id, secret_hash=secret, actor="cli", created=NOW, expires=LATER)
+        await database.run(signin.insert_invitation, draft)
+    assert await database.run(signin.forget_invitations, ann) == 1
+    assert await database.run(signin.forget_invitations, ann) == 0
+    assert await database.run(signin.take_invitation, b"a", NOW) is None
+    assert await database.run(signin.take_invitation, b"b", NOW) is not None
+    assert await database.run(signin.take_invitation, b"c", NOW) is not None
+
+
 async def test_sessions_end_one_by_one_and_all_of_a_person(database: Database, ann: int, bob: int) -> None:
     first, second = [
         await database.run(signin.insert_session, session(ann, secret)) for secret in (b"1", b"2")

@@ -107,6 +107,12 @@ def take_invitation(connection: Connection, secret_hash: bytes, now: datetime) -
     return invitation_by_hash(connection, secret_hash)
 
 
+def forget_invitations(connection: Connection, user_id: int) -> int:
+    """Make a person's open invitations worth nothing; returns how many there were."""
+    open_ones = sa.and_(invitations.c.user_id == user_id, invitations.c.used.is_(None))
+    return connection.execute(sa.delete(invitations).where(open_ones)).rowcount
+
+
 # Sessions ----------------------------------------------------------------------------------------------------------
 
 

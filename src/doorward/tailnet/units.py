@@ -101,6 +101,9 @@ def update_user(
     if user is None:
         raise NotFound("this user was deleted")
     changed = users.update(connection, msgspec.structs.replace(user, **changes))
+    if changed.role is not user.role:
+        # Whoever invited them could give them the role they had; with another the link would give what its maker cannot.
+        signin.forget_invitations(connection, user_id)
     audit.append(connection, actor, "user.update", f"user:{user.name}", changes, now)
     return Effect(result=changed, users=_everybody(connection))
 
@@ -115,6 +118,10 @@ def suspend_user(
     if user.suspended == suspended:
         return Effect(result=user)
     changed = users.update(connection, msgspec.structs.replace(user, suspended=suspended))
+    if suspended:
+        signin.forget_invitations(
+            connection, user_id
+        )  # they would work again once the person is let in again
     action = "user.suspend" if suspended else "user.restore"
     details = {"sessions": signin.end_sessions(connection, now, user_id=user_id)} if suspended else {}
     audit.append(connection, actor, action, f"user:{user.name}", details, now)
