@@ -46,6 +46,7 @@ async def test_a_node_tells_all(admin: httpx2.AsyncClient, world: World) -> None
         "came_from": "",
         "relay": "900 Home",
         "ssh": True,
+        "ssh_host_keys": ["ssh-ed25519 AAAA"],
         "system": False,
     }
 

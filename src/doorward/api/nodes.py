@@ -65,6 +65,7 @@ def _answer(snapshot: Snapshot, node: Node, now: datetime) -> types.Node:
         came_from="" if seen.came_from is None else str(seen.came_from),
         relay=_relay(snapshot, seen.home_derp),
         ssh=bool(seen.hostinfo.sshHostKeys),
+        ssh_host_keys=tuple(seen.hostinfo.sshHostKeys or ()),
         system=node.system,
     )
 

@@ -175,6 +175,9 @@ class Node(Answer, frozen=True, kw_only=True):
     came_from: str  # the address that its map stream comes or last came from, as control sees it; empty while unknown
     relay: str  # its home relay: region number and name, empty while unknown
     ssh: bool  # it runs Tailscale SSH
+    ssh_host_keys: tuple[
+        str, ...
+    ]  # those it published, as "KIND BASE64"; empty where it does not run Tailscale SSH
     system: bool  # doorward's own node
 
 

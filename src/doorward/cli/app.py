@@ -36,7 +36,11 @@ _COMMANDS = (
     ),
     ("policy", "doorward.cli.policy:app", "Who may reach what: read, check, set, ask."),
     ("dns", "doorward.cli.dns:app", "Names: search domains, nameservers, split DNS, records of your own."),
-    ("ssh", "doorward.cli.ssh:app", "Ssh that waits for approval: list, approve, deny."),
+    (
+        "ssh",
+        "doorward.cli.ssh:app",
+        "Ssh: set up this machine for it; list, approve and deny what waits for approval.",
+    ),
     ("tokens", "doorward.cli.tokens:app", "Tokens for the JSON API."),
     ("audit", "doorward.cli.audit:app", "Who did what to whom."),
     ("status", "doorward.cli.status:status", "Show what runs."),

@@ -1,15 +1,16 @@
 """``doorward ssh``."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from doorward.api import types
-from doorward.cli import output
+from doorward.cli import known_hosts, output
 from doorward.cli.connection import Flag, Target, api_path
 from doorward.cli.times import exact, relative
 
-app = App(name="ssh", help="Ssh that waits for approval: list, approve, deny.")
+app = App(name="ssh", help="Ssh: set up this machine for it; list, approve and deny what waits for approval.")
 checks = App(
     name="checks",
     help="""Ssh that waits until somebody approves it.
@@ -19,8 +20,35 @@ checks = App(
     """,
 )
 app.command(checks)
+app.command("doorward.cli.ssh_setup:setup", name="setup")
 
 Number = Annotated[int, Parameter(name="ID")]
+
+
+@app.command(name="known-hosts")
+def list_known_hosts(
+    host: Annotated[str, Parameter(name="HOST")],
+    /,
+    *,
+    socket: Path = Path(known_hosts.DEFAULT_SOCKET),
+    port: int = known_hosts.PORT,
+    quiet: Flag = False,
+) -> int:
+    """Print the host keys that a node published, as lines of a known_hosts file.
+
+    `doorward ssh setup` has ssh run this at each connection. It asks the tailscaled of this machine.
+
+    Example: `doorward ssh known-hosts server`
+
+    Exit codes: 0 there are some, 1 there are none.
+
+    Args:
+        host: The node's name or address, or [NAME]:PORT.
+        socket: Where tailscaled listens.
+        port: The port that ssh connects to; only that of Tailscale SSH has these keys.
+        quiet: Do not say why there are none.
+    """
+    return known_hosts.show(host, str(socket), str(port), quiet=quiet)
 
 
 @checks.command(name="list")

@@ -35,6 +35,13 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     cur_addr: str = ""  # the direct path in use, or empty
     relay: str = ""  # the home region's code
     ssh_host_keys: tuple[str, ...] | None = msgspec.field(default=None, name="sshHostKeys")
+    cap_map: dict[str, list[Any] | None] | None = None  # what control grants; only the node itself has it
+
+
+class Tailnet(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tailnet the daemon is on."""
+
+    suffix: str = msgspec.field(default="", name="MagicDNSSuffix")  # the domain of its nodes' names
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -47,12 +54,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     auth_url: str = msgspec.field(default="", name="AuthURL")
     self_node: Peer | None = msgspec.field(default=None, name="Self")
     health: tuple[str, ...] | None = None
+    tailnet: Tailnet | None = msgspec.field(default=None, name="CurrentTailnet")
     peers: dict[str, Peer] | None = msgspec.field(default=None, name="Peer")
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Our own tailnet addresses, empty before we have any."""
         return (self.self_node.tailscale_ips if self.self_node else None) or ()
+
+    def capability(self, name: str) -> list[Any]:
+        """The values of a capability that control grants this node; empty where it does not."""
+        granted = (self.self_node.cap_map if self.self_node else None) or {}
+        return granted.get(name) or []
 
     @property
     def running(self) -> bool:

@@ -221,6 +221,7 @@ class Worker:
         return TailnetSettings(
             domain=settings.domain,
             url=settings.url,
+            door=settings.door.rstrip("/"),
             door_host=door.hostname or "",
             door_ports=(settings.ports.door,),
             derp_map=self._derp_map(),

@@ -217,6 +217,9 @@ def _capabilities(snapshot: Snapshot, node: Node) -> dict[str, list[Any] | None]
     for name, values in snapshot.policy.node_attributes(node.id).items():
         # What the server says by itself stands, unless the policy says more than the name.
         caps[name] = values if values is not None else caps.get(name)
+    if snapshot.settings.door:
+        # After the policy: what a node opens in a browser is measured by it.
+        caps[capability.DOOR] = [snapshot.settings.door]
     return caps
 
 

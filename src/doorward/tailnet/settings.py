@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     domain: str  # MagicDNS suffix, no dot at either end
     url: str  # control's public address, no slash at the end
     display_name: str = ""  # what clients call the tailnet
+    door: str = ""  # the people's address, no slash at the end; empty where there is none
     door_host: str = ""  # the people's address; our DNS answers it with our own node
     door_ports: tuple[int, ...] = ()  # all that may be reached on our own node
     own_nodes: dict[

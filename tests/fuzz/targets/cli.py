@@ -1,17 +1,19 @@
 """What a person types or has in a file, and what a server that is not doorward's may answer the command line."""
 
+import contextlib
 import http.client
 import io
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
+import msgspec
 from tests.fuzz.feeding import argument_of, feed
 
 from doorward.api import types
-from doorward.cli import connection, dns, nodes, offline, policy_edit, times
+from doorward.cli import connection, dns, known_hosts, nodes, offline, policy_edit, ssh_config, times
 from doorward.errors import BadInput
 from doorward.tailnet.offline import Case, Topology
 
@@ -22,6 +24,10 @@ COVERS = (
     "cli.connection:read_text",
     "cli.connection:api_path",
     "cli.dns:_read",
+    "cli.known_hosts:read_status",
+    "cli.ssh_config:fragment_of",
+    "cli.ssh_config:fragment",
+    "cli.ssh_config:_read",
     "cli.offline:_decode",
     "cli.policy_edit:_json",
     "cli.policy_edit:remove_rule",
@@ -43,6 +49,19 @@ SEEDS = (
     b"1h30m",
     b"-5",
     b"grants[3]",
+    b"ssh-ed25519 AAAA+/== me",
+    b"[server.tail.net]:22",
+    (
+        b'HTTP/1.0 200 OK\r\n\r\n{"Self":{"DNSName":"a.b.","TailscaleIPs":["100.64.0.1"],"sshHostKeys":["ssh-rsa AAAA"]},'
+        b'"CurrentTailnet":{"MagicDNSSuffix":"b","MagicDNSEnabled":true},"Peer":{"x":{"DNSName":"c.b.","sshHostKeys":[]}}}'
+    ),
+    (
+        b'[{"id":1,"stable_id":"n1","name":"a","fqdn":"a.b","user":"c","tags":[],"addresses":["100.64.0.1"],"online":true,'
+        b'"last_seen":null,"routes":[],"expiry":null,"expired":false,"ephemeral":false,"created":"2026-01-02T03:04:05Z",'
+        b'"hostname":"a","os":"linux","client_version":"1","cap_version":140,"endpoints":[],"came_from":"","relay":"",'
+        b'"ssh":true,"ssh_host_keys":["ssh-ed25519 AAAA"],"system":false}]'
+    ),
+    b"# doorward: x\nInclude y\n# doorward: end\nHost z\n",
 )
 
 
@@ -78,6 +97,47 @@ class _Server(connection.Server):
         return BadInput(str(error))
 
 
+class _Daemon:
+    """A connection to a daemon that has answered already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def connect(self, _: Any) -> None:
+        return
+
+    settimeout = sendall = connect
+
+    def recv(self, size: int) -> bytes:
+        return self._data.read(size)
+
+
+def _ask_for_host_keys(data: bytes) -> None:
+    """What the daemon says, and what ssh asks about: lines of a known_hosts file, each of three words."""
+    with patch("socket.socket", lambda _: _Daemon(data)):
+        status = known_hosts.read_status("/s")
+    for line in known_hosts.lines("a", status):
+        assert line.split(" ")[0] == "a"
+        assert line.count(" ") == 2
+        assert line.isascii()
+        assert line[:-1].isprintable()
+
+
+def _known_hosts(text: str) -> None:
+    known_hosts.plain_key(text)
+    status = {"Self": {"DNSName": text, "TailscaleIPs": [text], "sshHostKeys": ["ssh-rsa AAAA"]}}
+    for line in known_hosts.lines(text, status):
+        assert len(line.split()) == 3
+        assert line.count("\n") == 1
+    ssh_config.fragment([text], Path("/s"), text, Path(text))
+
+
 def _call(kind: Any, answer: bytes) -> None:
     _Server(answer).call("GET", "/users", kind, body=None, query={"a": "b"}, if_match=1)
 
@@ -99,9 +159,17 @@ def fuzz(data: bytes) -> None:
         feed(data, partial(_call, kind))
     for form in (Topology, Case):
         feed(data, partial(offline._decode, kind=form, place="line 1"))
+    with contextlib.suppress(ValueError, RecursionError):  # which `show` says in words
+        _ask_for_host_keys(data)
+    feed(text, _known_hosts)
+    with contextlib.suppress(ValueError, RecursionError):
+        told = msgspec.json.decode(data, type=list[types.Node])
+        made, known = ssh_config.fragment_of(told, Path("/k"))
+        assert made.count("\n") == 1 + ssh_config.TRUST.count("\n")
+        assert all(len(line.split()) == 3 for line in known.splitlines())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dns.hujson"
         path.write_bytes(data)
-        feed(path, dns._read, connection.read_text, policy_edit._json)
+        feed(path, dns._read, connection.read_text, policy_edit._json, ssh_config._read, ssh_config.removal)
     with patch.object(policy_edit, "_send"):
         feed(text, policy_edit.remove_rule)

@@ -72,6 +72,10 @@ CLIENT_SIDE_REACHABILITY: Final = "client-side-reachability"  # the client itsel
 CACHE_NETWORK_MAPS: Final = "cache-network-maps"  # the client keeps the netmap on disk (capver 135)
 DISABLE_CACHE_NETWORK_MAPS: Final = "disable-cache-network-maps"  # and this forbids it
 
+# --- What doorward says of itself, and only its own programs read ---
+
+DOOR: Final = "doorward:door"  # value [url]: the people's address, without a path
+
 # --- Node capabilities that stand on a peer ---
 
 SUGGEST_EXIT_NODE: Final = "suggest-exit-node"  # a candidate for the recommended exit node
