@@ -49,6 +49,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "asgi:RateExceeded.__init__",
         "cli.times:_length",
         "login.pages:duration",
+        "login.sessions:set_cookie",
         "login.whoami:_between",
         "policy.parse_ssh:_shown",
         "policy.ranges:of_prefix",
@@ -85,6 +86,9 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.siblings:_post",
     ),
     "rows that doorward wrote, in a database that nobody else may write": (
+        "login.asking:Askings.act",
+        "login.asking:Askings.page",
+        "login.me:Me._forget",
         "model:Process.worker",
         "store.audit:append",
         "store.audit:load",
@@ -104,6 +108,10 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.sockets:bind.port",
         "transport.fetch:resolve",
     ),
+    "a number in a path or a form: at most eighteen digits, or there is no such thing": (
+        "login.asking:Askings.current",
+        "login.me:_number",
+    ),
     "what the policy's own compiler wrote": ("login.whoami:_names",),
     "the lines of a compiler that an administrator started, for a count on the screen": (
         "engine.setup:_Work._count",
@@ -112,6 +120,9 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.worker:Worker.__init__",
     ),
     "a setting or an argument that was checked when it was read": (
+        "login.doors:Place.port",
+        "login.doors:place_of",
+        "server.worker:Worker._askings",
         "engine.controlconn:one_request",
         "relay.stun:bind_stun",
         "server.relay_process:_bind",

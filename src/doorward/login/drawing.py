@@ -154,3 +154,14 @@ def device(system: str) -> Markup:
     return Markup(  # noqa: S704 - constants only
         f'<svg class="device" viewBox="0 0 24 24" aria-hidden="true"><path d="{path}"/></svg>'
     )
+
+
+def finger() -> Markup:
+    """A finger's lines, beside the words of a button that asks for a passkey."""
+    lines = (
+        "M5 14v-2a7 7 0 0 1 14 0v1M8 18c.6-1.5.9-3 .9-5v-1a3.1 3.1 0 0 1 6.2 0v1c0 2.5-.4 4.6-1.2 6.5"
+        "M12 12v1.5c0 2.6-.5 4.8-1.5 6.8M18.8 16.5c-.1 1-.3 1.9-.6 2.8"
+    )
+    return Markup(  # noqa: S704 - constants only
+        f'<svg class="finger" viewBox="0 0 24 24" aria-hidden="true"><path d="{lines}"/></svg>'
+    )

@@ -100,7 +100,7 @@ class Invitations:
     async def take(self, code: str) -> Invitation:
         """Use an invitation up: of several who try, one gets it. For a POST only. Raises NotFound when it is not good."""
         if not _is_code(code):
-            raise _not_good()
+            raise not_good()
         return await self._database.run(_take, secrets.digest(code), self._clock.now())
 
 
@@ -172,14 +172,15 @@ def _take(connection: Connection, secret_hash: bytes, now: datetime) -> Invitati
     taken = signin.take_invitation(connection, secret_hash, now)
     target = None if taken is None else _is_for(connection, taken)
     if taken is None or target is None:
-        raise _not_good()
+        raise not_good()
     audit.append(
         connection, f"invitation:{taken.id}", "user.invite.use", target, {"made_by": taken.actor}, now
     )
     return taken
 
 
-def _not_good() -> NotFound:
+def not_good() -> NotFound:
+    """What is said of a link that lets nobody in, whatever the reason."""
     return NotFound(
         "this invitation is not good any more",
         cure="A link works once and for a limited time: ask an administrator for another.",

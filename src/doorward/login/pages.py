@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from doorward.asgi import PAGE_POLICY, RateExceeded
 from doorward.errors import DoorwardError
-from doorward.login.drawing import Door, device, glyph, large_door
+from doorward.login.drawing import Door, device, finger, glyph, large_door
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -46,7 +46,11 @@ __all__ = [
 ]
 
 STATIC_PREFIX = "/_doorward/"
-_STATIC = {"door.css": "text/css; charset=utf-8", "door.svg": "image/svg+xml"}
+_STATIC = {
+    "door.css": "text/css; charset=utf-8",
+    "door.svg": "image/svg+xml",
+    "passkey.js": "text/javascript; charset=utf-8",
+}
 _FILES = {name: files("doorward.login").joinpath("static", name).read_bytes() for name in _STATIC}
 _VERSIONS = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in _FILES.items()}
 
@@ -206,7 +210,13 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     made.filters |= {"shown": shown, "code_marks": code_marks, "moment": moment}
-    made.globals |= {"glyph": glyph, "large_door": large_door, "static": _static_address, "Door": Door}
+    made.globals |= {
+        "finger": finger(),
+        "glyph": glyph,
+        "large_door": large_door,
+        "static": _static_address,
+        "Door": Door,
+    }
     return made
 
 
@@ -220,6 +230,7 @@ def page(
     refresh: int = 0,
     before: Side | None = None,
     behind: Side | None = None,
+    script: bool = False,
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> HTMLResponse:
@@ -234,6 +245,7 @@ def page(
         refresh: seconds after which the browser asks again; 0 for never.
         before: who or what stands before the door.
         behind: what it opens.
+        script: it asks for a passkey, which takes a script.
         headers: more headers.
         values: what the template needs besides.
     """
@@ -241,11 +253,19 @@ def page(
         _environment()
         .get_template(template)
         .render(
-            tailnet=tailnet, door=door, label=label, refresh=refresh, before=before, behind=behind, **values
+            tailnet=tailnet,
+            door=door,
+            label=label,
+            refresh=refresh,
+            before=before,
+            behind=behind,
+            script=script,
+            **values,
         )
     )
     squeezed = re.sub(r"\n\s*", "\n", html)  # indentation in a template is for who reads the template
-    return HTMLResponse(squeezed, status, {**_HEADERS, **(headers or {})})
+    policy = {"Content-Security-Policy": f"{PAGE_POLICY}; script-src 'self'"} if script else {}
+    return HTMLResponse(squeezed, status, {**_HEADERS, **policy, **(headers or {})})
 
 
 def refusal(

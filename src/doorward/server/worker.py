@@ -26,9 +26,16 @@ from doorward.api.context import ApiContext
 from doorward.asgi import SecurityHeaders, StripIdentityHeaders
 from doorward.clock import Clock, SystemClock
 from doorward.config import Settings
+from doorward.config.settings import split_listen
 from doorward.control import Control
 from doorward.errors import BadInput, DoorwardError
 from doorward.login import pages
+from doorward.login.asking import Askings
+from doorward.login.doors import Doors
+from doorward.login.entrance import Entrance
+from doorward.login.invitations import Invitations
+from doorward.login.me import Me
+from doorward.login.sessions import Sessions
 from doorward.login.whoami import whoami_route
 from doorward.model import Process
 from doorward.policy.posture import CountryOf
@@ -135,6 +142,7 @@ class Worker:
         async with self._registry() as registry, contextlib.AsyncExitStack() as closing:
             relay = self._relay(registry)
             own_node = OwnNode(self._settings, registry)
+            askings = self._askings(registry)
             attempts = Attempts(registry, self._clock, self._settings.door)
             control = Control(registry, self._noise_key.public(), os.urandom, attempts.answer)
             turns = Turns()
@@ -146,7 +154,7 @@ class Worker:
             closing.callback(stun.close)
             stun.start()
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise, attempts)
+            app = self._app(registry, control, relay, own_node, noise, attempts, askings)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -277,6 +285,14 @@ class Worker:
         registry.writer.watch(changed)
         return relay
 
+    def _askings(self, registry: Registry) -> Askings:
+        """Who sits before a browser, at the door and on this machine."""
+        doors = Doors(self._settings.door, split_listen(self._settings.listen)[1])
+        return Askings(registry, Sessions(registry, doors), doors, self._clock)
+
+    def _invitations(self, registry: Registry) -> Invitations:
+        return Invitations(registry.writer.database, self._clock, os.urandom)
+
     def _listeners(self, own_node: OwnNode) -> list[ListenerSpec]:
         certificates = self._certificates
         public = certificates.public
@@ -311,6 +327,7 @@ class Worker:
         own_node: OwnNode,
         noise: Ts2021,
         attempts: Attempts,
+        askings: Askings,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -340,6 +357,8 @@ class Worker:
             *relay.routes(),
             *api.create(context),
             whoami_route(lambda: registry.snapshot, self._clock),
+            *Entrance(askings, self._invitations(registry), self._clock).routes(),
+            *Me(askings, self._clock).routes(),
             *pages.routes(),
             Route("/ca.pem", self._ca, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),

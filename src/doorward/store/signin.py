@@ -72,6 +72,12 @@ def take_recovery_code(connection: Connection, secret_hash: bytes, now: datetime
     return int(connection.execute(found).scalar_one())
 
 
+def recovery_code_owner(connection: Connection, secret_hash: bytes) -> int | None:
+    """Whose a code is; None for one that is unknown or was used."""
+    good = sa.and_(recovery_codes.c.secret_hash == secret_hash, recovery_codes.c.used.is_(None))
+    return connection.execute(sa.select(recovery_codes.c.user_id).where(good)).scalar_one_or_none()
+
+
 def recovery_codes_left(connection: Connection, user_id: int) -> int:
     """How many of a person's codes are still good."""
     good = sa.and_(recovery_codes.c.user_id == user_id, recovery_codes.c.used.is_(None))
@@ -142,6 +148,15 @@ def session_by_id(connection: Connection, session_id: int) -> Session | None:
 def session_seen(connection: Connection, session_id: int, now: datetime) -> None:
     """Note that a session is in use."""
     connection.execute(sa.update(sessions).where(sessions.c.id == session_id).values(seen=now))
+
+
+def renew_session(connection: Connection, session_id: int, fresh: Session) -> Session | None:
+    """Give an open session a new cookie and a newer proof; None where it has ended meanwhile."""
+    mine = sa.and_(sessions.c.id == session_id, sessions.c.ended.is_(None))
+    values = {name: getattr(fresh, name) for name in ("secret_hash", "seen", "proven", "method")}
+    if connection.execute(sa.update(sessions).where(mine).values(**values)).rowcount != 1:
+        return None
+    return session_by_id(connection, session_id)
 
 
 def end_sessions(

@@ -1,4 +1,4 @@
-"""What nodes are called: a hostname as the client gave it becomes a DNS label, unique in its tailnet."""
+"""What nodes and people are called: a hostname as the client gave it becomes a DNS label, unique in its tailnet."""
 
 import re
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from doorward.errors import BadInput
 LABEL_MAX = 63
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _FALLBACK = "node"
+_USER = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
 
 
 def label_of(hostname: str) -> str:
@@ -42,3 +43,14 @@ def unique(base: str, taken: Callable[[str], bool]) -> str:
         if not taken(candidate):
             return candidate
         number += 1
+
+
+def user_name(text: str) -> str:
+    """A login name as it is kept, lower-cased; raises BadInput when it cannot be one."""
+    lowered = text.strip().lower()
+    if not _USER.fullmatch(lowered):
+        raise BadInput(
+            f"{text!r} cannot be a user's name",
+            cure="Use lower-case letters, digits, '.', '_', '+', '-', and a domain after '@' if you like.",
+        )
+    return lowered

@@ -5,7 +5,6 @@ log: ``cli``, ``user:NAME``, ``token:ID``, ``system``.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -51,7 +50,6 @@ from doorward.tailnet.troubles import Troubles
 from doorward.tailnet.writer import Effect, Writer, load
 from doorward.telemetry import log
 
-_USER_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}(@[a-z0-9][a-z0-9.-]{0,250})?")
 DEADLINES = (
     1.0  # seconds between two looks at what has fallen due, where nothing is known to fall due earlier
 )
@@ -192,14 +190,13 @@ class Registry:
         self, actor: str, name: str, *, email: str = "", display_name: str = "", role: Role = Role.MEMBER
     ) -> User:
         """Add a person. Raises BadInput for a name that cannot be one, Conflict for one that is taken."""
-        lowered = name.strip().lower()
-        if not _USER_NAME.fullmatch(lowered):
-            raise BadInput(
-                f"{name!r} cannot be a user's name",
-                cure="Use lower-case letters, digits, '.', '_', '+', '-', and a domain after '@' if you like.",
-            )
         draft = User(
-            id=0, name=lowered, email=email, display_name=display_name, role=role, created=self.writer.now()
+            id=0,
+            name=names.user_name(name),
+            email=email,
+            display_name=display_name,
+            role=role,
+            created=self.writer.now(),
         )
         return await self.writer.apply(units.create_user, actor, draft)
 

@@ -1,0 +1,216 @@
+"""``/me``: a person's own devices, passkeys and browsers, and how to be rid of each.
+
+To read it the connection from one's own device is enough. To end a session of one's own takes a session; to change what one signs
+in with takes a proof made for it.
+"""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from doorward.asgi import RateLimit
+from doorward.clock import Clock
+from doorward.errors import Conflict, NotFound, Unauthenticated
+from doorward.login import pages
+from doorward.login.asking import ADD, Askings, Proven, Question, as_page, go_on
+from doorward.login.entrance import CODES
+from doorward.login.pages import Door
+from doorward.login.sessions import SignedIn
+from doorward.model import Passkey, Session, User
+from doorward.store import Connection, audit, signin
+from doorward.transport.sources import address_key
+
+FORGET = "passkey.delete"  # the act of forgetting a passkey
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class Me:
+    """The pages.
+
+    Args:
+        askings: the flow that changes begin.
+        clock: for rate limits.
+    """
+
+    def __init__(self, askings: Askings, clock: Clock) -> None:
+        self._askings = askings
+        self._registry = askings.registry
+        self._looks = RateLimit(rate=5.0, burst=60.0, clock=clock)
+        askings.acts[FORGET] = self._forget
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+        table = (
+            ("/me", self._show, "GET"),
+            ("/me/passkeys", self._ask_to_add, "POST"),
+            ("/me/passkeys/{number}/delete", self._ask_to_forget, "POST"),
+            ("/me/codes", self._ask_for_codes, "POST"),
+            ("/me/sessions/{number}/end", self._end, "POST"),
+        )
+        return [
+            Route(path, as_page(self._registry, endpoint), methods=[method])
+            for path, endpoint, method in table
+        ]
+
+    async def _show(self, request: Request) -> Response:
+        self._askings.doors.require(request)
+        self._looks.take(address_key(request.client))
+        visitor = await self._askings.sessions.visitor(request)
+        user = visitor.user
+        if user is None:
+            return go_on("/signin?next=/me")
+        snapshot, now = self._registry.snapshot, self._registry.writer.now()
+        found = await self._registry.writer.database.read(_of, user.id, now)
+        session = None if visitor.signed_in is None else visitor.signed_in.session
+        names = {one.id: one.name for one in found["providers"]}
+        return pages.page(
+            "me.html",
+            tailnet=snapshot.settings.display_name or snapshot.settings.domain,
+            door=Door.OPEN,
+            label="inside",
+            before=pages.person_side(
+                user.name, user.id, "on " + visitor.node.name if visitor.node else "you"
+            ),
+            behind=pages.tailnet_side(snapshot.settings.display_name or snapshot.settings.domain),
+            arch=pages.arch(user.name, user.id),
+            user=user,
+            here=visitor.node,
+            session=session,
+            known="" if session is None else _method(session.method),
+            proven="" if session is None else pages.ago(session.proven, now),
+            url=snapshot.settings.url,
+            devices=sorted(
+                (one for one in snapshot.nodes.values() if one.user_id == user.id and not one.tags),
+                key=lambda one: one.name,
+            ),
+            passkeys=[
+                {
+                    "id": one.id,
+                    "name": one.name,
+                    "place": one.place,
+                    "used": one.used,
+                    "ago": pages.ago(one.used or one.created, now),
+                }
+                for one in found["passkeys"]
+            ],
+            identities=[
+                {"provider": names.get(one.provider_id, "?"), "email": one.email or one.subject}
+                for one in found["identities"]
+            ],
+            codes=found["codes"],
+            sessions=[
+                {
+                    "id": one.id,
+                    "where": _browser(one.agent),
+                    "address": one.address,
+                    "ago": pages.ago(one.seen, now),
+                    "this": session is not None and one.id == session.id,
+                }
+                for one in found["sessions"]
+            ],
+            error=None,
+        )
+
+    async def _signed_in(self, request: Request) -> SignedIn:
+        """Who posts a form of this page. Raises Unauthenticated where nobody has signed in."""
+        self._askings.doors.require(request)
+        await self._askings.form(request)
+        found = await self._askings.sessions.of(request)
+        if found is None:
+            raise Unauthenticated("nobody is signed in in this browser", cure="Sign in, then try again.")
+        return found
+
+    async def _ask_to_add(self, request: Request) -> Response:
+        user = (await self._signed_in(request)).user
+        question = Question("Is it you?", "Before another passkey is made, show who you are.")
+        return await self._askings.begin(request, ADD, {}, question, user=user)
+
+    async def _ask_for_codes(self, request: Request) -> Response:
+        user = (await self._signed_in(request)).user
+        question = Question("Is it you?", "Before new recovery codes are shown, show who you are.")
+        return await self._askings.begin(request, CODES, {}, question, user=user)
+
+    async def _ask_to_forget(self, request: Request) -> Response:
+        user = (await self._signed_in(request)).user
+        number = _number(request)
+        theirs = await self._registry.writer.database.read(signin.passkeys_of, user.id)
+        passkey = next((one for one in theirs if one.id == number), None)
+        if passkey is None:
+            raise NotFound("you have no such passkey", cure="Load the page again.")
+        question = Question(
+            f"Forget the passkey {passkey.name}?",
+            "It no longer signs in. Show who you are, with this or another one.",
+        )
+        return await self._askings.begin(request, FORGET, {"id": number}, question, user=user)
+
+    async def _forget(self, request: Request, proven: Proven, argument: Any) -> Response:
+        del request
+        now = self._registry.writer.now()
+        await self._registry.writer.database.run(_forget_passkey, proven.user, int(argument["id"]), now)
+        return go_on("/me")
+
+    async def _end(self, request: Request) -> Response:
+        found = await self._signed_in(request)
+        await self._registry.writer.database.run(
+            _end_own, found.user, _number(request), self._registry.writer.now()
+        )
+        return go_on("/me")
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["number"]
+    if not _NUMBER.fullmatch(text):
+        raise NotFound("there is no such thing")
+    return int(text)
+
+
+def _method(method: str) -> str:
+    """How somebody signed in, in words."""
+    kind, _, name = method.partition(":")
+    return {"passkey": "by a passkey", "recovery": "by a recovery code"}.get(kind, f"by {name}")
+
+
+_BROWSERS = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+
+
+def _browser(agent: str) -> str:
+    """A browser's name for people; what it calls itself holds the names of all."""
+    return next((name for mark, name in _BROWSERS if mark in agent), "a browser")
+
+
+def _of(connection: Connection, user_id: int, now: datetime) -> dict[str, Any]:
+    """All that the page shows of a person, from one moment."""
+    passkeys: list[Passkey] = signin.passkeys_of(connection, user_id)
+    sessions: list[Session] = signin.open_sessions(connection, now, user_id)
+    return {
+        "passkeys": passkeys,
+        "sessions": sessions,
+        "identities": signin.identities_of(connection, user_id),
+        "providers": signin.all_providers(connection),
+        "codes": signin.recovery_codes_left(connection, user_id),
+    }
+
+
+def _forget_passkey(connection: Connection, user: User, passkey_id: int, now: datetime) -> None:
+    """Forget one, unless there would be no way left to sign in."""
+    if not signin.delete_passkey(connection, user.id, passkey_id):
+        raise NotFound("you have no such passkey", cure="Load the page again.")
+    if not signin.can_sign_in(connection, [user.id]):
+        raise Conflict(
+            "this is your last way to sign in", cure="Make another passkey first, then forget this one."
+        )
+    person = f"user:{user.name}"
+    audit.append(connection, person, "user.passkey.delete", person, {"passkey": passkey_id}, now)
+
+
+def _end_own(connection: Connection, user: User, session_id: int, now: datetime) -> None:
+    session = signin.session_by_id(connection, session_id)
+    if session is None or session.user_id != user.id:
+        raise NotFound("you have no such session", cure="Load the page again.")
+    if signin.end_sessions(connection, now, session_id=session_id):
+        person = f"user:{user.name}"
+        audit.append(connection, person, "user.signout", person, {"session": session_id}, now)

@@ -1,0 +1,90 @@
+from datetime import timedelta
+
+from tests.support.browsing import DOOR, LOCAL, House
+from tests.support.nouns import node_key
+
+from doorward.login.sessions import FRESH, LIFETIME, SignedIn
+from doorward.store import signin
+
+
+async def test_the_cookie_is_for_this_origin_alone_and_no_script(house: House) -> None:
+    ann = await house.resident("ann")
+    (cookie,) = [one for one in ann.page.headers.get_list("set-cookie") if one.startswith("__Host-doorward=")]
+    for part in ("Secure", "HttpOnly", "SameSite=lax", "Path=/"):
+        assert part in cookie
+    assert "Domain" not in cookie
+    here = house.browser(LOCAL)
+    _, code = await house.invitations.invite("cli", house.registry.snapshot.user_by_name("ann"))
+    await here.take(code)
+    (cookie,) = [one for one in here.page.headers.get_list("set-cookie") if one.startswith("doorward-8080=")]
+    assert "Secure" not in cookie
+    assert (await here.get("/me")).status_code == 200
+    # A cookie of one door is none at the other.
+    stolen = house.browser(DOOR)
+    stolen.client.cookies.set("__Host-doorward", cookie.partition("=")[2].partition(";")[0])
+    assert (await stolen.get("/me")).status_code == 303
+
+
+async def test_a_session_ends_by_time_by_hand_and_with_its_person(house: House) -> None:
+    clock, registry = house.world.clock, house.registry
+    for end in ("time", "hand", "suspension", "deletion"):
+        name = f"p{end}"
+        person = await house.resident(name)
+        assert (await person.get("/me")).status_code == 200
+        if end == "time":
+            clock.advance(LIFETIME)
+        elif end == "hand":
+            user = registry.snapshot.user_by_name(name)
+            assert user is not None
+            (session,) = await registry.writer.database.read(
+                signin.open_sessions, registry.writer.now(), user.id
+            )
+            await person.post(f"/me/sessions/{session.id}/end")
+        elif end == "suspension":
+            await registry.suspend_user("cli", name, suspended=True)
+            await registry.suspend_user("cli", name, suspended=False)  # it does not come back
+        else:
+            await registry.delete_user("cli", name)
+        assert (await person.get("/me")).status_code == 303, end
+
+
+async def test_a_proof_is_fresh_for_a_quarter_of_an_hour(house: House) -> None:
+    ann = await house.resident("ann")
+    database, now = house.registry.writer.database, house.registry.writer.now()
+    (session,) = await database.read(signin.open_sessions, now)
+    user = house.registry.snapshot.users[session.user_id]
+    signed_in = SignedIn(user, session)
+    assert signed_in.is_fresh(now + FRESH)
+    assert not signed_in.is_fresh(now + FRESH + timedelta(seconds=1))
+    assert not signed_in.is_fresh(now - timedelta(seconds=1))  # the clock was set back
+    house.world.clock.advance(timedelta(hours=1))
+    await ann.get("/me")
+    (later,) = await database.read(signin.open_sessions, house.registry.writer.now())
+    assert later.seen - session.seen == timedelta(hours=1)
+    assert later.proven == session.proven
+
+
+async def test_a_device_says_whose_it_is_until_it_may_not(house: House) -> None:
+    await house.registry.create_user("cli", "ann")
+    node = await house.world.join(1, "laptop", "ann")
+    browser = house.browser()
+    assert (await browser.get("/me")).status_code == 303
+    house.identity = node
+    page = await browser.get("/me")
+    assert page.status_code == 200
+    assert "Known by your device" in page.text
+    assert "laptop" in page.text
+    # Reading it is all: nothing on it posts without having signed in.
+    assert page.text.count("<form") == 0
+    assert (await browser.post("/me/passkeys")).status_code == 401
+    await house.registry.suspend_user("cli", "ann", suspended=True)
+    assert (await browser.get("/me")).status_code == 303
+    assert node.node_key == node_key(1)
+
+
+async def test_who_signed_in_is_who_is_there_whosever_the_device(house: House) -> None:
+    bob = await house.resident("bob")
+    await house.registry.create_user("cli", "ann")
+    house.identity = await house.world.join(1, "laptop", "ann")
+    page = await bob.get("/me")
+    assert "<h1><bdi>bob</bdi></h1>" in page.text
