@@ -182,7 +182,7 @@ async def serving_control(
         group.create_task(
             serve(
                 [ListenerSpec(name="control", sockets=[bound])],
-                Starlette(routes=[*control.routes, *attempts.routes]),
+                Starlette(routes=control.routes),
                 {UPGRADE_TOKEN: ts2021.takeover},
                 clock=SystemClock(),
                 stop=stop,

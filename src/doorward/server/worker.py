@@ -56,6 +56,7 @@ from doorward.server.siblings import Siblings
 from doorward.server.sockets import ADMIN, DOOR, PUBLIC, RELAY, WORKER
 from doorward.server.team import Team, decode_payload
 from doorward.ssh import Attempts
+from doorward.ssh.page import CheckPage
 from doorward.store import Database, secrets
 from doorward.tailnet.addresses import Pool
 from doorward.tailnet.registry import Registry
@@ -154,7 +155,7 @@ class Worker:
             closing.callback(stun.close)
             stun.start()
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise, attempts, askings)
+            app = self._app(registry, control, relay, own_node, noise, askings)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -326,7 +327,6 @@ class Worker:
         relay: Relay,
         own_node: OwnNode,
         noise: Ts2021,
-        attempts: Attempts,
         askings: Askings,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
@@ -352,7 +352,7 @@ class Worker:
         routes: list[BaseRoute] = [
             *control.routes,
             *siblings.routes,
-            *attempts.routes,
+            *CheckPage(askings, self._clock).routes(),
             WebSocketRoute(PATH, _Endpoint(noise.websocket)),
             *relay.routes(),
             *api.create(context),

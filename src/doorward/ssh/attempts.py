@@ -4,15 +4,12 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from starlette.routing import Route
-
 from doorward.asgi import RateExceeded, RateLimit
 from doorward.clock import Clock
 from doorward.errors import TooMany, Unavailable
 from doorward.model import Node
 from doorward.policy.ssh import HOLD_URL, SSHMatch
 from doorward.protocol.tailcfg.ssh import SSHAction
-from doorward.ssh import page
 from doorward.ssh.check import Allow, Ask, Refuse, admission, judge, question, refusal
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Decide
@@ -47,7 +44,6 @@ class Attempts:
         self._limit = RateLimit(rate=_RATE, burst=_BURST, clock=clock)
         self._waiting: dict[asyncio.Event, Attempt] = {}
         self._at_target: Counter[int] = Counter()
-        self.routes = [Route("/check/{link}", page.page(registry, clock), methods=["GET"])]
         registry.writer.watch(self._changed)
 
     def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from doorward.model import Check, CheckState, Node
+from doorward.model import Check, CheckState, Node, User
 from doorward.policy.ssh import SSHMatch
 from doorward.protocol.tailcfg.ssh import SSHAction
 from doorward.tailnet import netmap
@@ -92,6 +92,27 @@ def _check(
     if mine.state is CheckState.WAITING:
         return Wait(mine)
     return Allow(match.action, match, mine)
+
+
+def may_decide(snapshot: Snapshot, check: Check, user: User) -> bool:
+    """True if this person may approve or deny a check, by the policy as it is now.
+
+    Where the rule names approvers it is for them, and for the person at the source only if they are among them; else for
+    that person alone. Nobody may where the rule has changed or is gone, because the ssh that waits will be refused anyway.
+    Administrators decide on the server, whatever the rule says.
+    """
+    source = snapshot.nodes.get(check.source_id)
+    known = snapshot.users.get(user.id)
+    if source is None or known is None or known.suspended:
+        return False
+    match = snapshot.policy.ssh_match(check.source_id, check.target_id, check.ssh_user)
+    if match is None or match.rule.digest() != check.rule_digest:
+        return False
+    if match.rule.approvers:
+        people = snapshot.policy.roster.people
+        return any(known.id in people.named(selector) for selector in match.rule.approvers)
+    owner = snapshot.owner(source)
+    return owner is not None and owner.id == known.id == check.user_id
 
 
 def question(check: Check, link: str, now: datetime) -> str:

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from starlette.applications import Starlette
 from tests.fuzz.feeding import text_of
+from tests.support.browsing import House
 from tests.support.nouns import machine_key, node_key
 from tests.support.world import World, counting_entropy, open_world
 
@@ -20,6 +21,7 @@ from doorward.errors import DoorwardError
 from doorward.model import Node
 from doorward.protocol.keys import MachinePrivate
 from doorward.ssh import Attempts
+from doorward.ssh.page import CheckPage
 
 COVERS = (
     "api.app:_Gate._principal",
@@ -136,7 +138,9 @@ class _Tailnet:
             registry, MachinePrivate(b"\x11" * 32).public(), counting_entropy(), attempts.answer
         )
         self.inside = control.inside
-        self.outside = Starlette(routes=[*control.routes, *attempts.routes])
+        house = House(self.world)
+        page = CheckPage(house.askings, self.world.clock)
+        self.outside = Starlette(routes=[*control.routes, *page.routes(), *house.routes])
         self.questions = _Answered(registry, counting_entropy())
         control.questions._open["abc"] = (machine_key(1), asyncio.get_running_loop().create_future())
 
