@@ -180,8 +180,22 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     user_id: int
     email: str = ""
+    groups: tuple[str, ...] = ()  # as the provider last called them; sorted
     created: datetime
     used: datetime | None = None
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What an outside provider says about somebody who has just signed in there, every check passed."""
+
+    issuer: str
+    subject: str
+    email: str = ""  # lower case
+    email_verified: bool = False  # the provider vouches for the address; else it says nothing at all
+    name: str = ""  # for people
+    preferred_username: str = ""  # as they like it; proves nothing
+    groups: tuple[str, ...] = ()  # sorted
+    auth_time: datetime | None = None  # when they last showed there who they are, where it says so
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,8 @@ from tests.support.tailnets import BASE, GRANT, GRANTS, NODES, SSH, TAILNETS, US
 
 from doorward.model import Node, Role, User
 from doorward.policy import Policy, parse_policy
+from doorward.policy.check import check
+from doorward.policy.reach import point_of, reach
 
 
 def _policy(*grants: dict[str, Any], **more: Any) -> Policy:
@@ -247,3 +249,42 @@ def _lets_in(policy: Policy, node_id: int) -> set[tuple[Any, ...]]:
             found.update((source, one.IP, one.Ports, protocols) for one in rule.DstPorts or ())
             found.update((source, *grant.Dsts, *(grant.CapMap or ())) for grant in rule.CapGrant or ())
     return found
+
+
+def test_a_group_of_an_outside_provider_stands_wherever_a_group_does() -> None:
+    group = "group:eng@example.com"
+    policy_text = {
+        "tagOwners": {"tag:a": [group], "tag:b": []},
+        "grants": [
+            {"src": [group], "dst": ["tag:b"], "ip": ["22"]},
+            {"src": ["bob"], "dst": [group], "ip": ["*"]},
+        ],
+        "acls": [{"action": "accept", "src": [group], "dst": [f"{group}:80"]}],
+        "ssh": [{"action": "accept", "src": [group], "dst": ["tag:b"], "users": ["root"]}],
+        "autoApprovers": {"routes": {"10.9.0.0/16": [group]}, "exitNode": [group]},
+        "nodeAttrs": [{"target": [group], "attr": ["funnel"]}],
+        "tests": [{"src": group, "accept": ["tag:b:22"], "deny": ["tag:b:23"]}],
+    }
+    alice, bob = make_user(1, "alice"), make_user(2, "bob")
+    nodes = [make_node(1, user=1), make_node(2, user=2), make_node(4, tags=["tag:b"])]
+    before = compiled(policy_text, [alice, bob], nodes)
+    assert before.peers(1) == frozenset()
+    assert {one.message for one in before.warnings()} == {f'nobody is in "{group}" yet'}
+    assert not before.may_tag(alice, "tag:a")
+    alice = make_user(1, "alice", groups=("eng@example.com",))
+    fresh = compiled(policy_text, [alice, bob], nodes)
+    for policy in (before.updated(users=[alice, bob]), fresh):
+        assert policy.peers(1) == {2, 4}
+        assert arrows(policy.filter_rules(4)) == [
+            "100.64.0.1 fd7a:115c:a1e0::1 -> 100.64.0.4:22 fd7a:115c:a1e0::4:22"
+        ]
+        assert [rule.sshUsers for rule in policy.ssh_policy(4).rules] == [{"root": "root"}]
+        assert policy.may_tag(alice, "tag:a")
+        assert not policy.may_tag(bob, "tag:a")
+        assert policy.node_attributes(1).keys() >= {"funnel"}
+        mine, his, server = (point_of(policy, node) for node in (1, 2, 4))
+        assert reach(policy, mine, server, 22)
+        assert not reach(policy, his, server, 22)
+        assert reach(policy, his, mine, 80)
+        assert policy.warnings() == []
+        check(policy)

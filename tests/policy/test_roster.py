@@ -189,3 +189,23 @@ def test_many_changes_at_once_end_as_if_everybody_had_come_anew(
     if told is not None:
         differ = {one for one in selectors if old.named(one) != new.named(one)}
         assert differ <= told
+
+
+def test_outside_groups_hold_those_of_whom_their_provider_says_so() -> None:
+    users = [
+        make_user(1, "alice", groups=("eng@example.com", "ops@example.com")),
+        make_user(2, "bob", suspended=True, groups=("eng@example.com",)),
+        make_user(3, "carol", groups=("eng@example.org",)),
+    ]
+    assert _named("group:eng@example.com", users) == {1, 2}
+    assert _named("group:eng@EXAMPLE.org", users) == {3}
+    assert _named("group:Eng@example.com", users) == set()
+    assert _named("group:nobody@example.com", users) == set()
+
+
+def test_a_group_of_the_file_is_not_widened_by_a_provider() -> None:
+    document = parse_policy('{"groups": {"group:eng@example.com": ["carol"]}}')
+    users = [make_user(1, "alice", groups=("eng@example.com",)), make_user(3, "carol")]
+    named = Names(frozenset(["group:eng@example.com"]), frozenset(), {})
+    selector = parse_selector("group:eng@example.com", named)
+    assert People(document, users).named(selector) == {3}

@@ -151,3 +151,28 @@ def test_prefixes_and_near_words() -> None:
     assert parse_prefix("fd00::") == ip_network("fd00::/128")
     assert closest("gruops", ["groups", "hosts"]) == "groups"
     assert closest("xyz", ["groups"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("group:Eng@Example.com", "group:Eng@example.com"),  # the provider's own word, and a domain
+        ("group:Domain Users@example.com", "group:Domain Users@example.com"),
+        ("group:ops@lists.example.org@example.com", "group:ops@lists.example.org@example.com"),
+        ("group:/eng/web@sso.example.com", "group:/eng/web@sso.example.com"),
+    ],
+)
+def test_a_group_with_a_domain_is_an_outside_provider_s(text: str, value: str) -> None:
+    selector = parse_selector(text, NAMES)
+    assert (selector.kind, selector.value, selector.text) == (Kind.GROUP, value, text)
+
+
+def test_a_group_that_the_file_defines_is_the_file_s() -> None:
+    names = Names(groups=frozenset(["group:Eng@Example.com"]), tags=frozenset(), hosts={})
+    assert parse_selector("group:Eng@Example.com", names).value == "group:Eng@Example.com"
+
+
+@pytest.mark.parametrize("text", ["group:eng", "group:@example.com", "group:eng@", "group:eng@exa mple"])
+def test_no_other_group_is_known_without_the_file(text: str) -> None:
+    with pytest.raises(WordError, match="group not found"):
+        parse_selector(text, NAMES)

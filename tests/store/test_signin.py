@@ -1,6 +1,7 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.nouns import NOW
 
@@ -193,16 +194,55 @@ async def test_a_subject_is_one_person(database: Database, ann: int, bob: int) -
             signin.insert_identity,
             Identity(id=0, provider_id=corp.id, subject="s1", user_id=bob, created=NOW),
         )
-    await database.run(signin.identity_used, kept.id, "ann@example.com", LATER)
-    found = await database.read(signin.identity, corp.id, "s1")
-    assert found is not None
-    assert (found.user_id, found.email, found.used) == (ann, "ann@example.com", LATER)
+    told = msgspec.structs.replace(kept, email="ann@example.com", groups=("eng", "ops"), used=LATER)
+    await database.run(signin.update_identity, told)
+    assert await database.read(signin.identity, corp.id, "s1") == told
+    assert await database.read(signin.identities_at, corp.id) == [told]
     assert await database.read(signin.identity, corp.id, "s2") is None
     assert [one.id for one in await database.read(signin.identities_of, ann)] == [kept.id]
     assert await database.read(signin.can_sign_in, [ann])
     assert not await database.read(signin.can_sign_in, [bob])
     assert await database.run(signin.delete_provider, corp.id) == 1
     assert await database.read(signin.identities_of, ann) == []
+    with pytest.raises(NotFound):
+        await database.run(signin.update_identity, told)
+
+
+async def test_a_subject_may_be_nobody_again(database: Database, ann: int) -> None:
+    corp = await database.run(signin.insert_provider, provider())
+    draft = Identity(id=0, provider_id=corp.id, subject="s1", user_id=ann, created=NOW)
+    kept = await database.run(signin.insert_identity, draft)
+    await database.run(signin.delete_identity, kept.id)
+    assert await database.read(signin.identity, corp.id, "s1") is None
+    with pytest.raises(NotFound):
+        await database.run(signin.delete_identity, kept.id)
+
+
+async def test_a_provider_changes_and_keeps_its_subjects(database: Database, ann: int) -> None:
+    corp = await database.run(signin.insert_provider, provider())
+    draft = Identity(id=0, provider_id=corp.id, subject="s1", user_id=ann, created=NOW)
+    kept = await database.run(signin.insert_identity, draft)
+    changed = msgspec.structs.replace(corp, client_secret="another", groups=("eng",))
+    await database.run(signin.update_provider, changed)
+    assert await database.read(signin.provider_by_name, "corp") == changed
+    assert await database.read(signin.provider_by_id, corp.id) == changed
+    assert await database.read(signin.identities_at, corp.id) == [kept]
+    assert await database.read(signin.provider_by_name, "other") is None
+    with pytest.raises(NotFound):
+        await database.run(signin.update_provider, msgspec.structs.replace(corp, id=99))
+
+
+async def test_sessions_end_by_what_proved_them(database: Database, ann: int, bob: int) -> None:
+    made = [
+        await database.run(signin.insert_session, session(person, bytes([number]), method=method))
+        for number, (person, method) in enumerate(
+            ((ann, "provider:corp"), (bob, "provider:corp"), (ann, "passkey:1"), (ann, "provider:corp2"))
+        )
+    ]
+    mine = await database.run(signin.end_sessions, NOW, user_id=ann, method="provider:corp")
+    assert mine == [made[0].id]
+    assert await database.run(signin.end_sessions, NOW, method="provider:corp") == [made[1].id]
+    assert [one.id for one in await database.read(signin.open_sessions, NOW)] == [made[2].id, made[3].id]
 
 
 async def test_nothing_of_a_person_stays_and_nothing_of_another_goes(

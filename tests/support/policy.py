@@ -16,9 +16,23 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def make_user(
-    user_id: int, name: str, *, email: str = "", role: Role = Role.MEMBER, suspended: bool = False
+    user_id: int,
+    name: str,
+    *,
+    email: str = "",
+    role: Role = Role.MEMBER,
+    suspended: bool = False,
+    groups: tuple[str, ...] = (),
 ) -> User:
-    return User(id=user_id, name=name, email=email, role=role, created=LONG_AGO, suspended=suspended)
+    return User(
+        id=user_id,
+        name=name,
+        email=email,
+        role=role,
+        created=LONG_AGO,
+        suspended=suspended,
+        groups=groups,
+    )
 
 
 def make_node(

@@ -157,7 +157,13 @@ class Policy:
     def warnings(self) -> list[Diagnostic]:
         """What is allowed and yet often a slip: users in the policy that nobody is, and a policy without rules."""
         named = [
-            (place, f'no user is called "{selector.text}"', "Check the spelling, or create the user.")
+            (
+                place,
+                f'nobody is in "{selector.text}" yet',
+                "An outside provider says who is, when they sign in; check the spelling.",
+            )
+            if selector.kind is Kind.GROUP
+            else (place, f'no user is called "{selector.text}"', "Check the spelling, or create the user.")
             for selector, place in self.document.names
             if not self.roster.people.named(selector)
         ]

@@ -82,7 +82,7 @@ class Kind(StrEnum):
     EVERYONE = "everyone"  # "*"
     USER = "user"  # a login name or e-mail address
     DOMAIN = "domain"  # "user:*@example.com": every user with an address there
-    GROUP = "group"  # "group:..."
+    GROUP = "group"  # "group:...": one of the file, or "group:NAME@DOMAIN" as an outside provider says
     TAG = "tag"  # "tag:..."
     AUTOGROUP = "autogroup"  # "autogroup:...": value is what follows the colon
     PREFIX = "prefix"  # an address, a prefix, or a name from "hosts"
@@ -309,4 +309,6 @@ class Document:
     relays: Relays | None = None  # changes to the DERP map
     remarks: tuple[Diagnostic, ...] = ()  # allowed, and yet probably not meant
     domains: tuple[NamedDomain, ...] = ()  # those whose people are named as a whole
-    names: tuple[tuple[Selector, Place], ...] = ()  # every user named anywhere, for warnings
+    names: tuple[
+        tuple[Selector, Place], ...
+    ] = ()  # every user and outside group named anywhere, for warnings

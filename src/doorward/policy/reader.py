@@ -191,11 +191,15 @@ class Scope:
             self._known[text.value] = (
                 found  # one object for one word: equal ones are then found without comparing
             )
-        if found is not None and found.kind is Kind.USER:
+        if found is not None and (found.kind is Kind.USER or self._is_outside(found)):
             self.users.append((found, text.place))
         if found is not None and found.kind is Kind.DOMAIN:
             self.domains.append(NamedDomain(found.value, text.place, section))
         return found
+
+    def _is_outside(self, selector: Selector) -> bool:
+        """True for a group of an outside provider."""
+        return selector.kind is Kind.GROUP and selector.value not in self.names.groups
 
     def selectors(
         self,

@@ -100,6 +100,10 @@ class People:
         for user in self.by_id.values():
             if user.email:
                 self._by_email.setdefault(user.email.lower(), []).append(user.id)
+        self._outside: dict[str, list[int]] = {}  # what outside providers say of them
+        for user in self.by_id.values():
+            for group in user.groups:
+                self._outside.setdefault(f"group:{group}", []).append(user.id)
         self._named: dict[Selector, frozenset[int]] = {}
 
     def named(self, selector: Selector) -> frozenset[int]:
@@ -114,7 +118,9 @@ class People:
             case Kind.USER:
                 return self._user(selector.value)
             case Kind.GROUP:
-                members = self._groups.get(selector.value, ())
+                members = self._groups.get(selector.value)
+                if members is None:
+                    return self._outside.get(selector.value, ())
                 return [user for member in members for user in self._resolve(member)]
             case Kind.DOMAIN:
                 return [

@@ -160,14 +160,25 @@ def renew_session(connection: Connection, session_id: int, fresh: Session) -> Se
 
 
 def end_sessions(
-    connection: Connection, /, now: datetime, *, user_id: int | None = None, session_id: int | None = None
+    connection: Connection,
+    /,
+    now: datetime,
+    *,
+    user_id: int | None = None,
+    session_id: int | None = None,
+    method: str | None = None,
 ) -> list[int]:
-    """End the open sessions of a person, or one; returns their ids. Raises ValueError when told neither."""
-    if user_id is None and session_id is None:
+    """End the open sessions of a person, those proven by a method, or one; returns their ids.
+
+    What is told narrows it. Raises ValueError when nothing is.
+    """
+    if user_id is None and session_id is None and method is None:
         raise ValueError("whose sessions, or which")
     wanted = [sessions.c.ended.is_(None), sessions.c.expires > now]
     if user_id is not None:
         wanted.append(sessions.c.user_id == user_id)
+    if method is not None:
+        wanted.append(sessions.c.method == method)
     if session_id is not None:
         wanted.append(sessions.c.id == session_id)
     found = list(
@@ -221,6 +232,22 @@ def all_providers(connection: Connection) -> list[Provider]:
     return rows.load(connection, providers, Provider)
 
 
+def provider_by_id(connection: Connection, provider_id: int) -> Provider | None:
+    """The provider with this id."""
+    return rows.one(connection, providers, Provider, providers.c.id == provider_id)
+
+
+def provider_by_name(connection: Connection, name: str) -> Provider | None:
+    """The provider with this name."""
+    return rows.one(connection, providers, Provider, providers.c.name == name)
+
+
+def update_provider(connection: Connection, provider: Provider) -> Provider:
+    """Store every field. Raises NotFound for a provider that is gone."""
+    rows.change(connection, providers, provider)
+    return provider
+
+
 def delete_provider(connection: Connection, provider_id: int) -> int:
     """Forget a provider and who its subjects are here; returns how many those were. Raises NotFound."""
     linked = connection.execute(sa.delete(identities).where(identities.c.provider_id == provider_id)).rowcount
@@ -249,11 +276,20 @@ def identities_of(connection: Connection, user_id: int) -> list[Identity]:
     return rows.load(connection, identities, Identity, identities.c.user_id == user_id)
 
 
-def identity_used(connection: Connection, identity_id: int, email: str, now: datetime) -> None:
-    """Note that a subject has signed in, and the e-mail address that its provider gives."""
-    connection.execute(
-        sa.update(identities).where(identities.c.id == identity_id).values(email=email, used=now)
-    )
+def identities_at(connection: Connection, provider_id: int) -> list[Identity]:
+    """The subjects of a provider that are somebody here, by id."""
+    return rows.load(connection, identities, Identity, identities.c.provider_id == provider_id)
+
+
+def update_identity(connection: Connection, changed: Identity) -> Identity:
+    """Store what a subject's provider says now. Raises NotFound for one that is nobody any more."""
+    rows.change(connection, identities, changed)
+    return changed
+
+
+def delete_identity(connection: Connection, identity_id: int) -> None:
+    """A subject is nobody any more. Raises NotFound."""
+    rows.remove(connection, identities, identity_id)
 
 
 # People ------------------------------------------------------------------------------------------------------------

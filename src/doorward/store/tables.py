@@ -44,7 +44,7 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 7
+VERSION = 8
 OLDEST = 1
 
 metadata = MetaData(
@@ -220,6 +220,7 @@ identities = _table(
     _must("email", Words()),
     _must("created", Moment()),
     _may("used", Moment()),
+    Column("groups", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     UniqueConstraint("provider_id", "subject"),
     Index(None, "user_id"),
     numbered=True,

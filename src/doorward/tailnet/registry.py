@@ -42,6 +42,7 @@ from doorward.tailnet.deadlines import Due
 from doorward.tailnet.dns import checked
 from doorward.tailnet.neighbours import Neighbours, enter
 from doorward.tailnet.observe import Observations
+from doorward.tailnet.outside import Outside
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.sshrules import KeptChecks
@@ -68,6 +69,7 @@ class Registry:
         admission: registrations of clients.
         observations: reports and presence of nodes.
         checks: who asks before an ssh goes on, and the record of every attempt.
+        outside: providers at which people sign in, and who their subjects are.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -76,6 +78,7 @@ class Registry:
         self.observations = Observations(writer)
         self.admission = Admission(writer, self.observations)
         self.checks = Checks(writer)
+        self.outside = Outside(writer)
         self.policy_file: Path | None = None
         self.neighbours: Neighbours | None = None
 
