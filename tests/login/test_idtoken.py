@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from joserfc.jwk import ECKey, OctKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 from tests.support.idtokens import CLIENT, ISSUER, NONCE, NOW, claims, jwk, jwks, signed, signing_key
 
 from doorward.errors import DoorwardError, NotPermitted, RemoteProtocolError
@@ -131,7 +131,9 @@ def test_clocks_are_the_cure_where_times_are_wrong() -> None:
 
 def _hs256_with_the_public_key() -> str:
     """What a verifier that lets the token choose would take: the public key's text as a password."""
-    pem = signing_key("RS256", 0).as_pem(private=False)
+    key = signing_key("RS256", 0)
+    assert isinstance(key, RSAKey)
+    pem = key.as_pem(private=False)
     head = {"alg": "HS256", "kid": "RS256-0"}
     return _mac(head, pem)
 
