@@ -48,6 +48,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "a number, or an address that is one already, is counted with": (
         "asgi:RateExceeded.__init__",
         "cli.times:_length",
+        "login.idtoken:_seconds",
         "login.pages:duration",
         "login.sessions:set_cookie",
         "login.whoami:_between",
@@ -85,6 +86,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.siblings:Siblings.ping",
         "server.siblings:_post",
     ),
+    "an address that was read from a signed token": ("tailnet.outside:_newcomer",),
     "rows that doorward wrote, in a database that nobody else may write": (
         "login.asking:Askings.act",
         "login.asking:Askings.page",
@@ -124,12 +126,14 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.doors:place_of",
         "server.worker:Worker._askings",
         "engine.controlconn:one_request",
+        "login.upstream:Started.__repr__",
         "relay.stun:bind_stun",
         "server.relay_process:_bind",
         "server.relays:own_region",
         "server.sockets:_bind_tcp_and_udp",
         "server.sockets:_port_of",
         "server.worker:Worker._tailnet",
+        "tailnet.outside:group_domains",
         "transport.noise:dial",
     ),
 }

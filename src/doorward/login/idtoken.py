@@ -96,6 +96,8 @@ def _read_key(jwk: dict[str, Any]) -> PublishedKey | None:
         return None
     if not all(isinstance(text, str) for text in (*texts.values(), algorithm)):
         return None
+    if (kind, texts.get("crv", "")) not in ALGORITHMS.values():
+        return None
     if kind is RSAKey and not _RSA_BITS[0] <= _bits(str(texts["n"])) <= _RSA_BITS[1]:
         return None
     try:
