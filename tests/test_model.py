@@ -39,6 +39,48 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
     "Process": lambda: Process(
         id=1, installation="i", boot=1, label="here", noise_key=nouns.machine_key(1), door_port=8443
     ),
+    "Passkey": lambda: model.Passkey(
+        id=1,
+        user_id=1,
+        credential=b"c",
+        public_key=b"k",
+        count=0,
+        name="laptop",
+        place="door.example.com",
+        created=nouns.NOW,
+    ),
+    "Provider": lambda: model.Provider(
+        id=1, name="corp", issuer="https://id.example.com", client_id="doorward", created=nouns.NOW
+    ),
+    "Identity": lambda: model.Identity(id=1, provider_id=1, subject="s1", user_id=1, created=nouns.NOW),
+    "Claims": lambda: model.Claims(issuer="https://id.example.com", subject="s1"),
+    "Session": lambda: model.Session(
+        id=1,
+        user_id=1,
+        secret_hash=b"",
+        origin="https://door.example.com",
+        created=nouns.NOW,
+        seen=nouns.NOW,
+        expires=nouns.SOON,
+        proven=nouns.NOW,
+        method="passkey:1",
+        address="192.0.2.1",
+        agent="",
+    ),
+    "Invitation": lambda: model.Invitation(
+        id=1, user_id=1, secret_hash=b"", actor="cli", created=nouns.NOW, expires=nouns.SOON
+    ),
+    "Asking": lambda: model.Asking(
+        id=1,
+        secret_hash=b"",
+        act="signin",
+        argument="{}",
+        user_id=None,
+        origin="https://door.example.com",
+        challenge=b"",
+        created=nouns.NOW,
+        expires=nouns.SOON,
+    ),
     "Change": lambda: Change(id=1, boot=1, kind=ChangeKind.NODES, ids=(1,)),
     "Check": lambda: Check(
         id=1,
