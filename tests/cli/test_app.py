@@ -35,7 +35,7 @@ policy history, policy history show, policy history diff, policy what-can, polic
 policy edit, policy add-member, policy remove-member, policy add-tag-owner, policy remove-tag-owner
 policy set-host, policy add-grant, policy add-ssh, policy remove-rule
 tokens create, tokens list, tokens revoke
-ssh setup, ssh known-hosts, ssh checks list, ssh checks approve, ssh checks deny
+ssh setup, ssh known-hosts, ssh browser, ssh checks list, ssh checks approve, ssh checks deny
 audit list, audit tail, audit verify, audit export
 setup client
 """
@@ -86,7 +86,7 @@ def test_every_command_has_a_page(words: tuple[str, ...]) -> None:
     assert "Usage: doorward " + " ".join(words) in page
     assert "Example" in page
     assert "Exit codes" in page
-    if words not in {("completion",), ("setup", "client"), ("ssh", "known-hosts")}:
+    if words not in {("completion",), ("setup", "client"), ("ssh", "known-hosts"), ("ssh", "browser")}:
         assert "--data-dir" in page
 
 

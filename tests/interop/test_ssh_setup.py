@@ -59,7 +59,7 @@ async def test_ssh_and_its_relatives_trust_exactly_what_the_node_published(serve
         config = home / "config"
         mine = "Host box\n    HostName server.tailnet.internal\n"
         config.write_text(mine)
-        setup = ("ssh", "setup", "--ssh-config", str(config), "--socket")
+        setup = ("ssh", "setup", "--no-browser", "--ssh-config", str(config), "--socket")
         shown = await run(_doorward(*setup, str(laptop.socket), "--dry-run"))
         assert "+Include" in shown.stdout
         assert config.read_text() == mine

@@ -95,6 +95,24 @@ async def test_those_that_wait_for_the_same_go_on_together(scene: Scene) -> None
     assert not attempts._at_target
 
 
+async def test_the_page_opens_at_the_source_once_for_all_that_wait_for_the_same(scene: Scene) -> None:
+    attempts = service(scene)
+    changes = scene.world.registry.writer.changes
+    streams = [changes.subscribe(node.id) for node in (scene.laptop, scene.other, scene.server)]
+    await asyncio.gather(*(asked(attempts, scene.attempt()) for _ in range(3)))
+    (check,) = scene.world.registry.checks.waiting()
+    (message,), *others = [stream.take_messages() for stream in streams]
+    assert msgspec.json.decode(message) == {
+        "KeepAlive": True,
+        "PopBrowserURL": f"https://door.test/check/{check.link}",
+    }
+    assert others == [[], []]
+    await scene.world.registry.checks.decide("cli", check.id, approve=False)
+    await asked(attempts, scene.attempt())
+    (again,) = streams[0].take_messages()
+    assert again != message
+
+
 async def test_a_change_of_the_policy_is_answered_at_once(scene: Scene) -> None:
     attempts = service(scene)
     number, _ = await asked(attempts, scene.attempt())
@@ -169,13 +187,19 @@ async def test_an_approval_at_one_process_reaches_who_waits_at_another(postgres:
         await until(lambda: target.id in other.snapshot.nodes)
         first, second = (Attempts(each, SystemClock(), "https://door.test") for each in (one, other))
         attempt = Attempt(source_id=source.id, target_id=target.id, ssh_user="root", account="root")
-        number, _ = await asked(first, attempt)
+        # The source's stream is at the other, which opens the page there; once, though both hear of the check.
+        stream = other.writer.changes.subscribe(source.id)
+        number, text = await asked(first, attempt)
+        await until(lambda: not stream.is_empty())
+        (message,) = stream.take_messages()
+        assert msgspec.json.decode(message)["PopBrowserURL"] in text
         # The node may have moved: its next request goes to the other, which may not have heard of the check yet.
         async with asyncio.TaskGroup() as group:
             waits = [group.create_task(each.answer(attempt, number)) for each in (first, second)]
             await until(lambda: bool(first._waiting and second._waiting))
             await other.checks.decide("cli", number, approve=True)
         assert [task.result().accept for task in waits] == [True, True]
+        assert stream.take_messages() == []
     postgres.drop_database(address)
 
 

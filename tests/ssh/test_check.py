@@ -6,8 +6,20 @@ import msgspec
 import pytest
 from tests.support.checking import BY_OTHERS, CHECK, NONROOT, Scene, policy
 
-from doorward.model import CheckState
-from doorward.ssh.check import CHANGED, Allow, Ask, Refuse, Wait, admission, judge, question, refusal, thanks
+from doorward.model import Check, CheckState
+from doorward.ssh.check import (
+    CHANGED,
+    Allow,
+    Ask,
+    Refuse,
+    Wait,
+    admission,
+    announced,
+    judge,
+    question,
+    refusal,
+    thanks,
+)
 from doorward.tailnet.sshrules import Attempt
 
 
@@ -136,3 +148,39 @@ async def test_a_device_that_changed_hands_is_another(scene: Scene) -> None:
     await registry.set_tags("test", scene.laptop.id, ["tag:ci"])
     assert isinstance(verdict(scene, scene.attempt()), Ask)
     assert check.state is CheckState.WAITING
+
+
+async def test_a_page_is_opened_once_and_where_its_person_is(scene: Scene) -> None:
+    writer = scene.world.registry.writer
+
+    async def new(attempt: Attempt) -> list[Check]:
+        before = writer.snapshot
+        await scene.ask(attempt)
+        return announced(before, writer.snapshot, writer.now())
+
+    (check,) = await new(scene.attempt())
+    assert check.source_id == scene.laptop.id
+    assert await new(scene.attempt()) == []  # a retry
+    assert await new(scene.attempt(scene.runner, ssh_user="deploy")) == []  # others approve it
+    before = writer.snapshot
+    await scene.world.registry.checks.decide("cli", check.id, approve=True)
+    assert announced(before, writer.snapshot, writer.now()) == []
+    # Nor one that another process tells of too late, or for a device that has changed hands meanwhile.
+    nothing = before.with_checks(type(before.checks)())
+    assert announced(nothing, before, writer.now()) == [check]
+    assert announced(nothing, before, check.expires) == []
+    for changes in ({"tags": ("tag:ci",)}, {"user_id": scene.other.user_id}):
+        after, _ = before.with_nodes([msgspec.structs.replace(scene.laptop, **changes)])
+        assert announced(nothing, after, writer.now()) == []
+    gone, _ = before.with_nodes([], [scene.laptop.id])
+    assert announced(nothing, gone, writer.now()) == []
+
+
+async def test_somebody_with_the_device_of_one_who_approves_for_others_is_not_asked_there(
+    scene: Scene,
+) -> None:
+    await scene.world.registry.set_policy("test", policy(CHECK | {"doorward:approvers": ["ann"]}))
+    before = scene.world.registry.snapshot
+    await scene.ask(scene.attempt())
+    writer = scene.world.registry.writer
+    assert announced(before, writer.snapshot, writer.now()) == []

@@ -26,6 +26,7 @@ _PACKAGES = {
     "postgres": "postgresql",
     "curl": "curl",
     "socat": "socat",
+    "systemd-analyze": "systemd",
 }
 
 

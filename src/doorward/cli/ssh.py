@@ -21,6 +21,7 @@ checks = App(
 )
 app.command(checks)
 app.command("doorward.cli.ssh_setup:setup", name="setup")
+app.command("doorward.cli.ssh_browser:browser", name="browser")
 
 Number = Annotated[int, Parameter(name="ID")]
 

@@ -123,10 +123,10 @@ def fragment(command: Sequence[str], socket: Path, domain: str, proxy: Path | No
     """
     if not _PLAIN_NAME.fullmatch(domain):
         raise BadInput(f"the tailnet is called {domain!r}, which is no domain")
-    ask = [*map(_token, command), *known_hosts.COMMAND, f"--socket={_token(str(socket))}"]
+    ask = [*map(token, command), *known_hosts.COMMAND, f"--socket={token(str(socket))}"]
     through = ""
     if proxy is not None:
-        nc = f"'{_token(str(proxy))}' '--socket={_token(str(socket))}' nc %h %p"
+        nc = f"'{token(str(proxy))}' '--socket={token(str(socket))}' nc %h %p"
         through = f"    ProxyCommand {nc}\n"
     # In single quotes nothing means anything to a shell, and a host with a quote is not asked about at all: a link
     # in somebody's repository may name any host.
@@ -151,14 +151,14 @@ def fragment_of(nodes: Iterable[types.Node], file: Path) -> tuple[str, str]:
             hosts += names
             known += [f"{','.join(names)} {key}\n" for key in keys]
     match = f'Match host "{",".join(hosts)}"\n' if hosts else "Match !all\n"
-    trust = TRUST.format(known=f'"{_token(str(file))}"')
+    trust = TRUST.format(known=f'"{token(str(file))}"')
     return match + trust, "".join(known)
 
 
 def with_includes(text: str, fragment_file: Path) -> str:
     """An ssh configuration with our part included, once, whatever of it was there."""
     text = without_includes(text)
-    name = _token(str(fragment_file)).replace("%%", "%")  # here a percent sign begins nothing
+    name = token(str(fragment_file)).replace("%%", "%")  # here a percent sign begins nothing
     if any(c in name for c in "*?["):
         raise BadInput(f"{fragment_file} cannot be included: ssh reads * ? [ as patterns")
     line = f'Include "{name}"\n'
@@ -230,8 +230,8 @@ async def _ask(socket: Path) -> Status:
         return await daemon.status(peers=False)
 
 
-def _token(text: str) -> str:
-    """A word for ssh_config that stands in quotes there. Raises BadInput for what would end them, or be replaced."""
+def token(text: str) -> str:
+    """A word that stands in quotes in ssh_config or a unit of systemd. Raises BadInput for what would end them or be replaced."""
     if any(c in "'\"\\$`" or not c.isprintable() for c in text):
         raise BadInput(
             f"{text!r} holds a character that means something to ssh or to a shell",

@@ -36,6 +36,7 @@ _T = TypeVar("_T")
 
 # Bits of watch-ipn-bus that every supported daemon knows: state, preferences, network map at the start.
 WATCH_STATE, WATCH_PREFS, WATCH_NETMAP = 2, 4, 8
+WATCH_CALMLY = 256  # of maps, only one every few seconds
 
 
 class RefusedError(EngineError):

@@ -7,10 +7,12 @@ from typing import Any
 from doorward.asgi import RateExceeded, RateLimit
 from doorward.clock import Clock
 from doorward.errors import TooMany, Unavailable
-from doorward.model import Node
+from doorward.model import Check, Node
 from doorward.policy.ssh import HOLD_URL, SSHMatch
+from doorward.protocol.tailcfg.codec import encode
+from doorward.protocol.tailcfg.map import MapResponse
 from doorward.protocol.tailcfg.ssh import SSHAction
-from doorward.ssh.check import Allow, Ask, Refuse, admission, judge, question, refusal
+from doorward.ssh.check import Allow, Ask, Refuse, admission, announced, judge, question, refusal
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Decide
 from doorward.tailnet.snapshot import Snapshot
@@ -47,6 +49,9 @@ class Attempts:
         registry.writer.watch(self._changed)
 
     def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
+        for check in announced(before, after, self._registry.writer.now()):
+            # Whichever process has the source's stream takes in the check, too, and tells it.
+            self._registry.writer.changes.send(check.source_id, _pop(self._link(check)))
         rules = touched is None or before.policy is not after.policy
         for event, attempt in self._waiting.items():
             target = attempt.target_id
@@ -117,8 +122,11 @@ class Attempts:
             _log.warning("nobody can be asked about an ssh", reason=error.message)
             return self._refuse_for_now()
         _answers.labels("asked").inc()
-        text = question(check, f"{self._door}/check/{check.link}", registry.writer.now())
+        text = question(check, self._link(check), registry.writer.now())
         return SSHAction(message=text, holdAndDelegate=_asked(check.id))
+
+    def _link(self, check: Check) -> str:
+        return f"{self._door}/check/{check.link}"
 
     async def _allow(self, attempt: Attempt, verdict: Allow, shown: int | None) -> SSHAction:
         # Nodes let it in by themselves while we are away, and a store that takes no writes is no more use to them.
@@ -171,6 +179,11 @@ class Attempts:
 
 def _named(node: Node | None, number: int) -> str:
     return str(number) if node is None else node.name
+
+
+def _pop(link: str) -> bytes:
+    # As a keep-alive, in which clients look at this and at little else (control.md, section 12).
+    return encode(MapResponse(KeepAlive=True, PopBrowserURL=link))
 
 
 def _asked(check_id: int) -> str:
