@@ -121,7 +121,7 @@ async def bus(folder: Path, *rounds: list[object]) -> AsyncIterator[Path]:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"GET /localapi/v0/watch-ipn-bus?mask=256 ")
+        assert head.startswith(b"GET /localapi/v0/watch-ipn-bus?mask=258 ")
         writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
         for notice in left.pop(0) if left else ():
             writer.write(json.dumps(notice).encode() + b"\n")
@@ -132,7 +132,9 @@ async def bus(folder: Path, *rounds: list[object]) -> AsyncIterator[Path]:
         yield folder / "s"
 
 
-async def test_what_the_daemon_announces_is_opened_also_after_it_was_away(tmp_path: Path) -> None:
+async def test_what_the_daemon_announces_is_opened_also_after_it_was_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = LINK[:-1] + "a"
     opened: list[str] = []
 
@@ -153,6 +155,9 @@ async def test_what_the_daemon_announces_is_opened_also_after_it_was_away(tmp_pa
         await until(lambda: len(opened) == 2)
         watching.cancel()
     assert opened == [LINK, other]
+    shown = capsys.readouterr()
+    assert shown.out == f"Listening for pages of {DOOR}.\n" * 2
+    assert shown.err == "doorward: tailscaled answered something unexpected\n"
 
 
 async def test_a_daemon_that_is_not_there_is_said_once(

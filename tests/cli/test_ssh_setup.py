@@ -1,6 +1,7 @@
 """The command that sets a machine up for ssh: what it says, and what it asks of the daemon."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -183,5 +184,12 @@ def test_systemd_understands_the_unit(
     with daemon(tmp_path, answered(with_door())) as socket:
         assert setup(tmp_path, socket) == 0
     verify = [str(require("systemd-analyze")), "--user", "verify", str(systemd.unit)]
-    done = subprocess.run(verify, capture_output=True, text=True, check=False, timeout=30)
-    assert ssh_setup.UNIT not in done.stderr, done.stderr
+    runtime = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}  # without one it looks at nothing
+
+    def said() -> str:
+        done = subprocess.run(verify, capture_output=True, text=True, check=False, timeout=30, env=runtime)
+        return "".join(line for line in done.stderr.splitlines() if ssh_setup.UNIT in line)
+
+    assert said() == ""
+    systemd.unit.write_text(systemd.unit.read_text() + "Wanted=x\n")
+    assert "Unknown key" in said()

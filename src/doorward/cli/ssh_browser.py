@@ -21,7 +21,7 @@ from typing import Any
 from doorward.cli import output
 from doorward.cli.known_hosts import DEFAULT_SOCKET
 from doorward.engine.base import EngineError
-from doorward.engine.localapi import WATCH_CALMLY, LocalApi
+from doorward.engine.localapi import WATCH_CALMLY, WATCH_STATE, LocalApi
 from doorward.errors import BadInput, NotFound
 
 MOST, SPAN = 5, 60.0  # pages in so many seconds: a person answers one at a time
@@ -84,14 +84,18 @@ class Pages:
 
 async def watch(daemon: LocalApi, pages: Pages, opened: Opened, *, retry: float = RETRY) -> None:
     """Open what the daemon announces and ``pages`` admits, until cancelled; a daemon that goes away is waited for."""
-    said = ""
+    said, listening = "", f"Listening for pages of {pages.door}."
     now = asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as group:
         while True:
             try:
-                async with contextlib.aclosing(daemon.watch(WATCH_CALMLY)) as notices:
+                # The state comes at once, and shows that we are heard.
+                async with contextlib.aclosing(daemon.watch(WATCH_CALMLY | WATCH_STATE)) as notices:
                     async for notice in notices:
-                        said = ""
+                        if said != listening:
+                            said = listening
+                            output.line(listening)
+                            sys.stdout.flush()
                         link = notice.browse_to_url
                         if link is not None and pages.admit(link, now()):
                             group.create_task(opened(link))
