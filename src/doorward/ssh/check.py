@@ -139,17 +139,18 @@ def thanks(check: Check) -> str:
 def announced(before: Snapshot, after: Snapshot, now: datetime) -> list[Check]:
     """The checks that are new between two snapshots and that the person at their source can decide.
 
-    Their page is opened in that device's browser. Retries join a check that is there already, so it is opened once. Where others
-    approve, or nobody is behind the source, the person there has nothing to do on it.
+    Their page is opened in that device's browser. Retries join a check that is there already, so it is opened once. Where only
+    others decide, or nobody is behind the source, there is nothing to do on it there.
     """
     if before.checks.by_id is after.checks.by_id:
         return []
     found: list[Check] = []
     for check in after.checks.by_id.values():
         source = after.nodes.get(check.source_id)
-        if check.id in before.checks.by_id or source is None or check.approvers or not check.is_waiting(now):
+        if check.id in before.checks.by_id or source is None or not check.is_waiting(now):
             continue
-        if check.user_id is not None and source.user_id == check.user_id and not source.tags:
+        owner = after.owner(source)
+        if owner is not None and owner.id == check.user_id and may_decide(after, check, owner):
             found.append(check)
     return found
 
