@@ -13,7 +13,17 @@ import msgspec
 from tests.fuzz.feeding import argument_of, feed
 
 from doorward.api import types
-from doorward.cli import connection, dns, known_hosts, nodes, offline, policy_edit, ssh_config, times
+from doorward.cli import (
+    connection,
+    dns,
+    known_hosts,
+    nodes,
+    offline,
+    policy_edit,
+    ssh_browser,
+    ssh_config,
+    times,
+)
 from doorward.errors import BadInput
 from doorward.tailnet.offline import Case, Topology
 
@@ -25,6 +35,8 @@ COVERS = (
     "cli.connection:api_path",
     "cli.dns:_read",
     "cli.known_hosts:read_status",
+    "cli.ssh_browser:Pages.admit",
+    "cli.ssh_browser:plain_door",
     "cli.ssh_config:fragment_of",
     "cli.ssh_config:fragment",
     "cli.ssh_config:_read",
@@ -51,6 +63,7 @@ SEEDS = (
     b"grants[3]",
     b"ssh-ed25519 AAAA+/== me",
     b"[server.tail.net]:22",
+    b"https://door.test/check/" + b"a2" * 16,
     (
         b'HTTP/1.0 200 OK\r\n\r\n{"Self":{"DNSName":"a.b.","TailscaleIPs":["100.64.0.1"],"sshHostKeys":["ssh-rsa AAAA"]},'
         b'"CurrentTailnet":{"MagicDNSSuffix":"b","MagicDNSEnabled":true},"Peer":{"x":{"DNSName":"c.b.","sshHostKeys":[]}}}'
@@ -138,6 +151,15 @@ def _known_hosts(text: str) -> None:
     ssh_config.fragment([text], Path("/s"), text, Path(text))
 
 
+def _pages(text: str) -> None:
+    """What is opened begins with the door, and goes on with nothing that somebody chose."""
+    if ssh_browser.Pages("https://door.test").admit(text, 0):
+        assert text.startswith("https://door.test/check/")
+        assert text.rpartition("/")[2].isalnum()
+    door = ssh_browser.plain_door(text)
+    assert not set(door) & set(" \"'$%\\@?#")
+
+
 def _call(kind: Any, answer: bytes) -> None:
     _Server(answer).call("GET", "/users", kind, body=None, query={"a": "b"}, if_match=1)
 
@@ -161,7 +183,7 @@ def fuzz(data: bytes) -> None:
         feed(data, partial(offline._decode, kind=form, place="line 1"))
     with contextlib.suppress(ValueError, RecursionError):  # which `show` says in words
         _ask_for_host_keys(data)
-    feed(text, _known_hosts)
+    feed(text, _known_hosts, _pages)
     with contextlib.suppress(ValueError, RecursionError):
         told = msgspec.json.decode(data, type=list[types.Node])
         made, known = ssh_config.fragment_of(told, Path("/k"))
