@@ -1,7 +1,7 @@
 import pytest
 from starlette.requests import Request
 
-from doorward.login.doors import Doors, Place, WrongDoor, place_of, safe_path
+from doorward.login.doors import Doors, Place, WrongDoor, asker, place_of, safe_path
 
 
 def request(host: str | None) -> Request:
@@ -50,3 +50,13 @@ def test_an_origin_is_written_as_browsers_do() -> None:
 )
 def test_nobody_is_sent_elsewhere(given: str, path: str) -> None:
     assert safe_path(given) == path
+
+
+def test_limits_count_devices_and_else_addresses() -> None:
+    outside = Request({"type": "http", "headers": [], "client": ("192.0.2.7", 1)})
+    inside = Request({"type": "http", "headers": [], "client": ("127.0.0.1", 1), "state": {"identity": "n1"}})
+    assert asker(inside) == "node:n1"
+    assert asker(outside) not in {
+        asker(inside),
+        asker(Request({"type": "http", "headers": [], "client": None})),
+    }

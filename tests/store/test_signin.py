@@ -174,6 +174,10 @@ async def test_an_asking_is_answered_once(database: Database) -> None:
     assert sent is not None
     assert (sent.provider_id, sent.state, sent.nonce, sent.verifier) == (4, "state", "nonce", "verifier")
     assert "verifier" not in repr(sent)
+    assert not await database.run(signin.take_state, kept.id, "another")
+    assert await database.run(signin.take_state, kept.id, "state")
+    assert not await database.run(signin.take_state, kept.id, "state")
+    assert not await database.run(signin.take_state, kept.id, "")
     assert await database.run(signin.take_asking, kept.id, NOW)
     assert not await database.run(signin.take_asking, kept.id, NOW)
     over = await database.run(signin.insert_asking, asking(b"over"))

@@ -27,7 +27,7 @@ from doorward.asgi import RateLimit, WrongMediaType, read_body, refuse_cross_ori
 from doorward.clock import Clock
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, NotPermitted
 from doorward.login import pages, passkeys
-from doorward.login.doors import Doors, Place
+from doorward.login.doors import Doors, Place, asker
 from doorward.login.pages import Door
 from doorward.login.sessions import LIFETIME as SESSION_LIFETIME
 from doorward.login.sessions import Sessions, cookie_name, set_cookie
@@ -36,16 +36,18 @@ from doorward.store import Connection, audit, signin
 from doorward.tailnet import secrets
 from doorward.tailnet.registry import Registry
 from doorward.telemetry import counter
-from doorward.transport.sources import address_key
 
 LIFETIME = timedelta(minutes=10)
 SIGN_IN = "signin"  # the act of signing in: a session and nothing more
+ENROL = "enrol"  # the act of making a passkey, for whom a proof or an invitation was taken
 ADD = "passkey"  # the act of showing who one is before making another passkey
 RECOVERABLE = frozenset((SIGN_IN, ADD))  # what a recovery code is enough for
+_MOST_ASKINGS = 20  # of one browser that are looked at
 _FORM_LIMIT = 32_768  # bytes
 # A person mistypes; a program that tries codes (100 random bits) gets nowhere and is told so.
-_TRIES_PER_SECOND, _TRIES = 0.2, 20.0
+_FAILURES_PER_SECOND, _FAILURES = 0.2, 20.0
 _BEGINS_PER_SECOND, _BEGINS = 2.0, 60.0  # a whole office behind one address
+_POSTS_PER_SECOND, _POSTS = 5.0, 100.0
 
 _proofs = counter(
     "login_proofs_total", "Answers to who sits before a browser, by method and outcome", "method", "outcome"
@@ -119,7 +121,8 @@ class Askings:
         self.acts: dict[str, Act] = {}
         # What else there is to answer with: buttons of the page, by name.
         self.providers: Callable[[], Awaitable[list[str]]] = _none
-        self._tries = RateLimit(rate=_TRIES_PER_SECOND, burst=_TRIES, clock=clock)
+        self._failures = RateLimit(rate=_FAILURES_PER_SECOND, burst=_FAILURES, clock=clock)
+        self._posts = RateLimit(rate=_POSTS_PER_SECOND, burst=_POSTS, clock=clock)
         self._begins = RateLimit(rate=_BEGINS_PER_SECOND, burst=_BEGINS, clock=clock)
 
     # Asking ---------------------------------------------------------------------------------------------------------
@@ -149,7 +152,7 @@ class Askings:
     ) -> tuple[Asking, str]:
         """As ``begin``, without a page: the asking, and the secret for ``hand_out``."""
         place = self.doors.require(request)
-        self._begins.take(address_key(request.client))
+        self._begins.take(asker(request))
         writer = self.registry.writer
         now, secret = writer.now(), secrets.base32(writer.entropy(20))
         draft = Asking(
@@ -232,6 +235,12 @@ class Askings:
             raise OverAsking
         return found
 
+    def numbers(self, request: Request) -> list[str]:
+        """The askings that this browser says it holds, newest first."""
+        prefix = _cookie(self.doors.require(request), 0).removesuffix("0")
+        found = [name.removeprefix(prefix) for name in request.cookies if name.startswith(prefix)]
+        return sorted(found, key=lambda one: (len(one), one), reverse=True)[:_MOST_ASKINGS]
+
     async def answer(self, request: Request, asking: Asking, answer: Answer) -> Response:
         """Take an answer that holds, and do what waited for it.
 
@@ -286,10 +295,12 @@ class Askings:
         read: Callable[[Asking, Mapping[str, str]], Awaitable[Answer]],
     ) -> Response:
         form = await self.form(request)
+        self._failures.check(asker(request))
         asking = await self.current(request, form.get("asking", ""))
         try:
             return await self.answer(request, asking, await read(asking, form))
         except NotPermitted as error:
+            self._failures.take(asker(request))
             _proofs.labels(method, "refused").inc()
             return await self.page(asking, error)
 
@@ -325,7 +336,7 @@ class Askings:
     async def form(self, request: Request) -> dict[str, str]:
         """The fields that a page of ours has posted. Raises NotPermitted for another's page, RateExceeded for too many."""
         refuse_cross_origin(request.method, request.headers)
-        self._tries.take(address_key(request.client))
+        self._posts.take(asker(request))
         return await read_form(request)
 
 

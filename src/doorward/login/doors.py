@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from doorward.errors import BadInput
+from doorward.transport.sources import address_key
 
 _USUAL = {"http": 80, "https": 443}
 
@@ -77,6 +78,15 @@ class Doors:
                 "this page is not served under this name", cure=f"Open {self.main.origin}{local}."
             )
         return place
+
+
+def asker(request: Request) -> str:
+    """Whom a rate limit counts a request for: the device at the other end, or else the address it comes from.
+
+    What comes in through our own node in user space all comes from loopback.
+    """
+    identity = (request.scope.get("state") or {}).get("identity")
+    return f"node:{identity}" if identity else address_key(request.client)
 
 
 def safe_path(text: str) -> str:

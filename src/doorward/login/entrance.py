@@ -25,6 +25,7 @@ from doorward.errors import BadInput, DoorwardError, NotPermitted
 from doorward.login import pages, passkeys
 from doorward.login.asking import (
     ADD,
+    ENROL,
     SIGN_IN,
     Askings,
     OverAsking,
@@ -35,7 +36,7 @@ from doorward.login.asking import (
     new_recovery_codes,
     recovery_digest,
 )
-from doorward.login.doors import Place, safe_path
+from doorward.login.doors import Place, asker, safe_path
 from doorward.login.invitations import Invitations, not_good
 from doorward.login.pages import Door
 from doorward.login.sessions import LIFETIME as SESSION_LIFETIME
@@ -43,9 +44,7 @@ from doorward.login.sessions import cookie_name, set_cookie
 from doorward.model import Asking, Invitation, Passkey, Role, Session, User
 from doorward.store import Connection, audit, signin
 from doorward.tailnet.names import user_name
-from doorward.transport.sources import address_key
 
-ENROL = "enrol"  # the act of making a passkey; only the browser that was asked can
 CODES = "codes"  # the act before being given new recovery codes
 _NAME_LIMIT = 60  # characters of a passkey's name
 
@@ -65,7 +64,7 @@ class Entrance:
         self._sessions = askings.sessions
         self._invitations = invitations
         self._looks = RateLimit(rate=2.0, burst=60.0, clock=clock)
-        askings.acts |= {SIGN_IN: self._signed_in, ADD: self._add, CODES: self._codes}
+        askings.acts |= {SIGN_IN: self._signed_in, ENROL: _linked, ADD: self._add, CODES: self._codes}
 
     def routes(self) -> list[Route]:
         """Where they are."""
@@ -114,7 +113,7 @@ class Entrance:
 
     async def _show_invitation(self, request: Request) -> Response:
         place = self._askings.doors.require(request)
-        self._looks.take(address_key(request.client))
+        self._looks.take(asker(request))
         invitation = await self._invitations.look(request.path_params["code"])
         if invitation is None:
             raise not_good()
@@ -196,6 +195,7 @@ class Entrance:
             place=place,
             user=user,
             name=_device_of(request.headers.get("user-agent", "")),
+            providers=await self._askings.providers(),
             error=error,
         )
 
@@ -269,6 +269,12 @@ class Entrance:
             codes=codes,
             user=user,
         )
+
+
+async def _linked(request: Request, proven: Proven, _: Any) -> Response:
+    """Somebody who was invited signs in at a provider instead of making a passkey."""
+    del request, proven
+    return go_on("/me")
 
 
 _SYSTEMS = (

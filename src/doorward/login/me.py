@@ -17,12 +17,12 @@ from doorward.clock import Clock
 from doorward.errors import Conflict, NotFound, Unauthenticated
 from doorward.login import pages
 from doorward.login.asking import ADD, Askings, Proven, Question, as_page, go_on
+from doorward.login.doors import asker
 from doorward.login.entrance import CODES
 from doorward.login.pages import Door
 from doorward.login.sessions import SignedIn
 from doorward.model import Passkey, Session, User
 from doorward.store import Connection, audit, signin
-from doorward.transport.sources import address_key
 
 FORGET = "passkey.delete"  # the act of forgetting a passkey
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -58,7 +58,7 @@ class Me:
 
     async def _show(self, request: Request) -> Response:
         self._askings.doors.require(request)
-        self._looks.take(address_key(request.client))
+        self._looks.take(asker(request))
         visitor = await self._askings.sessions.visitor(request)
         user = visitor.user
         if user is None:

@@ -89,12 +89,16 @@ class Sessions:
     async def visitor(self, request: Request) -> Visitor:
         """Who a request is from. The connection's word counts only where the listener gave it one."""
         snapshot = self._registry.snapshot
-        identity = (request.scope.get("state") or {}).get("identity")
-        node = None if identity is None else snapshot.node_by_stable_id(identity)
+        node = self._node(request)
         if node is not None and (node.expired(self._registry.writer.now()) or snapshot.suspended(node)):
             node = None
         owner = None if node is None or node.tags else snapshot.owner(node)
         return Visitor(node, owner, await self.of(request))
+
+    def _node(self, request: Request) -> Node | None:
+        """The device at the other end of the connection, whatever it may do."""
+        identity = (request.scope.get("state") or {}).get("identity")
+        return None if identity is None else self._registry.snapshot.node_by_stable_id(identity)
 
     def draft(
         self, request: Request, place: Place, user: User, method: str, proven: datetime
@@ -102,7 +106,8 @@ class Sessions:
         """A session that is yet to be stored, and the secret for its cookie."""
         secret = secrets.base32(self._registry.writer.entropy(20))
         now = self._registry.writer.now()
-        client = request.client
+        client, node = request.client, self._node(request)
+        outside = "" if client is None else client.host
         return (
             Session(
                 id=0,
@@ -114,7 +119,7 @@ class Sessions:
                 expires=now + LIFETIME,
                 proven=proven,
                 method=method,
-                address="" if client is None else client.host,
+                address=outside if node is None else str(node.ipv4),
                 agent=_printable(request.headers.get("user-agent", "")),
             ),
             secret,

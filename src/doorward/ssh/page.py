@@ -16,11 +16,11 @@ from doorward.clock import Clock
 from doorward.errors import BadInput, NotFound, NotPermitted
 from doorward.login import pages
 from doorward.login.asking import Askings, Proven, Question, as_page, go_on
+from doorward.login.doors import asker
 from doorward.login.pages import Door
 from doorward.model import Check, CheckState, Node, User
 from doorward.ssh.check import may_decide
 from doorward.tailnet.snapshot import Snapshot
-from doorward.transport.sources import address_key
 
 ACT = "check"  # what is asked for before a check is decided
 REFRESH = 5  # seconds between two looks of a waiting page
@@ -101,7 +101,7 @@ class CheckPage:
         registry = self._registry
         tailnet = registry.snapshot.settings.display_name or registry.snapshot.settings.domain
         try:
-            self._limit.take(address_key(request.client))
+            self._limit.take(asker(request))
         except RateExceeded as error:
             return pages.refusal(error, tailnet=tailnet, refresh=error.retry_after + REFRESH)
         visitor = await self._askings.sessions.visitor(request)

@@ -213,6 +213,12 @@ def send_to_provider(
     connection.execute(sa.update(askings).where(askings.c.id == asking_id).values(**values))
 
 
+def take_state(connection: Connection, asking_id: int, state: str) -> bool:
+    """Use up what a browser was sent out with; false where it was, or another has taken its place."""
+    mine = sa.and_(askings.c.id == asking_id, askings.c.state == state, askings.c.state != "")
+    return connection.execute(sa.update(askings).where(mine).values(state="")).rowcount == 1
+
+
 def take_asking(connection: Connection, asking_id: int, now: datetime) -> bool:
     """Use an asking up. Of several who answer it exactly one is told true."""
     mine = sa.and_(askings.c.id == asking_id, askings.c.expires > now)

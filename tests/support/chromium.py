@@ -1,0 +1,84 @@
+"""Debian's Chromium as people use it: with passkeys (a virtual authenticator presses them), at the door or through a device.
+
+Through a device it is known by its tailnet connection; its proxy is that device's own.
+"""
+
+import base64
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.async_api import BrowserContext, Page, async_playwright
+from tests.support.clients import StockClient
+from tests.support.programs import require
+from tests.support.server import Server
+
+SLOW = 30_000  # milliseconds that something may take on a busy machine
+
+_AUTHENTICATOR = {
+    "protocol": "ctap2",
+    "transport": "internal",
+    "hasResidentKey": True,
+    "hasUserVerification": True,
+    "isUserVerified": True,
+    "automaticPresenceSimulation": True,
+}
+
+
+def pin_of(server: Server) -> str:
+    """What Chromium is told to trust: the door's own key, and nothing else beside its own authorities."""
+    leaf = x509.load_pem_x509_certificate((server.folder / "tls" / "door.pem").read_bytes())
+    public = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(public).digest()).decode()
+
+
+@contextlib.asynccontextmanager
+async def chromium(
+    server: Server,
+    folder: Path,
+    *,
+    through: StockClient | None = None,
+    dark: bool = False,
+    phone: bool = False,
+) -> AsyncIterator[Page]:
+    """A browser with a profile and an authenticator of its own; its first page.
+
+    Args:
+        server: whose door it trusts.
+        folder: for the profile.
+        through: the device it runs on; None for a machine outside the tailnet.
+        dark: what the person prefers.
+        phone: a small screen.
+    """
+    options = [
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        f"--ignore-certificate-errors-spki-list={pin_of(server)}",
+    ]
+    if through is not None:
+        options.append(f"--proxy-server=socks5://localhost:{through.socks_port}")
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            str(folder),
+            executable_path=str(require("chromium")),
+            args=options,
+            color_scheme="dark" if dark else "light",
+            viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 800},
+        )
+        try:
+            context.set_default_timeout(SLOW)
+            page = context.pages[0]
+            await give_authenticator(context, page)
+            yield page
+        finally:
+            await context.close()
+
+
+async def give_authenticator(context: BrowserContext, page: Page) -> None:
+    """Have a page's passkeys made and used as a laptop with a fingerprint reader would, whose person always agrees."""
+    session = await context.new_cdp_session(page)
+    await session.send("WebAuthn.enable")
+    await session.send("WebAuthn.addVirtualAuthenticator", {"options": _AUTHENTICATOR})
