@@ -5,14 +5,17 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx2
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 from tests.support.authenticator import Authenticator
+from tests.support.corp import PROVIDER, Corp
 from tests.support.world import World
 
 from doorward.login.asking import Askings, Proven, Question
@@ -20,6 +23,7 @@ from doorward.login.doors import Doors
 from doorward.login.entrance import Entrance
 from doorward.login.invitations import Invitations
 from doorward.login.me import Me
+from doorward.login.providers import Providers
 from doorward.login.sessions import Sessions
 from doorward.model import Node, Role, User
 
@@ -41,6 +45,7 @@ class House:
         self.askings = Askings(self.registry, self.sessions, self.doors, world.clock)
         writer = self.registry.writer
         self.invitations = Invitations(writer.database, world.clock, writer.entropy)
+        self.corp = Corp(world.clock)
         self.knocked: list[Proven] = []
         self.asked: User | None = None  # who has to answer at /ask
         self.identity: Node | None = None  # the device that connections come from
@@ -48,6 +53,7 @@ class House:
         self.routes: list[BaseRoute] = [
             *Entrance(self.askings, self.invitations, world.clock).routes(),
             *Me(self.askings, world.clock).routes(),
+            *Providers(self.askings, self.corp.upstream, world.clock).routes(),
             Route("/ask", self._ask, methods=["POST"]),
         ]
 
@@ -59,6 +65,10 @@ class House:
         assert argument == {"n": 1}
         self.knocked.append(proven)
         return PlainTextResponse("come in")
+
+    async def add_provider(self, **fields: Any) -> None:
+        """From now on people may sign in at ``corp``."""
+        await self.registry.outside.add("cli", msgspec.structs.replace(PROVIDER, **fields))
 
     def browser(self, origin: str = DOOR) -> "Browser":
         app = Starlette(routes=self.routes)
@@ -132,6 +142,20 @@ class Browser:
         """Take an invitation to its end."""
         await self.post(f"/invite/{code}", **fields)
         return await self.make()
+
+    async def leave(self, house: House, provider: str = "corp") -> dict[str, str]:
+        """Go to a provider; what it was asked."""
+        await self.post("/signin/provider", asking=self.field("asking"), provider=provider)
+        assert self.page.status_code == 200, self.page.text
+        url = self.page.headers["refresh"].removeprefix("0; url=")
+        asked = dict(parse_qsl(urlsplit(url).query))
+        house.corp.nonce = asked["nonce"]
+        return asked
+
+    async def come_back(self, asked: dict[str, str], **differently: str) -> httpx2.Response:
+        """Come back from it."""
+        query = {"code": "the code", "state": asked["state"], "iss": PROVIDER.issuer} | differently
+        return await self.get(f"/signin/callback/corp?{urlencode(query)}")
 
     async def sign_in(self, path: str = "/me") -> httpx2.Response:
         await self.get(f"/signin?next={path}")

@@ -35,7 +35,9 @@ from doorward.login.doors import Doors
 from doorward.login.entrance import Entrance
 from doorward.login.invitations import Invitations
 from doorward.login.me import Me
+from doorward.login.providers import Providers
 from doorward.login.sessions import Sessions
+from doorward.login.upstream import Upstream
 from doorward.login.whoami import whoami_route
 from doorward.model import Process
 from doorward.policy.posture import CountryOf
@@ -358,6 +360,7 @@ class Worker:
             *api.create(context),
             whoami_route(lambda: registry.snapshot, self._clock),
             *Entrance(askings, self._invitations(registry), self._clock).routes(),
+            *Providers(askings, Upstream(self._clock, os.urandom), self._clock).routes(),
             *Me(askings, self._clock).routes(),
             *pages.routes(),
             Route("/ca.pem", self._ca, methods=["GET"]),
