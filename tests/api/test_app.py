@@ -1,12 +1,19 @@
 """Who is let in to the API, and what it says to the rest."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
 import httpx2
 import pytest
+from tests.support.means import ORIGIN, sign_in
 from tests.support.world import World
 
 from doorward.api import app as api
 from doorward.api.access import Permission
 from doorward.asgi import Operation
+from doorward.login.sessions import SignedIn
 from doorward.model import Role
 
 
@@ -130,3 +137,178 @@ async def test_an_operation_is_answered_from_what_other_processes_have_committed
     async with world.client(admin=False) as client:
         assert (await client.get("/users")).status_code == 401
     assert order == ["caught up"], "not for strangers"
+
+
+# Browsers ----------------------------------------------------------------------------------------------------------
+
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "Origin": ORIGIN}
+
+
+@asynccontextmanager
+async def browser(
+    world: World, role: Role, name: str = "ann", **fields: Any
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """A browser in which somebody has signed in, on a page of the door."""
+    user = world.registry.snapshot.user_by_name(name)
+    if user is None:
+        user = await world.registry.create_user("cli", name, role=role)
+    world.signed_in = SignedIn(user, await sign_in(world, user, **fields))
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(world.app), base_url=f"{ORIGIN}/api/v1", headers=OWN_PAGE
+    ) as client:
+        yield client
+    world.signed_in = None
+
+
+async def test_a_browser_is_the_person_who_has_signed_in(world: World) -> None:
+    async with browser(world, Role.ADMIN) as client:
+        assert (await client.get("/users")).json()[0]["name"] == "ann"
+        assert (await client.post("/users", json={"name": "bob"})).status_code == 201
+        (event, *_) = await world.registry.audit(action="user.create")
+        assert (event.actor, event.target) == ("user:ann", "user:bob")
+    async with browser(world, Role.AUDITOR, "eve") as client:
+        assert (await client.get("/users")).status_code == 200
+        refused = await client.post("/users", json={"name": "x"})
+        assert (refused.status_code, refused.json()["type"]) == (403, "not-permitted")
+
+
+async def test_a_change_needs_a_proof_of_the_last_quarter_of_an_hour(world: World) -> None:
+    async with browser(world, Role.ADMIN) as client:
+        world.clock.advance(timedelta(minutes=15))
+        assert (await client.post("/users", json={"name": "bob"})).status_code == 201
+        world.clock.advance(1)
+        refused = await client.post("/users", json={"name": "eve"})
+        assert (refused.status_code, refused.json()["type"]) == (403, "fresh-proof-needed")
+        assert refused.json()["cure"] == "Sign in once more at https://door.test/signin, and try again."
+        assert (await client.get("/users")).status_code == 200, "to look it is good"
+        assert (await client.post("/policy/check", json={"text": "{}"})).status_code == 200
+    async with browser(
+        world, Role.ADMIN, secret="2", proven=world.clock.now() + timedelta(seconds=1)
+    ) as client:
+        refused = await client.post("/users", json={"name": "eve"})
+        assert refused.json()["type"] == "fresh-proof-needed", "a proof of the future is none"
+
+
+@pytest.mark.parametrize("each", api.OPERATIONS, ids=lambda each: each.name)
+async def test_every_change_asks_for_a_proof_and_what_makes_a_way_in_each_time(
+    world: World, each: Operation
+) -> None:
+    method, path = example(each)
+    async with browser(world, Role.OWNER) as client:
+        fresh = await client.request(method, path, json={})
+        world.clock.advance(timedelta(hours=1))
+        stale = await client.request(method, path, json={})
+    needed = "fresh-proof-needed"
+    kinds = [answer.json()["type"] if answer.status_code == 403 else "" for answer in (fresh, stale)]
+    if each.method == "GET" or each.needs is Permission.READ:
+        assert kinds == ["", ""]
+    elif each.needs in {Permission.TOKENS, Permission.CHECKS, Permission.INVITE, Permission.FACTORS}:
+        assert kinds == [needed, needed]
+        assert "each time" in fresh.json()["title"]
+    else:
+        assert kinds == ["", needed]
+
+
+async def test_a_browser_makes_no_token(world: World) -> None:
+    async with browser(world, Role.OWNER) as client:
+        refused = await client.post("/tokens", json={"description": "x"})
+    assert (refused.status_code, refused.json()["type"]) == (403, "fresh-proof-needed")
+    assert await world.registry.list_api_tokens() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "reads", "writes"),
+    [
+        ({"Sec-Fetch-Site": "same-origin", "Origin": ORIGIN}, True, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True, True),
+        ({"Origin": ORIGIN}, True, True),
+        ({"Sec-Fetch-Site": "none"}, True, False),
+        ({}, True, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False, False),
+        ({"Sec-Fetch-Site": "same-site"}, False, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "https://other.door.test"}, False, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://door.test:8443"}, False, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": ORIGIN}, False, False),
+        ({"Origin": "null"}, False, False),
+        ({"Origin": "http://door.test"}, False, False),
+        ({"Origin": "https://evil.test"}, False, False),
+        ({"Sec-Fetch-Site": "same-origin", "Host": "evil.test"}, False, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.test", "Host": "evil.test"}, False, False),
+        ({"Sec-Fetch-Site": "same-origin", "Host": "localhost:8080"}, False, False),
+        ({"Sec-Fetch-Site": "SAME-ORIGIN"}, False, False),
+    ],
+)
+async def test_only_a_page_of_the_same_door_uses_the_cookie(
+    world: World, headers: dict[str, str], reads: bool, writes: bool
+) -> None:
+    async with browser(world, Role.OWNER) as client:
+        for name in OWN_PAGE:
+            del client.headers[name]
+        assert (await client.get("/users", headers=headers)).status_code == (200 if reads else 403)
+        made = await client.post("/users", json={"name": "bob"}, headers=headers)
+        assert made.status_code == (201 if writes else 403)
+        assert made.json().get("type") != "fresh-proof-needed"
+    assert (world.registry.snapshot.user_by_name("bob") is not None) is writes
+
+
+async def test_a_token_counts_before_a_cookie_and_a_wrong_one_is_not_helped_by_it(world: World) -> None:
+    _, secret = await world.registry.create_api_token("cli", description="x", role=Role.AUDITOR)
+    async with browser(world, Role.OWNER) as client:
+        for text, status in ((f"Bearer {secret}", 403), ("Bearer wrong", 401), ("Basic x", 401), ("", 401)):
+            headers = {"Authorization": text}
+            answer = await client.post("/users", json={"name": "bob"}, headers=headers)
+            assert answer.status_code == status, text
+
+
+async def test_roles_and_suspensions_count_at_once(world: World) -> None:
+    async with browser(world, Role.ADMIN) as client:
+        await world.registry.set_role("cli", "ann", Role.MEMBER)
+        assert (await client.get("/nodes")).status_code == 403
+        await world.registry.set_role("cli", "ann", Role.AUDITOR)
+        assert (await client.get("/nodes")).status_code == 200
+        await world.registry.suspend_user("cli", "ann", suspended=True)
+        assert (await client.get("/nodes")).status_code == 401
+        await world.registry.suspend_user("cli", "ann", suspended=False)
+        await world.registry.delete_user("cli", "ann")
+        assert (await client.get("/nodes")).status_code == 401
+
+
+async def test_a_members_own_things_need_no_role_and_others_are_out_of_reach(world: World) -> None:
+    bob = await world.registry.create_user("cli", "bob")
+    await sign_in(world, bob)
+    async with browser(world, Role.MEMBER) as client:
+        for path in ("", "/passkeys", "/sessions"):
+            assert (await client.get(f"/users/ann{path}")).status_code == 200
+            assert (await client.get(f"/users/bob{path}")).status_code == 403
+        assert (await client.delete("/users/bob/sessions")).status_code == 403
+        assert (await client.delete("/users/bob/passkeys/1")).json()["type"] == "not-permitted"
+        assert (await client.delete("/users/ann/passkeys/1")).json()["type"] == "fresh-proof-needed"
+        for body in ({"role": "owner"}, {"suspended": True}):
+            assert (await client.patch("/users/ann", json=body)).status_code == 403
+        assert (await client.delete("/users/ann")).status_code == 403
+        assert (await client.get("/sessions")).status_code == 403
+        assert (await client.delete("/users/ann/sessions")).json() == {"sessions": 1}
+    assert len(await world.context.means.sessions(bob)) == 1
+
+
+async def test_an_it_admin_signs_themselves_out_but_nobody_of_their_rank(world: World) -> None:
+    await world.registry.create_user("cli", "ida", role=Role.IT_ADMIN)
+    async with browser(world, Role.IT_ADMIN) as client:
+        assert (await client.delete("/users/ida/sessions")).status_code == 403
+        assert (await client.delete("/users/ann/sessions")).json() == {"sessions": 1}
+
+
+async def test_a_token_owns_nothing(world: World) -> None:
+    await world.registry.create_user("cli", "ann")
+    _, secret = await world.registry.create_api_token("cli", description="x", role=Role.MEMBER)
+    async with world.client(admin=False, token=secret) as client:
+        assert (await client.get("/users/ann")).status_code == 403
+
+
+async def test_a_page_that_runs_wild_is_slowed(world: World) -> None:
+    async with browser(world, Role.AUDITOR) as client:
+        for _ in range(int(api.REQUEST_BURST)):
+            assert (await client.get("/users")).status_code == 200
+        assert (await client.get("/users")).status_code == 429
+    async with browser(world, Role.AUDITOR, secret="another browser") as client:
+        assert (await client.get("/users")).status_code == 200

@@ -3,14 +3,11 @@
 from tests.support.world import World
 
 from doorward.api.access import ADMINISTRATOR
-from doorward.api.context import ApiContext, Call
+from doorward.api.context import Call
 
 
 async def test_a_call_sees_the_newest_snapshot(world: World) -> None:
-    context = ApiContext(
-        registry=world.registry, clock=world.clock, status=world.status, doctor=world.doctor, ping=world.ping
-    )
-    call = Call(context, ADMINISTRATOR)
+    call = Call(world.context, ADMINISTRATOR)
     before = call.snapshot
     await call.registry.create_user(call.actor, "ann")
     assert before.user_by_name("ann") is None

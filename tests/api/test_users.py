@@ -18,6 +18,11 @@ async def test_create_list_show_change_delete(admin: httpx2.AsyncClient, world: 
         "created": "2026-01-02T03:04:05Z",
         "suspended": False,
         "nodes": 0,
+        "passkeys": 0,
+        "identities": 0,
+        "recovery_codes": 0,
+        "sessions": 0,
+        "invited": None,
     }
     await admin.post("/users", json={"name": "Bob"})
     await world.join(1, "laptop", "ann")
@@ -81,3 +86,22 @@ async def test_a_person_is_suspended_and_restored(admin: httpx2.AsyncClient, wor
     _, secret = await world.registry.create_api_token("cli", description="admin", role=Role.ADMIN)
     async with world.client(admin=False, token=secret) as administrator:
         assert (await administrator.patch("/users/ann", json={"suspended": True})).status_code == 403
+
+
+async def test_the_only_owner_stays_one(admin: httpx2.AsyncClient, world: World) -> None:
+    for name in ("ann", "bob"):
+        await admin.post("/users", json={"name": name, "role": "owner"})
+    assert (await admin.patch("/users/bob", json={"suspended": True})).status_code == 200
+    for act in (
+        admin.patch("/users/ann", json={"role": "admin"}),
+        admin.patch("/users/ann", json={"suspended": True}),
+        admin.delete("/users/ann"),
+    ):
+        refused = await act
+        assert (refused.status_code, refused.json()["type"]) == (409, "conflict")
+        assert "ann is the only owner" in refused.json()["title"]
+        assert "users role NAME owner" in refused.json()["cure"]
+    assert (await admin.patch("/users/ann", json={"role": "owner"})).status_code == 200
+    assert (await admin.patch("/users/bob", json={"suspended": False})).status_code == 200
+    assert (await admin.delete("/users/ann")).status_code == 204
+    assert (await admin.patch("/users/bob", json={"role": "member"})).status_code == 409

@@ -10,6 +10,7 @@ import anyio
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
+from tests.support.means import give_passkey, give_recovery_codes, sign_in
 from tests.support.scripts import play
 from tests.support.waiting import until
 from tests.support.world import World, open_world
@@ -77,6 +78,13 @@ def play_script(world: World) -> Play:
                 await world.registry.own_policy(world.folder / file)
             case ["find", level, subject, message, cure]:
                 world.find(level, subject, message, cure)
+            case ["signed-in", name]:
+                user = world.registry.snapshot.user_by_name(name)
+                assert user is not None
+                passkey = await give_passkey(world, user)
+                await give_recovery_codes(world, user, "a", "b")
+                await sign_in(world, user, method=f"passkey:{passkey.id}")
+                await sign_in(world, user, "other", method="recovery")
             case _:
                 raise ValueError(words)
 

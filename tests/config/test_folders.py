@@ -10,6 +10,7 @@ from doorward.config import (
     find_socket,
     load_ports,
     save_ports,
+    save_private,
     socket_path,
 )
 from doorward.config.folders import expanded
@@ -49,6 +50,22 @@ def test_a_broken_ports_file_is_named(tmp_path: Path) -> None:
         load_ports(tmp_path)
     assert refused.value.place == str(tmp_path / "ports.json")
     assert "delete" in refused.value.cure
+
+
+def test_what_is_private_is_the_owners_alone_and_a_link_there_is_not_followed(tmp_path: Path) -> None:
+    file, other = tmp_path / "link", tmp_path / "other"
+    other.write_text("theirs")
+    file.symlink_to(other)
+    save_private(file, "secret\n")
+    assert (file.read_text(), other.read_text()) == ("secret\n", "theirs")
+    assert not file.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    save_private(file, "new")
+    assert file.read_text() == "new"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        save_private(tmp_path / "folder", "x")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "link", "other"]
 
 
 def test_a_short_socket_path_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -211,3 +211,21 @@ async def test_an_owner_who_is_there_already_gets_the_first_link(
     made = await invitations.invite_first("system")
     assert made is not None
     assert made[0].user_id is None, "which of two is not ours to say"
+
+
+async def test_the_first_link_is_made_once_a_start(invitations: Invitations, world: World) -> None:
+    started = world.clock.now()
+    first = await invitations.invite_first("system", unless_since=started)
+    assert first is not None
+    world.clock.advance(10)
+    assert await invitations.invite_first("system", unless_since=started) is None
+    assert await invitations.look(first[1]) == first[0]
+    assert await invitations.invite_first("system", unless_since=world.clock.now()), "another start"
+    assert await invitations.look(first[1]) is None
+    await invitations.invite("cli", None)
+    assert await invitations.invite_first("system", unless_since=started), (
+        "what others made is not known here"
+    )
+    world.clock.advance(FIRST_LIFETIME)
+    assert await invitations.invite_first("system", unless_since=started), "it is over"
+    assert not await invitations.somebody_administers()

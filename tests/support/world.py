@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.support.clock import FakeClock
 from tests.support.nouns import machine_key, node_key
@@ -20,6 +21,9 @@ from doorward.api import app as api
 from doorward.api import types
 from doorward.api.context import ApiContext
 from doorward.errors import Unavailable
+from doorward.login.invitations import Invitations, Way
+from doorward.login.means import Means
+from doorward.login.sessions import SignedIn
 from doorward.model import Node
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
@@ -52,19 +56,28 @@ class World:
         self.registry = registry
         self.clock = clock
         self.folder = folder
-        self.app: ASGIApp = Starlette(
-            routes=api.create(
-                ApiContext(
-                    registry=registry,
-                    clock=clock,
-                    status=self.status,
-                    doctor=self.doctor,
-                    ping=self.ping,
-                )
-            )
+        database = registry.writer.database
+        self.signed_in: SignedIn | None = None  # in the browser that every request without a token is from
+        self.context = ApiContext(
+            registry=registry,
+            clock=clock,
+            status=self.status,
+            doctor=self.doctor,
+            ping=self.ping,
+            invitations=Invitations(database, clock, registry.writer.entropy),
+            means=Means(database, clock),
+            ways=(
+                Way("https://door.test", "in the tailnet"),
+                Way("http://localhost:8080", "on the server"),
+            ),
+            person=self.person,
         )
+        self.app: ASGIApp = Starlette(routes=api.create(self.context))
         self.address = ""  # of the HTTP server, where there is one
         self.findings = [types.Finding(level="ok", subject="database", message="SQLite answers")]
+
+    async def person(self, _: Request) -> SignedIn | None:
+        return self.signed_in
 
     async def status(self) -> types.Status:
         nodes = [node for node in self.registry.snapshot.nodes.values() if not node.system]

@@ -1,17 +1,28 @@
 """All of the API as routes, and the one place where it is decided who is asking."""
 
 from functools import cache
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doorward.api import audit, dns, keys, nodes, policy, reach, ssh, status, tokens, users
-from doorward.api.access import ADMIN_LISTENER, ADMINISTRATOR, Permission, Principal
+from doorward.api import audit, dns, keys, nodes, people, policy, reach, ssh, status, tokens, users
+from doorward.api.access import (
+    ADMIN_LISTENER,
+    ADMINISTRATOR,
+    ASKED_EACH_TIME,
+    OWN,
+    FreshProofNeeded,
+    Permission,
+    Principal,
+)
 from doorward.api.context import ApiContext, Call
 from doorward.api.openapi import describe
-from doorward.asgi import Operation, RateLimit, operation, routes
-from doorward.errors import Unauthenticated
+from doorward.asgi import SAFE_METHODS, Operation, RateLimit, operation, routes
+from doorward.errors import NotPermitted, Unauthenticated
+from doorward.login.sessions import SignedIn
+from doorward.model import User
 from doorward.transport.sources import address_key
 
 PREFIX = "/api/v1"
@@ -34,6 +45,7 @@ async def get_openapi(call: Call) -> Response:
 OPERATIONS: tuple[Operation, ...] = (
     *status.OPERATIONS,
     *users.OPERATIONS,
+    *people.OPERATIONS,
     *keys.OPERATIONS,
     *nodes.OPERATIONS,
     *policy.OPERATIONS,
@@ -61,21 +73,28 @@ class _Gate:
         self._failures = RateLimit(rate=FAILURES_PER_SECOND, burst=FAILURE_BURST, clock=context.clock)
 
     async def enter(self, request: Request, needed: Operation) -> Call:
-        principal = await self._principal(request)
-        principal.require(needed.needs)
+        signed_in: SignedIn | None = None
+        if (request.scope.get("state") or {}).get("listener") == ADMIN_LISTENER:
+            principal = ADMINISTRATOR
+        elif "authorization" in request.headers:
+            principal = await self._of_token(request)
+        else:
+            signed_in = await self._of_browser(request)
+            principal = _person(signed_in.user)
         # Whoever asks once more may come to another process than before, which must know what the first has answered.
         await self._context.registry.catch_up()
+        if signed_in is not None:
+            principal = self._as_now(signed_in.user)
+        if not _is_own(principal, request, needed):
+            principal.require(needed.needs)
+        if signed_in is not None:
+            self._check_browser(request, needed, signed_in)
         return Call(self._context, principal)
 
-    async def _principal(self, request: Request) -> Principal:
-        if (request.scope.get("state") or {}).get("listener") == ADMIN_LISTENER:
-            return ADMINISTRATOR
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    async def _of_token(self, request: Request) -> Principal:
+        scheme, _, secret = request.headers["authorization"].partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
-            raise Unauthenticated(
-                "no API token came with this request",
-                cure="Send Authorization: Bearer TOKEN, with a token made by `doorward tokens create` on the server.",
-            )
+            raise _stranger()
         asker = address_key(request.scope.get("client"))
         self._failures.check(asker)
         try:
@@ -87,11 +106,76 @@ class _Gate:
         self._requests.take(principal.actor)
         return principal
 
+    async def _of_browser(self, request: Request) -> SignedIn:
+        found = await self._context.person(request)
+        if found is None:
+            raise _stranger()
+        self._requests.take(f"session:{found.session.id}")
+        return found
+
+    def _as_now(self, known: User) -> Principal:
+        """The person by what is true at this moment: a role or a suspension counts at once, whoever looked before."""
+        user = self._context.registry.snapshot.users.get(known.id)
+        if user is None or user.suspended:
+            raise _stranger()
+        return _person(user)
+
+    def _check_browser(self, request: Request, needed: Operation, signed_in: SignedIn) -> None:
+        """Refuse what a cookie alone is not enough for.
+
+        A browser sends its cookie along with whatever any page asks for. Only a page of the door that the session was made
+        at may use it: which page asks, browsers say in headers that no page can change.
+        """
+        session = signed_in.session
+        site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
+        writes = request.method not in SAFE_METHODS
+        ours = (
+            request.headers.get("host", "").lower() == urlsplit(session.origin).netloc
+            and origin in {"", session.origin}
+            and site in ({"", "same-origin"} if writes else {"", "same-origin", "none"})
+        )
+        if not ours or (writes and not site and not origin):
+            raise NotPermitted(
+                "only a page of the door where you have signed in may do this",
+                cure=f"Open {session.origin} and do it there.",
+            )
+        if needed.needs is Permission.READ:
+            return
+        if writes and needed.needs in ASKED_EACH_TIME:
+            raise FreshProofNeeded(
+                "for this you have to show who you are each time",
+                cure=f"Do it on its page at {session.origin}, or with the `doorward` command.",
+            )
+        if writes and not signed_in.is_fresh(self._context.clock.now()):
+            raise FreshProofNeeded(
+                "to change something you have to show again who you are",
+                cure=f"Sign in once more at {session.origin}/signin, and try again.",
+            )
+
+
+def _person(user: User) -> Principal:
+    return Principal(f"user:{user.name}", user.role, user)
+
+
+def _is_own(principal: Principal, request: Request, needed: Operation) -> bool:
+    """Whether it is about the person who asks, and so needs no role."""
+    if principal.person is None or needed.needs not in OWN or not needed.path.startswith("/users/{name}"):
+        return False
+    return request.path_params.get("name") == principal.person.name
+
+
+def _stranger() -> Unauthenticated:
+    return Unauthenticated(
+        "no API token came with this request",
+        cure="Send Authorization: Bearer TOKEN, with a token made by `doorward tokens create` on the server.",
+    )
+
 
 def create(context: ApiContext) -> list[Route]:
     """The routes of the API, each with its full path under /api/v1.
 
     A request is the administrator's when ``scope["state"]["listener"]`` is ``"admin"``: only the listener on the
-    socket of mode 0600 may set that. Every other needs a bearer token.
+    socket of mode 0600 may set that. Every other needs a bearer token, or comes from a browser in which a person has
+    signed in.
     """
     return routes(OPERATIONS, prefix=PREFIX, enter=_Gate(context).enter)

@@ -1,14 +1,23 @@
 """What the API is given, and what each of its operations gets."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+
+from starlette.requests import Request
 
 from doorward.api.access import Principal
 from doorward.api.types import Finding, Pong, Status
 from doorward.clock import Clock
+from doorward.login.invitations import Invitations, Way
+from doorward.login.means import Means
+from doorward.login.sessions import SignedIn
 from doorward.model import Node
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
+
+
+async def _nobody(_: Request) -> SignedIn | None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +30,10 @@ class ApiContext:
         status: the server at a glance.
         doctor: what works and what does not, each with its cure.
         ping: asks a node whether it is there, or has another node (the second argument) ping it.
+        invitations: one-time links for people.
+        means: by what people sign in, and where they have.
+        ways: where people come in, the best first.
+        person: who has signed in in the browser that a request is from, if it is one; without it nobody has.
     """
 
     registry: Registry
@@ -28,6 +41,10 @@ class ApiContext:
     status: Callable[[], Awaitable[Status]]
     doctor: Callable[[], Awaitable[list[Finding]]]
     ping: Callable[[Node, Node | None], Awaitable[Pong]]
+    invitations: Invitations
+    means: Means
+    ways: Sequence[Way]
+    person: Callable[[Request], Awaitable[SignedIn | None]] = _nobody
 
 
 @dataclass(frozen=True)

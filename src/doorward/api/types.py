@@ -64,6 +64,11 @@ class User(Answer, frozen=True, kw_only=True):
     created: datetime
     suspended: bool
     nodes: int  # how many nodes are theirs; tagged ones are nobody's
+    passkeys: int = 0
+    identities: int = 0  # accounts at outside providers that are theirs
+    recovery_codes: int = 0  # left to use
+    sessions: int = 0  # browsers in which they are signed in
+    invited: datetime | None = None  # a link to sign in is open until then
 
 
 class NewUser(Request, frozen=True, kw_only=True):
@@ -80,6 +85,62 @@ class UserChange(Request, frozen=True, kw_only=True):
 
     role: RoleName | None = None
     suspended: bool | None = None  # true: shut out, with all their nodes, until it is false again
+
+
+# Signing in -------------------------------------------------------------------------------------------------------
+
+
+class NewInvitation(Request, frozen=True, kw_only=True):
+    """An invitation to make. An open one for the same person is worth nothing from then on."""
+
+    user: str | None = None  # null: whoever is to be the first owner, while nobody can sign in and administer
+    expires_in: Lifetime | None = None  # a minute to 30 days; null: three days; an hour for the first owner
+
+
+class Link(Answer, frozen=True, kw_only=True):
+    """One of the addresses of a page."""
+
+    url: str
+    where: str  # from where it can be reached
+
+
+class MadeInvitation(Answer, frozen=True, kw_only=True):
+    """A new invitation with its link, which is shown this once, the address that works for most first."""
+
+    user: str | None
+    expires: datetime
+    links: tuple[Link, ...]
+
+
+class Passkey(Answer, frozen=True, kw_only=True):
+    """A key in an authenticator with which a person signs in."""
+
+    id: int
+    name: str
+    place: str  # the host name that it works at
+    created: datetime
+    used: datetime | None
+
+
+class Session(Answer, frozen=True, kw_only=True):
+    """A browser in which a person has signed in."""
+
+    id: int
+    user: str
+    created: datetime
+    seen: datetime
+    expires: datetime
+    proven: datetime  # when the person last showed who they are
+    method: str  # by what: "passkey:ID", "provider:NAME", "recovery"
+    address: str  # where it was made from
+    agent: str  # what the browser calls itself
+    door: str  # the address that it was made at
+
+
+class SignedOut(Answer, frozen=True, kw_only=True):
+    """How many sessions were ended."""
+
+    sessions: int
 
 
 # Checks of ssh ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from doorward.api.access import Permission
 from doorward.api.context import Call
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
+from doorward.login.means import Held
 from doorward.model import Role, User
 from doorward.tailnet.snapshot import Snapshot
 
@@ -19,7 +20,8 @@ def find_user(snapshot: Snapshot, name: str) -> User:
     return user
 
 
-def _answer(user: User, nodes: int) -> types.User:
+def _answer(user: User, nodes: int, held: Held | None = None) -> types.User:
+    has = held or Held()
     return types.User(
         id=user.id,
         name=user.name,
@@ -29,7 +31,17 @@ def _answer(user: User, nodes: int) -> types.User:
         created=user.created,
         suspended=user.suspended,
         nodes=nodes,
+        passkeys=has.passkeys,
+        identities=has.identities,
+        recovery_codes=has.recovery_codes,
+        sessions=has.sessions,
+        invited=has.invited,
     )
+
+
+async def _shown(call: Call, user: User) -> types.User:
+    held = await call.context.means.held(user)
+    return _answer(user, _nodes_of(call.snapshot)[user.id], held.get(user.id))
 
 
 def _nodes_of(snapshot: Snapshot) -> Counter[int | None]:
@@ -39,10 +51,11 @@ def _nodes_of(snapshot: Snapshot) -> Counter[int | None]:
 @operation("GET", "/users", needs=Permission.READ)
 async def list_users(call: Call) -> list[types.User]:
     """List the people, by name."""
+    held = await call.context.means.held()
     snapshot = call.snapshot
     owned = _nodes_of(snapshot)
     people = sorted(snapshot.users.values(), key=lambda user: user.name)
-    return [_answer(user, owned[user.id]) for user in people]
+    return [_answer(user, owned[user.id], held.get(user.id)) for user in people]
 
 
 @operation("POST", "/users", needs=Permission.USERS, status=201, raises=[BadInput, Conflict])
@@ -59,16 +72,15 @@ async def create_user(call: Call, body: types.NewUser) -> types.User:
 @operation("GET", "/users/{name}", needs=Permission.READ, raises=[NotFound])
 async def get_user(call: Call, name: str) -> types.User:
     """Show a person."""
-    snapshot = call.snapshot
-    user = find_user(snapshot, name)
-    return _answer(user, _nodes_of(snapshot)[user.id])
+    return await _shown(call, find_user(call.snapshot, name))
 
 
-@operation("PATCH", "/users/{name}", needs=Permission.USERS, raises=[BadInput, NotFound])
+@operation("PATCH", "/users/{name}", needs=Permission.USERS, raises=[BadInput, NotFound, Conflict])
 async def change_user(call: Call, name: str, body: types.UserChange) -> types.User:
     """Give a person another role, suspend or restore them.
 
-    A suspended person's nodes are cut off within a second and stay so until they are restored; nothing is deleted.
+    A suspended person's nodes are cut off within a second and stay so until they are restored; nothing is deleted. The
+    only owner stays one, and is not suspended.
     """
     user = find_user(call.snapshot, name)
     call.principal.require_rank(user.role)
@@ -79,7 +91,7 @@ async def change_user(call: Call, name: str, body: types.UserChange) -> types.Us
         user = await call.registry.set_role(call.actor, name, Role(body.role))
     if body.suspended is not None:
         user = await call.registry.suspend_user(call.actor, name, suspended=body.suspended)
-    return _answer(user, _nodes_of(call.snapshot)[user.id])
+    return await _shown(call, user)
 
 
 @operation("DELETE", "/users/{name}", needs=Permission.USERS, status=204, raises=[NotFound, Conflict])

@@ -27,7 +27,7 @@ _EPILOGUE = "Exit codes: 0 done, 1 refused or failed, 2 the command line is wron
 _COMMANDS = (
     ("serve", "doorward.cli.serve:serve", "Run the server."),
     ("relay", "doorward.cli.relay:relay", "Run a relay of its own."),
-    ("users", "doorward.cli.users:app", "People: create, list, change, suspend, delete."),
+    ("users", "doorward.cli.users:app", "People: create, invite, list, change, sign out, suspend, delete."),
     ("keys", "doorward.cli.keys:app", "Auth keys, which let nodes join without a person."),
     (
         "nodes",

@@ -85,6 +85,15 @@ class Target:
             return expanded(self.data_dir).absolute()
         return default_data_dir(os.environ, root=os.geteuid() == 0)
 
+    def is_local(self) -> bool:
+        """True if it is asked over the socket in the data directory."""
+        return self._address() is None
+
+    def _address(self) -> str | None:
+        if self.server is None and self.data_dir is None:
+            return os.environ.get("DOORWARD_SERVER") or None
+        return self.server
+
     def __repr__(self) -> str:
         return f"Target(data_dir={self.data_dir}, server={self.server}, token={'hidden' if self.token else None})"
 
@@ -117,9 +126,7 @@ class Target:
         return self._open().call(method, path, answer, body=body, query=query, if_match=if_match)
 
     def _open(self) -> "Server":
-        server = self.server
-        if server is None and self.data_dir is None:
-            server = os.environ.get("DOORWARD_SERVER") or None
+        server = self._address()
         if server is None:
             return _LocalServer(self.folder())
         return _RemoteServer(server, self.token or os.environ.get("DOORWARD_TOKEN") or "")

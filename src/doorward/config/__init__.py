@@ -15,7 +15,14 @@ directory. ``reference`` makes the page about settings out of these types.
 """
 
 from doorward.config.check import is_dns_name
-from doorward.config.folders import default_data_dir, find_socket, load_ports, save_ports, socket_path
+from doorward.config.folders import (
+    default_data_dir,
+    find_socket,
+    load_ports,
+    save_ports,
+    save_private,
+    socket_path,
+)
 from doorward.config.load import FILE_NAME, decode, encode, load, unknown_variables
 from doorward.config.settings import ConfigError, Leaf, Ports, Settings, leaves, reference, split_listen
 
@@ -35,6 +42,7 @@ __all__ = [
     "load_ports",
     "reference",
     "save_ports",
+    "save_private",
     "socket_path",
     "split_listen",
     "unknown_variables",

@@ -65,6 +65,18 @@ def save_ports(data_dir: Path, ports: Ports) -> None:
     fresh.replace(path)
 
 
+def save_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, from its first moment on. What was there before is replaced, not followed."""
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600, O_EXCL
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
 def socket_path(folder: Path, name: str, environ: Mapping[str, str]) -> Path:
     """Where the Unix socket ``folder/name`` is to be made.
 

@@ -14,6 +14,8 @@ while nobody can administer: it must not lie around as a second way in.
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -31,6 +33,18 @@ PATH = "/invite/"
 ADMINISTRATORS = frozenset({Role.OWNER, Role.ADMIN})
 
 _CODE_LENGTH = 32  # characters that 160 bits take
+
+
+class Way(NamedTuple):
+    """One of the addresses at which people come in."""
+
+    origin: str  # "https://door.example.com"
+    where: str  # from where it can be reached, in words that follow a link
+
+    @property
+    def is_here(self) -> bool:
+        """True if it is reached on doorward's own machine alone."""
+        return urlsplit(self.origin).hostname == "localhost"
 
 
 def link(origin: str, code: str) -> str:
@@ -73,15 +87,20 @@ class Invitations:
         return await self._database.run(_invite, actor, user, draft), code
 
     async def invite_first(
-        self, actor: str, *, lifetime: timedelta = FIRST_LIFETIME
+        self, actor: str, *, lifetime: timedelta = FIRST_LIFETIME, unless_since: datetime | None = None
     ) -> tuple[Invitation, str] | None:
         """Make the link by which the first administrator comes in; None while somebody can administer already.
 
-        Where there is one owner, who has no way to sign in, it is theirs.
+        Where there is one owner, who has no way to sign in, it is theirs. With ``unless_since`` an open one that the same
+        actor has made from then on is enough, and None is returned, too.
         """
         draft, code = self._draft(actor, lifetime)
-        made = await self._database.run(_invite_first, actor, draft)
+        made = await self._database.run(_invite_first, actor, draft, unless_since)
         return None if made is None else (made, code)
+
+    async def somebody_administers(self) -> bool:
+        """True if an owner or administrator, not suspended, has a way to sign in."""
+        return await self._database.read(can_administer)
 
     def _draft(self, actor: str, lifetime: timedelta) -> tuple[Invitation, str]:
         now = self._clock.now()
@@ -139,11 +158,22 @@ def _invite(connection: Connection, actor: str, user: User | None, draft: Invita
     return _insert(connection, actor, f"user:{now.name}", now.role, theirs)
 
 
-def _invite_first(connection: Connection, actor: str, draft: Invitation) -> Invitation | None:
+def _invite_first(
+    connection: Connection, actor: str, draft: Invitation, unless_since: datetime | None
+) -> Invitation | None:
     if can_administer(connection):
         return None
     owners = [one for one in users.load_all(connection) if one.role is Role.OWNER and not one.suspended]
-    return _invite(connection, actor, owners[0] if len(owners) == 1 else None, draft)
+    owner = owners[0] if len(owners) == 1 else None
+    known = signin.open_invitation(connection, None if owner is None else owner.id, draft.created)
+    if (
+        known is not None
+        and unless_since is not None
+        and known.actor == actor
+        and known.created >= unless_since
+    ):
+        return None
+    return _invite(connection, actor, owner, draft)
 
 
 def _insert(connection: Connection, actor: str, target: str, role: Role, draft: Invitation) -> Invitation:

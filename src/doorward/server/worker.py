@@ -35,6 +35,7 @@ from doorward.login.doors import Doors
 from doorward.login.entrance import Entrance
 from doorward.login.invitations import Invitations
 from doorward.login.me import Me
+from doorward.login.means import Means
 from doorward.login.providers import Providers
 from doorward.login.sessions import Sessions
 from doorward.login.upstream import Upstream
@@ -50,6 +51,7 @@ from doorward.server import descriptors, tls
 from doorward.server.certificates import Certificates
 from doorward.server.child import Child
 from doorward.server.countries import countries_of
+from doorward.server.first_link import FirstLink, ways
 from doorward.server.memory import give_back
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays, own_region
@@ -145,7 +147,7 @@ class Worker:
         async with self._registry() as registry, contextlib.AsyncExitStack() as closing:
             relay = self._relay(registry)
             own_node = OwnNode(self._settings, registry)
-            askings = self._askings(registry)
+            askings, invitations = self._askings(registry), self._invitations(registry)
             attempts = Attempts(registry, self._clock, self._settings.door)
             control = Control(registry, self._noise_key.public(), os.urandom, attempts.answer)
             turns = Turns()
@@ -157,7 +159,7 @@ class Worker:
             closing.callback(stun.close)
             stun.start()
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise, askings)
+            app = self._app(registry, control, relay, own_node, noise, askings, invitations)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -184,6 +186,8 @@ class Worker:
                 await accepting.wait()
                 ready()
                 background.append(group.create_task(own_node.run()))
+                if self._team.number == 1:
+                    background.append(group.create_task(self._first_link(invitations).run()))
                 await stop.wait()
                 registry.writer.changes.end_all()
                 for task in reversed(background):
@@ -330,6 +334,7 @@ class Worker:
         own_node: OwnNode,
         noise: Ts2021,
         askings: Askings,
+        invitations: Invitations,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -350,6 +355,10 @@ class Worker:
             status=report.status,
             doctor=report.doctor,
             ping=siblings.ping,
+            invitations=invitations,
+            means=Means(registry.writer.database, self._clock),
+            ways=ways(self._settings),
+            person=askings.sessions.of,
         )
         routes: list[BaseRoute] = [
             *control.routes,
@@ -359,7 +368,7 @@ class Worker:
             *relay.routes(),
             *api.create(context),
             whoami_route(lambda: registry.snapshot, self._clock),
-            *Entrance(askings, self._invitations(registry), self._clock).routes(),
+            *Entrance(askings, invitations, self._clock).routes(),
             *Providers(askings, Upstream(self._clock, os.urandom), self._clock).routes(),
             *Me(askings, self._clock).routes(),
             *pages.routes(),
@@ -369,6 +378,10 @@ class Worker:
         return Starlette(
             routes=routes, middleware=[Middleware(StripIdentityHeaders), Middleware(SecurityHeaders)]
         )
+
+    def _first_link(self, invitations: Invitations) -> FirstLink:
+        settings = self._settings
+        return FirstLink(invitations, ways(settings), settings.data_dir, self._started)
 
     async def _ca(self, _: Request) -> Response:
         """The authority's certificate, which anyone may have."""

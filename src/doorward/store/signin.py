@@ -5,6 +5,7 @@ No netmap depends on any of it. Whatever is used up here is used once: the funct
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -98,6 +99,18 @@ def insert_invitation(connection: Connection, draft: Invitation) -> Invitation:
     return rows.add(connection, invitations, draft)
 
 
+def open_invitation(connection: Connection, user_id: int | None, now: datetime) -> Invitation | None:
+    """The invitation of a person, or of the first owner (None), that can be used now."""
+    return rows.one(
+        connection,
+        invitations,
+        Invitation,
+        invitations.c.user_id.is_not_distinct_from(user_id),
+        invitations.c.used.is_(None),
+        invitations.c.expires > now,
+    )
+
+
 def invitation_by_hash(connection: Connection, secret_hash: bytes) -> Invitation | None:
     """The invitation whose code has this SHA-256, whether or not it is still good."""
     return rows.one(connection, invitations, Invitation, invitations.c.secret_hash == secret_hash)
@@ -187,6 +200,14 @@ def end_sessions(
     if found:
         connection.execute(sa.update(sessions).where(sessions.c.id.in_(found)).values(ended=now))
     return found
+
+
+def end_sessions_by(connection: Connection, now: datetime, user_id: int, method: str) -> list[int]:
+    """End the open sessions of a person that were last proven by ``method``; returns their ids."""
+    theirs = [each.id for each in open_sessions(connection, now, user_id) if each.method == method]
+    if theirs:
+        connection.execute(sa.update(sessions).where(sessions.c.id.in_(theirs)).values(ended=now))
+    return theirs
 
 
 # Askings -----------------------------------------------------------------------------------------------------------
@@ -309,6 +330,39 @@ def can_sign_in(connection: Connection, user_ids: Iterable[int]) -> bool:
         for table in (passkeys, identities)
     )
     return any(one is not None for one in found)
+
+
+class Held(NamedTuple):
+    """What a person has of each."""
+
+    passkeys: int = 0
+    identities: int = 0  # subjects of outside providers
+    recovery_codes: int = 0  # not used yet
+    sessions: int = 0  # open ones
+    invited: datetime | None = None  # when their open invitation ends
+
+
+def held(connection: Connection, now: datetime, user_id: int | None = None) -> dict[int, Held]:
+    """What everybody has, or one person, by their id; who has nothing is left out. A handful of statements for all."""
+    found: dict[int, Held] = {}
+    for name, table, value, conditions in (
+        ("passkeys", passkeys, sa.func.count(), []),
+        ("identities", identities, sa.func.count(), []),
+        ("recovery_codes", recovery_codes, sa.func.count(), [recovery_codes.c.used.is_(None)]),
+        ("sessions", sessions, sa.func.count(), [sessions.c.ended.is_(None), sessions.c.expires > now]),
+        (
+            "invited",
+            invitations,
+            sa.func.max(invitations.c.expires),
+            [invitations.c.used.is_(None), invitations.c.expires > now],
+        ),
+    ):
+        owner = table.c.user_id
+        wanted = owner.is_not(None) if user_id is None else owner == user_id
+        statement = sa.select(owner, value).where(wanted, *conditions).group_by(owner)
+        for one, amount in connection.execute(statement):
+            found[one] = found.get(one, Held())._replace(**{name: amount})
+    return found
 
 
 def delete_all_of(connection: Connection, user_id: int) -> dict[str, int]:

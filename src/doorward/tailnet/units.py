@@ -22,6 +22,7 @@ from doorward.model import (
     PolicyVersion,
     Prefix,
     Process,
+    Role,
     User,
 )
 from doorward.policy import DEFAULT_POLICY, Document
@@ -93,13 +94,27 @@ def create_user(connection: Connection, actor: str, draft: User) -> Effect[User]
     return Effect(result=user, users=_everybody(connection))
 
 
+def _require_another_owner(connection: Connection, user: User, act: str) -> None:
+    """Raise Conflict if without this person nobody would own the tailnet: only an owner makes owners."""
+    if user.role is not Role.OWNER or user.suspended:
+        return
+    owners = [one for one in users.load_all(connection) if one.role is Role.OWNER and not one.suspended]
+    if len(owners) == 1:
+        raise Conflict(
+            f"{user.name} is the only owner, and {act}",
+            cure="Make somebody else an owner first: `doorward users role NAME owner`.",
+        )
+
+
 def update_user(
     connection: Connection, actor: str, user_id: int, changes: dict[str, Any], now: datetime
 ) -> Effect[User]:
     """Change some fields of a user."""
     user = users.by_id(connection, user_id)
     if user is None:
-        raise NotFound("this user was deleted")
+        raise NotFound("this user was deleted", cure="`doorward users list` shows the users there are.")
+    if changes.get("role", user.role) is not Role.OWNER:
+        _require_another_owner(connection, user, "keeps that role")
     changed = users.update(connection, msgspec.structs.replace(user, **changes))
     if changed.role is not user.role:
         # Whoever invited them could give them the role they had; with another the link would give what its maker cannot.
@@ -117,6 +132,8 @@ def suspend_user(
         raise NotFound("this user was deleted", cure="`doorward users list` shows the users there are.")
     if user.suspended == suspended:
         return Effect(result=user)
+    if suspended:
+        _require_another_owner(connection, user, "is not suspended")
     changed = users.update(connection, msgspec.structs.replace(user, suspended=suspended))
     if suspended:
         signin.forget_invitations(
@@ -129,7 +146,12 @@ def suspend_user(
 
 
 def delete_user(connection: Connection, actor: str, user: User, now: datetime) -> Effect[None]:
-    """Remove a user without nodes, and their auth keys. Tagged nodes they brought in stay, and are nobody's."""
+    """Remove a user without nodes, and their auth keys. Tagged nodes they brought in stay, and are nobody's.
+
+    Raises Conflict while they have nodes, and for the only owner.
+    """
+    if (known := users.by_id(connection, user.id)) is not None:
+        _require_another_owner(connection, known, "is not deleted")
     brought = [node for node in nodes.load_all(connection) if node.user_id == user.id]
     if own := [node.name for node in brought if not node.tags]:
         raise Conflict(
