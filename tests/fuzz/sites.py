@@ -125,6 +125,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.doors:Place.port",
         "login.doors:place_of",
         "server.worker:Worker._askings",
+        "server.first_link:ways",
         "engine.controlconn:one_request",
         "login.upstream:Started.__repr__",
         "relay.stun:bind_stun",

@@ -133,7 +133,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 def test_ways_in_are_those_that_can_work(
     tmp_path: Path, given: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
-    assert list(ways(settings_in(tmp_path, **given).settled(PORTS))) == expected
+    found = ways(settings_in(tmp_path, **given).settled(PORTS))
+    assert [(way.origin, way.where) for way in found] == expected
+    assert [way.is_here for way in found] == ["own machine" in where for _, where in expected]
 
 
 async def test_a_terminal_shows_the_link_and_nothing_keeps_it(place: Place) -> None:

@@ -68,7 +68,7 @@ class World:
             means=Means(database, clock),
             ways=(
                 Way("https://door.test", "in the tailnet"),
-                Way("http://localhost:8080", "on the server"),
+                Way("http://localhost:8080", "on the server", is_here=True),
             ),
             person=self.person,
         )

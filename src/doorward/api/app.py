@@ -1,7 +1,6 @@
 """All of the API as routes, and the one place where it is decided who is asking."""
 
 from functools import cache
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -130,7 +129,7 @@ class _Gate:
         site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
         writes = request.method not in SAFE_METHODS
         ours = (
-            request.headers.get("host", "").lower() == urlsplit(session.origin).netloc
+            request.headers.get("host", "").lower() == session.origin.partition("://")[2]
             and origin in {"", session.origin}
             and site in ({"", "same-origin"} if writes else {"", "same-origin", "none"})
         )

@@ -39,7 +39,7 @@ def ways(settings: Settings) -> tuple[Way, ...]:
     host, port = split_listen(settings.listen)
     if host not in _HERE or settings.tls.url.cert is not None or name == "localhost":
         return (door,)
-    here = Way(f"http://localhost:{port}", "in a browser on doorward's own machine")
+    here = Way(f"http://localhost:{port}", "in a browser on doorward's own machine", is_here=True)
     # Into a tailnet that nobody is in yet, nobody comes through a door that is inside.
     return (here, door) if inside else (door, here)
 
