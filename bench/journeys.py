@@ -6,6 +6,7 @@ baseline of each row is what the machine needs for the part of it that is not do
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -20,6 +21,9 @@ from tests.support.server import Server
 from tests.support.waiting import eventually
 
 from bench.table import Figures, Found, Group, Options, Row
+from doorward.engine.processes import stop
+
+DECIDES = ("policy", "fallback", "always")  # of the setting ssh.decide
 
 Measure = Callable[[], Awaitable[float]]
 
@@ -100,6 +104,56 @@ async def _ssh(laptop: StockClient, target: StockClient, count: int) -> Figures:
     return Figures(values, await rounds(count, lambda: timed("ssh", "-V")))
 
 
+async def bench_deciding(count: int) -> Found:
+    """What deciding about an ssh costs the person: three servers, one for each ``ssh.decide``, asked in turn."""
+    async with contextlib.AsyncExitStack() as stack:
+        commands: dict[str, list[str]] = {}
+        for decide in DECIDES:
+            server = await stack.enter_async_context(Server(environ={"DOORWARD_SSH_DECIDE": decide}))
+            laptop, target = await stack.enter_async_context(machines(server, "laptop", "server"))
+            await target.cli("set", "--ssh")
+            command = laptop.ssh_command("root@server", "true")
+            await eventually(functools.partial(_works, command), within=15)
+            # Holds are the node's a moment after it has said that it runs the server.
+            if decide != "policy":
+                await eventually(functools.partial(_is_decided, server, command), within=15)
+            commands[decide] = [*command[:-1], "-tt"]
+        taken: dict[str, list[float]] = {decide: [] for decide in DECIDES}
+        for number in range(count):
+            # Each goes first in its turn.
+            for decide in (*DECIDES[number % 3 :], *DECIDES[: number % 3]):
+                taken[decide].append(await _first_byte(*commands[decide]))
+        plain = taken.pop("policy")
+        found = {"ssh-policy": Figures(plain, await rounds(count, lambda: timed("ssh", "-V")))}
+        for decide, seconds in taken.items():
+            found[f"ssh-{decide}"] = Figures(seconds, plain)
+            added = [max(0.0, one - other) for one, other in zip(seconds, plain, strict=True)]
+            found[f"ssh-{decide}-adds"] = Figures(added, plain)
+        return found
+
+
+async def _is_decided(server: Server, command: list[str]) -> bool:
+    before = len(await server.json("audit", "list", "--action", "ssh.attempt"))
+    await timed(*command)
+    return len(await server.json("audit", "list", "--action", "ssh.attempt")) > before
+
+
+async def _first_byte(*command: str) -> float:
+    """Seconds until the shell at the other end shows something."""
+    began = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        said = await process.stdout.read(1)
+    taken = time.perf_counter() - began
+    await stop(process, 1)
+    if not said:
+        raise RuntimeError(f"{command} ended without a shell")
+    return taken
+
+
 async def _works(command: list[str]) -> bool:
     with contextlib.suppress(RuntimeError):
         await timed(*command)
@@ -160,6 +214,8 @@ def _group(
     return Group(name=name, rows=tuple(made), run=lambda options: asyncio.run(run(options)), seconds=seconds)
 
 
+_SHELL = "from `ssh` to the first byte of the shell, `ssh.decide` = `{}`"
+_PLAIN = "the same under `policy`"
 _IMPORTS = "import of its libraries"
 
 GROUPS = (
@@ -169,6 +225,16 @@ GROUPS = (
         25,
         ("serve-new", "`serve` to `ready`, new data directory", _IMPORTS, 2, 1),
         ("serve", "`serve` to `ready`, used data directory", _IMPORTS, 2, 1),
+    ),
+    _group(
+        "journeys, deciding",
+        bench_deciding,
+        30,
+        ("ssh-policy", _SHELL.format("policy"), "`ssh -V`", None, 0.3),
+        ("ssh-fallback", _SHELL.format("fallback"), _PLAIN, None, None),
+        ("ssh-fallback-adds", "what deciding adds to that", _PLAIN, 0.05, None),
+        ("ssh-always", _SHELL.format("always"), _PLAIN, None, None),
+        ("ssh-always-adds", "what deciding adds to that", _PLAIN, 0.05, None),
     ),
     _group(
         "journeys",
