@@ -7,7 +7,7 @@ CODE := src tests bench
 
 .PHONY: help setup demo test check format lock docs bench fuzz soak clean
 help:
-	@echo "make demo   doorward, two machines and an ssh line to paste"
+	@echo "make demo   doorward, three machines and ssh lines to paste"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
 	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"
 	@echo "make soak   an hour of churn, and what it leaves; MINUTES=60"

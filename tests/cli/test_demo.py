@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -114,13 +115,19 @@ def _nodes(folder: Path) -> list[tuple[str, ...]]:
 @pytest.mark.usefixtures("_programs")
 def test_it_is_checked_and_goes_on_with_the_same_nodes(folder: Path) -> None:
     me = pwd.getpwuid(os.geteuid()).pw_name
-    for name in ("laptop", "server"):
+    for name in ("laptop", "server", "vault"):
         assert not (folder / name).exists()
-    assert f"I am {me} on a machine of the tailnet, without a key" in _check(folder)
+    said = f"I am {me} on a machine of the tailnet, without a key"
+    assert _check(folder).count(said) == 2
     assert _left(folder) == []
     nodes, known_hosts = _nodes(folder), (folder / "known_hosts").read_text()
-    assert {"laptop", "server"} <= {node[0] for node in nodes}
-    assert f"I am {me} on a machine of the tailnet, without a key" in _check(folder)
+    assert {"laptop", "server", "vault"} <= {node[0] for node in nodes}
+    # What somebody has made of the policy meanwhile stays.
+    with contextlib.closing(sqlite3.connect(folder / "doorward" / "doorward.db")) as database:
+        policies = database.execute("SELECT count(*) FROM policy_versions").fetchall()
+    assert _check(folder).count(said) == 2
+    with contextlib.closing(sqlite3.connect(folder / "doorward" / "doorward.db")) as database:
+        assert database.execute("SELECT count(*) FROM policy_versions").fetchall() == policies
     assert _left(folder) == []
     assert (_nodes(folder), (folder / "known_hosts").read_text()) == (nodes, known_hosts)
 
@@ -129,8 +136,9 @@ def test_it_is_checked_and_goes_on_with_the_same_nodes(folder: Path) -> None:
 @pytest.mark.usefixtures("_programs")
 def test_the_line_on_the_screen_works_and_trusts_the_right_host_key_alone(folder: Path) -> None:
     with _shown(folder) as shown:
-        (line,) = (line.strip() for line in shown.screen.splitlines() if line.strip().startswith("ssh -F"))
+        line, asks = (line.strip() for line in shown.screen.splitlines() if line.strip().startswith("ssh -F"))
         assert line == f"ssh -F {folder}/ssh_config server"
+        assert asks == f"ssh -F {folder}/ssh_config vault"
         done = subprocess.run(
             [*line.split(), "echo there; exit 4"],
             stdin=subprocess.DEVNULL,
@@ -157,6 +165,39 @@ def test_the_line_on_the_screen_works_and_trusts_the_right_host_key_alone(folder
         shown.process.send_signal(signal.SIGINT)
         assert shown.process.wait(10) == 0
     assert _left(folder) == []
+
+
+@interop
+@pytest.mark.usefixtures("_programs")
+def test_the_machine_that_asks_has_its_page_shown_and_goes_on_after_a_yes(folder: Path) -> None:
+    with _shown(folder) as shown:
+        asks, approves = (
+            next(line.strip() for line in shown.screen.splitlines() if words in line)
+            for words in ("ssh_config vault", "checks approve 1")
+        )
+        with subprocess.Popen(
+            [*asks.split(), "echo there"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as waits:
+            assert shown.process.stdout is not None
+            told = iter(shown.process.stdout.readline, "")
+            line = next(line for line in told if "An ssh to vault waits for you" in line)
+            link = line.split()[-1]
+            assert link.startswith("http://localhost:")
+            with urllib.request.urlopen(link, timeout=20) as answer:
+                page = answer.read().decode()
+            assert waits.stderr is not None
+            code = next(line.split()[-1] for line in waits.stderr if "Its code is" in line)
+            assert code in page
+            assert (
+                subprocess.run(approves.split(), capture_output=True, check=False, timeout=20).returncode == 0
+            )
+            assert waits.communicate(timeout=20)[0] == "there\n"
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.process.wait(10) == 0
 
 
 @interop

@@ -151,13 +151,13 @@ async def test_what_the_daemon_announces_is_opened_also_after_it_was_away(
         bus(tmp_path, first, [{"BrowseToURL": 7}], [{"BrowseToURL": other}]) as socket,
         asyncio.TaskGroup() as group,
     ):
-        watching = group.create_task(watch(LocalApi(socket), Pages(DOOR), note, retry=0.01))
+        watching = group.create_task(watch(LocalApi(socket), Pages(DOOR), note, ssh_browser._say, retry=0.01))
         await until(lambda: len(opened) == 2)
         watching.cancel()
     assert opened == [LINK, other]
     shown = capsys.readouterr()
-    assert shown.out == f"Listening for pages of {DOOR}.\n" * 2
-    assert shown.err == "doorward: tailscaled answered something unexpected\n"
+    listening = f"Listening for pages of {DOOR}."
+    assert shown.out.splitlines() == [listening, "tailscaled answered something unexpected", listening]
 
 
 async def test_a_daemon_that_is_not_there_is_said_once(
@@ -168,8 +168,8 @@ async def test_a_daemon_that_is_not_there_is_said_once(
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.1):
-            await watch(LocalApi(tmp_path / "none"), Pages(DOOR), note, retry=0.001)
-    assert capsys.readouterr().err.count("does not answer") == 1
+            await watch(LocalApi(tmp_path / "none"), Pages(DOOR), note, ssh_browser._say, retry=0.001)
+    assert capsys.readouterr().out.count("does not answer") == 1
 
 
 async def test_a_browser_that_does_not_start_is_said(

@@ -50,7 +50,7 @@ _COMMANDS = (
     (
         "demo",
         "doorward.cli.demo:demo",
-        "Start doorward and two machines on this computer, and show how to ssh from one to the other.",
+        "Start doorward and three machines on this computer, and show how to ssh from one to the others.",
     ),
     ("completion", "doorward.cli.completion:completion", "Print the completion script of a shell."),
 )

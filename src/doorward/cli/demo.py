@@ -1,40 +1,45 @@
 """``doorward demo``: a whole tailnet on this machine, to look at and to ssh into.
 
-It starts a real server and two real clients, ``laptop`` and ``server``, all in user space and all below one folder, and
-writes an ssh configuration that trusts exactly the host keys that the tailnet vouches for. Started again it resumes; stopped
-it leaves nothing running.
+It starts a real server and three real clients, all in user space and all below one folder, and writes an ssh configuration
+that trusts exactly the host keys that the tailnet vouches for. From ``laptop`` one gets into ``server`` at once, and into
+``vault`` when one has said yes. Started again it resumes; stopped it leaves nothing running.
 """
 
 import asyncio
 import contextlib
+import functools
 import os
 import pwd
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
+from doorward.api import types
+from doorward.cli.ssh_browser import Pages, watch
 from doorward.clock import SystemClock
 from doorward.engine.base import Peer
 from doorward.engine.processes import stop, tied_to_us
 from doorward.engine.programs import ClientPaths, find_client
 from doorward.engine.tailscaled import PrivateDaemon
 from doorward.errors import Unavailable
+from doorward.protocol.tailcfg.capability import DOOR
 
 STOP_PATIENCE = 6.0  # seconds; doorward promises five
 PATIENCE = 40.0  # seconds for everything to come up; a second start takes about two
-FROM, TO = "laptop", "server"
+FROM, TO, ASKS = "laptop", "server", "vault"
+TAG = "tag:vault"
 
 
 def demo(*, data_dir: Path = Path(".demo"), check: bool = False) -> int:
-    """Start doorward and two machines on this computer, and show how to ssh from one to the other.
+    """Start doorward and three machines on this computer, and show how to ssh from one to the others.
 
     Everything it makes is below the folder; started again it goes on where it was. Ctrl-C stops it all.
 
@@ -44,7 +49,8 @@ def demo(*, data_dir: Path = Path(".demo"), check: bool = False) -> int:
 
     Args:
         data_dir: The folder for everything.
-        check: Run one command over ssh, print what it said, stop, and tell by the exit code whether it worked.
+        check: Run one command over ssh on each machine, print what they said, stop, and tell by the exit code whether it
+            worked.
     """
     client = find_client(os.environ)
     if client is None:
@@ -89,14 +95,15 @@ class _Demo:
         self._server_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             async with self._serving() as (process, url), asyncio.TaskGroup() as group:
-                machines = [self._machine(name) for name in (FROM, TO)]
+                machines = [self._machine(name) for name in (FROM, TO, ASKS)]
                 running = [group.create_task(machine.run()) for machine in machines]
                 try:
-                    with self._console.status("two machines join ..."):
-                        await self._come_up(url, *machines)
+                    with self._console.status("three machines join ..."):
+                        door = await self._come_up(url, *machines)
                     if check:
-                        return await asyncio.to_thread(self._check)
+                        return await self._check()
                     self._explain(url)
+                    running.append(group.create_task(self._announce(machines[0], door, url)))
                     await process.wait()
                     raise Unavailable("doorward ended by itself", cure=self._where_to_look())
                 finally:
@@ -111,16 +118,20 @@ class _Demo:
                 first = first.exceptions[0]
             raise first from None
 
-    async def _come_up(self, url: str, laptop: PrivateDaemon, server: PrivateDaemon) -> None:
-        """Wait until both machines are in and see each other, and write what ssh needs to know."""
+    async def _come_up(self, url: str, laptop: PrivateDaemon, *others: PrivateDaemon) -> str:
+        """Wait until all machines are in and the laptop sees the others, and write what ssh needs to know; the door."""
         try:
             async with asyncio.timeout(PATIENCE):
                 user = await self._user()
+                await self._set_policy()
+                owners = (("--user", user), ("--user", user), ("--tag", TAG))
                 async with asyncio.TaskGroup() as joining:
-                    for machine in (laptop, server):
-                        joining.create_task(machine.up(url, lambda: self._key(user)))
-                await server.api.set_prefs(RunSSH=True)
-                self._write_ssh_files(laptop, await self._seen(laptop))
+                    for machine, owner in zip((laptop, *others), owners, strict=True):
+                        joining.create_task(machine.up(url, functools.partial(self._key, *owner)))
+                for machine in others:
+                    await machine.api.set_prefs(RunSSH=True)
+                self._write_ssh_files(laptop, [await self._seen(laptop, name) for name in (TO, ASKS)])
+                return str((await laptop.status()).capability(DOOR)[0])
         except TimeoutError:
             raise Unavailable(
                 f"the demo did not come up within {PATIENCE:.0f} s", cure=self._where_to_look()
@@ -194,63 +205,113 @@ class _Demo:
             await self._doorward("users", "create", name, "--role", "owner")
         return name
 
-    async def _key(self, user: str) -> str:
-        return await self._doorward("keys", "create", "--user", user)
+    async def _set_policy(self) -> None:
+        """At the first run, a machine that asks; what somebody has made of the policy since then stays."""
+        if TAG in await self._doorward("policy", "get"):
+            return
+        everybody = ("--src", "autogroup:member", "--dst", TAG)
+        await self._doorward("policy", "add-tag-owner", TAG, "autogroup:admin")
+        await self._doorward("policy", "add-grant", *everybody, "--ip", "tcp:22")
+        await self._doorward(
+            "policy", "add-ssh", *everybody, "--users", "autogroup:nonroot", "root", "--check"
+        )
 
-    async def _seen(self, laptop: PrivateDaemon) -> Peer:
-        """The server as the laptop sees it, once it is online and has told its host keys."""
+    async def _key(self, *owner: str) -> str:
+        return await self._doorward("keys", "create", *owner)
+
+    async def _seen(self, laptop: PrivateDaemon, name: str) -> Peer:
+        """A machine as the laptop sees it, once it is online and has told its host keys."""
         while True:
             status = await laptop.status()
             for peer in (status.peers or {}).values():
-                if peer.dns_name.split(".", 1)[0] == TO and peer.online and peer.ssh_host_keys:
+                if peer.dns_name.split(".", 1)[0] == name and peer.online and peer.ssh_host_keys:
                     return peer
             await asyncio.sleep(0.05)
 
-    def _write_ssh_files(self, laptop: PrivateDaemon, server: Peer) -> None:
+    def _write_ssh_files(self, laptop: PrivateDaemon, others: Sequence[Peer]) -> None:
         """An ssh configuration that goes through the laptop and trusts only what the tailnet vouches for."""
-        fqdn = server.dns_name.rstrip(".")
-        names = ",".join((TO, fqdn, *(server.tailscale_ips or ())))
-        lines = [f"{names} {key}\n" for key in server.ssh_host_keys or ()]
-        self._known_hosts.write_text("".join(lines), encoding="utf-8")
         nc = f"{_quoted(self._client.tailscale)} --socket={_quoted(laptop.api.socket)} nc %h %p"
-        self._config.write_text(
-            f"Host {TO}\n"
-            f"    HostName {fqdn}\n"
-            f"    User {self._account}\n"
-            f"    ProxyCommand {nc}\n"
-            f'    UserKnownHostsFile "{_literal(self._known_hosts)}"\n'
-            "    GlobalKnownHostsFile /dev/null\n"
-            "    StrictHostKeyChecking yes\n"
-            "    UpdateHostKeys no\n"
-            "    PubkeyAuthentication no\n"
-            "    PasswordAuthentication no\n",
-            encoding="utf-8",
-        )
+        known: list[str] = []
+        hosts: list[str] = []
+        for peer in others:
+            fqdn = peer.dns_name.rstrip(".")
+            name = fqdn.split(".", 1)[0]
+            names = ",".join((name, fqdn, *(peer.tailscale_ips or ())))
+            known += [f"{names} {key}\n" for key in peer.ssh_host_keys or ()]
+            hosts.append(
+                f"Host {name}\n"
+                f"    HostName {fqdn}\n"
+                f"    User {self._account}\n"
+                f"    ProxyCommand {nc}\n"
+                f'    UserKnownHostsFile "{_literal(self._known_hosts)}"\n'
+                "    GlobalKnownHostsFile /dev/null\n"
+                "    StrictHostKeyChecking yes\n"
+                "    UpdateHostKeys no\n"
+                "    PubkeyAuthentication no\n"
+                "    PasswordAuthentication no\n"
+            )
+        self._known_hosts.write_text("".join(known), encoding="utf-8")
+        self._config.write_text("".join(hosts), encoding="utf-8")
 
-    def _check(self) -> int:
-        """One command over ssh, by the very line that people are shown."""
-        command = [
-            "ssh",
-            "-F",
-            str(self._config),
-            TO,
-            "echo I am $(whoami) on a machine of the tailnet, without a key",
-        ]
-        done = subprocess.run(  # noqa: S603 - ssh, found on PATH, with arguments of ours
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE
-        )
-        self._console.print(f"$ ssh -F {_short(self._config)} {TO} ...", highlight=False)
-        self._console.print(done.stdout.strip() or done.stderr.strip(), highlight=False, markup=False)
-        return 0 if done.returncode == 0 else 1
+    async def _check(self) -> int:
+        """One command on each machine, by the very lines that people are shown; the one that asks gets its yes."""
+        worked = True
+        for name in (TO, ASKS):
+            command = ["ssh", "-F", str(self._config), name]
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                "echo I am $(whoami) on a machine of the tailnet, without a key",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            try:
+                async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+                    said = group.create_task(process.communicate())
+                    # Not asked a second time within the period: then it ends by itself.
+                    while name == ASKS and not said.done():
+                        await self._approve()
+            finally:
+                await stop(process, 0)
+            out, err = (text.decode().strip() for text in said.result())
+            self._console.print(f"$ ssh -F {_short(self._config)} {name} ...", highlight=False)
+            self._console.print(out or err, highlight=False, markup=False)
+            worked = worked and process.returncode == 0
+        return 0 if worked else 1
+
+    async def _approve(self) -> None:
+        """Say yes to whatever waits, as one would on the server."""
+        waiting = await self._doorward("ssh", "checks", "list", "--json")
+        for each in msgspec.json.decode(waiting, type=list[types.Check]):
+            await self._doorward("ssh", "checks", "approve", str(each.id))
+
+    async def _announce(self, laptop: PrivateDaemon, door: str, url: str) -> None:
+        """Show the page of an ssh that waits, at the address at which this computer's browser finds it."""
+        local = f"http://localhost:{url.rpartition(':')[2]}"
+
+        async def show(link: str) -> None:
+            self._console.print(
+                f"An ssh to {ASKS} waits for you: [bold]{local}{link.removeprefix(door)}[/bold]",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+        await watch(laptop.api, Pages(door), show, lambda _: None)
 
     def _explain(self, url: str) -> None:
         """The screen that says what runs and what to do with it."""
         doorward = f"{_short(Path(sys.executable).with_name('doorward'))}"
         where = f"--data-dir {_short(self._server_dir)}"
+        ssh = f"ssh -F {_short(self._config)}"
         self._console.print(
-            f"\n[bold]doorward runs at {url}[/bold], and two machines have joined: {FROM} and {TO}.\n\n"
+            f"\n[bold]doorward runs at {url}[/bold], and three machines have joined: {FROM}, {TO} and {ASKS}.\n\n"
             f"Get into {TO} from {FROM}, without a key or a password, in another terminal:\n\n"
-            f"    [bold green]ssh -F {_short(self._config)} {TO}[/bold green]\n\n"
+            f"    [bold green]{ssh} {TO}[/bold green]\n\n"
+            f"Get into {ASKS}, which asks first. It shows a code and waits, and its page is shown here. Open that, or say yes "
+            "as the administrator:\n\n"
+            f"    [bold green]{ssh} {ASKS}[/bold green]\n"
+            f"    {doorward} ssh checks list {where}\n"
+            f"    {doorward} ssh checks approve 1 {where}\n\n"
             "Look around:\n\n"
             f"    {doorward} nodes list {where}\n"
             f"    {doorward} policy get {where}\n"

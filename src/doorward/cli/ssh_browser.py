@@ -46,7 +46,7 @@ def browser(*, door: str, socket: Path = Path(DEFAULT_SOCKET)) -> None:
     """
     pages = Pages(door)
     command_for(f"{pages.door}/", os.environ)  # better said now than when somebody waits
-    asyncio.run(watch(LocalApi(socket), pages, _open))
+    asyncio.run(watch(LocalApi(socket), pages, _open, _say))
 
 
 def plain_door(door: str) -> str:
@@ -82,8 +82,13 @@ class Pages:
         return True
 
 
-async def watch(daemon: LocalApi, pages: Pages, opened: Opened, *, retry: float = RETRY) -> None:
-    """Open what the daemon announces and ``pages`` admits, until cancelled; a daemon that goes away is waited for."""
+async def watch(
+    daemon: LocalApi, pages: Pages, opened: Opened, say: Callable[[str], None], *, retry: float = RETRY
+) -> None:
+    """Open what the daemon announces and ``pages`` admits, until cancelled; a daemon that goes away is waited for.
+
+    ``say`` gets a sentence whenever it is heard and when it no longer is.
+    """
     said, listening = "", f"Listening for pages of {pages.door}."
     now = asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as group:
@@ -94,15 +99,14 @@ async def watch(daemon: LocalApi, pages: Pages, opened: Opened, *, retry: float 
                     async for notice in notices:
                         if said != listening:
                             said = listening
-                            output.line(listening)
-                            sys.stdout.flush()
+                            say(said)
                         link = notice.browse_to_url
                         if link is not None and pages.admit(link, now()):
                             group.create_task(opened(link))
             except EngineError as error:
-                if said != error.message:
-                    said = error.message
-                    output.note(f"doorward: {error.sentence()}")
+                if said != error.sentence():
+                    said = error.sentence()
+                    say(said)
             await asyncio.sleep(retry)
 
 
@@ -118,6 +122,11 @@ def command_for(link: str, environ: Mapping[str, str]) -> list[str]:
             given = [word.replace("%s", link) for word in words]
             return given if given != words else [*words, link]
     raise NotFound("there is no program to open links with", cure="Install xdg-utils, or set BROWSER.")
+
+
+def _say(sentence: str) -> None:
+    output.line(sentence)
+    sys.stdout.flush()
 
 
 async def _open(link: str) -> None:
