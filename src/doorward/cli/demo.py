@@ -102,7 +102,7 @@ class _Demo:
                         door = await self._come_up(url, *machines)
                     if check:
                         return await self._check()
-                    self._explain(url)
+                    self._explain(url, await self._user())
                     running.append(group.create_task(self._announce(machines[0], door, url)))
                     await process.wait()
                     raise Unavailable("doorward ended by itself", cure=self._where_to_look())
@@ -123,11 +123,11 @@ class _Demo:
         try:
             async with asyncio.timeout(PATIENCE):
                 user = await self._user()
-                await self._set_policy()
-                owners = (("--user", user), ("--user", user), ("--tag", TAG))
                 async with asyncio.TaskGroup() as joining:
-                    for machine, owner in zip((laptop, *others), owners, strict=True):
-                        joining.create_task(machine.up(url, functools.partial(self._key, *owner)))
+                    for machine in (laptop, *others[:-1]):
+                        joining.create_task(machine.up(url, functools.partial(self._key, "--user", user)))
+                    await self._set_policy()  # without which nobody has the tag
+                    joining.create_task(others[-1].up(url, functools.partial(self._key, "--tag", TAG)))
                 for machine in others:
                     await machine.api.set_prefs(RunSSH=True)
                 self._write_ssh_files(laptop, [await self._seen(laptop, name) for name in (TO, ASKS)])
@@ -298,7 +298,7 @@ class _Demo:
 
         await watch(laptop.api, Pages(door), show, lambda _: None)
 
-    def _explain(self, url: str) -> None:
+    def _explain(self, url: str, user: str) -> None:
         """The screen that says what runs and what to do with it."""
         doorward = f"{_short(Path(sys.executable).with_name('doorward'))}"
         where = f"--data-dir {_short(self._server_dir)}"
@@ -307,9 +307,11 @@ class _Demo:
             f"\n[bold]doorward runs at {url}[/bold], and three machines have joined: {FROM}, {TO} and {ASKS}.\n\n"
             f"Get into {TO} from {FROM}, without a key or a password, in another terminal:\n\n"
             f"    [bold green]{ssh} {TO}[/bold green]\n\n"
-            f"Get into {ASKS}, which asks first. It shows a code and waits, and its page is shown here. Open that, or say yes "
-            "as the administrator:\n\n"
-            f"    [bold green]{ssh} {ASKS}[/bold green]\n"
+            f"Get into {ASKS}, which asks first: it shows a code and waits.\n\n"
+            f"    [bold green]{ssh} {ASKS}[/bold green]\n\n"
+            "Say yes as the administrator, or on its page, whose address appears here. There a passkey says who you are; the "
+            "first of these lines prints a link at which you make one.\n\n"
+            f"    {doorward} users invite {user} {where}\n"
             f"    {doorward} ssh checks list {where}\n"
             f"    {doorward} ssh checks approve 1 {where}\n\n"
             "Look around:\n\n"
