@@ -27,6 +27,7 @@ _PACKAGES = {
     "curl": "curl",
     "socat": "socat",
     "systemd-analyze": "systemd",
+    "node": "nodejs",
 }
 
 
@@ -98,7 +99,10 @@ def _require_built(package: str, version: str, folder: Path) -> Path:
 
 
 def prepare() -> None:
-    """Build every Go program that tests use and that is not here yet. For the start of a whole run: it takes minutes."""
+    """Make every program that only tests use and that is not here yet. For the start of a whole run: it takes minutes."""
+    from tests.support.provider import installed  # noqa: PLC0415 - it imports this module
+
+    installed()
     cache = cache_folder(os.environ)
     build([*CLIENT_PACKAGES, "tailscale.com/cmd/derper"], CLIENT_VERSION, cache / "bin")
     build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
