@@ -36,7 +36,7 @@ def test_only_reading_needs_no_more_than_reading() -> None:
 
 
 def example(each: Operation) -> tuple[str, str]:
-    return each.method, each.path.format(name="ann", node="laptop", number=1, key="custom:x")
+    return each.method, each.path.format(name="ann", node="laptop", number=1, key="custom:x", provider="corp")
 
 
 @pytest.mark.parametrize("each", api.OPERATIONS, ids=lambda each: each.name)
@@ -202,7 +202,13 @@ async def test_every_change_asks_for_a_proof_and_what_makes_a_way_in_each_time(
     kinds = [answer.json()["type"] if answer.status_code == 403 else "" for answer in (fresh, stale)]
     if each.method == "GET" or each.needs is Permission.READ:
         assert kinds == ["", ""]
-    elif each.needs in {Permission.TOKENS, Permission.CHECKS, Permission.INVITE, Permission.FACTORS}:
+    elif each.needs in {
+        Permission.TOKENS,
+        Permission.CHECKS,
+        Permission.INVITE,
+        Permission.FACTORS,
+        Permission.PROVIDERS,
+    }:
         assert kinds == [needed, needed]
         assert "each time" in fresh.json()["title"]
     else:

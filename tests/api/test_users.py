@@ -18,6 +18,7 @@ async def test_create_list_show_change_delete(admin: httpx2.AsyncClient, world: 
         "created": "2026-01-02T03:04:05Z",
         "suspended": False,
         "nodes": 0,
+        "groups": [],
         "passkeys": 0,
         "identities": 0,
         "recovery_codes": 0,

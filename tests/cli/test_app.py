@@ -27,6 +27,8 @@ LOADED = "import sys; from doorward.cli.app import run; run({words}); print(*sys
 CONTRACT = """
 serve relay demo ca status doctor completion
 users create, users list, users invite, users uninvite, users passkeys, users sessions, users sign-out, users show, users role, users suspend, users restore, users delete
+users identities, users link, users unlink
+providers add, providers list, providers show, providers change, providers test, providers remove
 keys create, keys list, keys revoke
 nodes list, nodes show, nodes approve, nodes rename, nodes expire, nodes delete, nodes tags, nodes routes, nodes waiting
 nodes ping, nodes attributes, dns get, dns set

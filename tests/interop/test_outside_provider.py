@@ -158,14 +158,14 @@ async def test_what_a_person_or_a_thief_may_bring_back(world: World) -> None:
 async def test_it_changes_its_keys_goes_away_and_is_set_up_wrongly(world: World) -> None:
     async with RealProvider(ACCOUNTS, redirect_uri=BACK) as real:
         door = await _door(world, real)
-        found = await door.upstream.examine(door.provider, redirect_uri=BACK)
+        found = await door.upstream.examine(door.provider, redirect_uris=[BACK])
         assert {one.level for one in found} == {"ok"}, found
         await real.stop()
         with pytest.raises(Unavailable, match="cannot be asked"):
             await Upstream(door.clock, os.urandom, loopback_http=True).start(
                 door.provider, redirect_uri=BACK, fresh=False
             )
-        (down,) = await door.upstream.examine(door.provider, redirect_uri=BACK)
+        (down,) = await door.upstream.examine(door.provider, redirect_uris=[BACK])
         assert (down.level, down.subject) == ("error", "discovery")
         await real.start()  # with other keys
         door.upstream = Upstream(door.clock, os.urandom, loopback_http=True)
@@ -180,5 +180,5 @@ async def test_it_changes_its_keys_goes_away_and_is_set_up_wrongly(world: World)
         async with real.browser() as browser:
             with pytest.raises(Unavailable, match="client ID and secret"):
                 await door.sign_in(browser, "u-ann")
-        found = await door.upstream.examine(door.provider, redirect_uri=BACK)
+        found = await door.upstream.examine(door.provider, redirect_uris=[BACK])
         assert [one.subject for one in found if one.level == "error"] == ["client"]

@@ -348,7 +348,7 @@ def _levels(found: list[Any]) -> dict[str, str]:
 
 
 async def test_a_good_provider_is_called_good(corp: Corp) -> None:
-    found = await corp.upstream.examine(PROVIDER, redirect_uri=BACK)
+    found = await corp.upstream.examine(PROVIDER, redirect_uris=[BACK])
     assert _levels(found) == {"discovery": "ok", "keys": "ok", "client": "ok", "redirect": "ok"}
     assert BACK in found[-1].message
 
@@ -362,7 +362,7 @@ async def test_what_is_wrong_is_told_with_its_cure(corp: Corp) -> None:
     corp.keys = []
     corp.answers["/token"] = told({"error": "invalid_client"}, 401)
     provider = msgspec.structs.replace(PROVIDER, groups=("eng",), domains=("example.com",))
-    found = await corp.upstream.examine(provider, redirect_uri=BACK)
+    found = await corp.upstream.examine(provider, redirect_uris=[BACK])
     assert _levels(found) == {
         "discovery": "ok",
         "signatures": "error",
@@ -376,7 +376,7 @@ async def test_what_is_wrong_is_told_with_its_cure(corp: Corp) -> None:
     assert all(one.cure for one in found if one.level != "ok")
     corp.answers["/jwks"] = Unavailable("gone")
     corp.answers["/token"] = told({"id_token": "x"})
-    assert _levels(await corp.upstream.examine(PROVIDER, redirect_uri=BACK))["client"] == "error"
+    assert _levels(await corp.upstream.examine(PROVIDER, redirect_uris=[BACK]))["client"] == "error"
     corp.answers["openid-configuration"] = Answer(404, {}, b"")
-    (only,) = await corp.upstream.examine(PROVIDER, redirect_uri=BACK)
+    (only,) = await corp.upstream.examine(PROVIDER, redirect_uris=[BACK])
     assert (only.level, only.subject) == ("error", "discovery")

@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx2
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from doorward.errors import Unavailable
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
 from doorward.login.sessions import SignedIn
+from doorward.login.upstream import Upstream
 from doorward.model import Node
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
@@ -33,8 +35,25 @@ from doorward.store import Database
 from doorward.tailnet.admission import Outcome
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Settings
+from doorward.transport.fetch import Answer, Fetcher
 
 CAPVER = 140
+
+
+class Nowhere(Fetcher):
+    """A network without anybody in it."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    async def request(self, method: str, url: str, **_: Any) -> Answer:
+        raise Unavailable(f"the name {urlsplit(url).hostname} has no address", detail=method)
 
 
 def counting_entropy() -> Callable[[int], bytes]:
@@ -70,6 +89,7 @@ class World:
                 Way("https://door.test", "in the tailnet"),
                 Way("http://localhost:8080", "on the server", is_here=True),
             ),
+            upstream=Upstream(clock, registry.writer.entropy, open_fetcher=lambda _: Nowhere()),
             person=self.person,
         )
         self.app: ASGIApp = Starlette(routes=api.create(self.context))

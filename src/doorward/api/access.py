@@ -78,7 +78,9 @@ ALLOWED: dict[Role, frozenset[Permission]] = {
 OWN = frozenset({Permission.READ, Permission.SESSIONS, Permission.FACTORS})
 
 # Each makes or ends a way in, or lets somebody in: a browser that was left alone must not be enough.
-ASKED_EACH_TIME = frozenset({Permission.TOKENS, Permission.CHECKS, Permission.INVITE, Permission.FACTORS})
+ASKED_EACH_TIME = frozenset(
+    {Permission.TOKENS, Permission.CHECKS, Permission.INVITE, Permission.FACTORS, Permission.PROVIDERS}
+)
 
 
 class FreshProofNeeded(NotPermitted):

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doorward.api import audit, dns, keys, nodes, people, policy, reach, ssh, status, tokens, users
+from doorward.api import audit, dns, keys, nodes, people, policy, providers, reach, ssh, status, tokens, users
 from doorward.api.access import (
     ADMIN_LISTENER,
     ADMINISTRATOR,
@@ -45,6 +45,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *status.OPERATIONS,
     *users.OPERATIONS,
     *people.OPERATIONS,
+    *providers.OPERATIONS,
     *keys.OPERATIONS,
     *nodes.OPERATIONS,
     *policy.OPERATIONS,

@@ -11,6 +11,7 @@ from doorward.clock import Clock
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
 from doorward.login.sessions import SignedIn
+from doorward.login.upstream import Upstream
 from doorward.model import Node
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
@@ -33,6 +34,7 @@ class ApiContext:
         invitations: one-time links for people.
         means: by what people sign in, and where they have.
         ways: where people come in, the best first.
+        upstream: asks outside providers.
         person: who has signed in in the browser that a request is from, if it is one; without it nobody has.
     """
 
@@ -44,6 +46,7 @@ class ApiContext:
     invitations: Invitations
     means: Means
     ways: Sequence[Way]
+    upstream: Upstream
     person: Callable[[Request], Awaitable[SignedIn | None]] = _nobody
 
 

@@ -11,8 +11,14 @@ from doorward.api.context import Call
 from doorward.api.users import find_user
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
+from doorward.login.upstream import CALLBACK
 from doorward.model import Identity, Provider
 from doorward.tailnet.outside import group_domains
+
+
+def _redirect_uris(call: Call, provider: Provider) -> tuple[str, ...]:
+    """What the provider has to know: a browser comes back to the door that it left."""
+    return tuple(f"{way.origin}{CALLBACK}{provider.name}" for way in call.context.ways)
 
 
 def _answer(call: Call, provider: Provider) -> types.Provider:
@@ -27,7 +33,7 @@ def _answer(call: Call, provider: Provider) -> types.Provider:
         groups=provider.groups,
         groups_claim=provider.groups_claim,
         group_domains=group_domains(provider),
-        redirect_uri=call.context.redirect_uri(provider.name),
+        redirect_uris=_redirect_uris(call, provider),
         created=provider.created,
     )
 
@@ -72,12 +78,10 @@ async def remove_provider(call: Call, name: str) -> types.RemovedProvider:
 
 
 @operation("POST", "/providers/{name}/test", needs=Permission.PROVIDERS, raises=[NotFound])
-async def test_provider(call: Call, name: str) -> list[types.Finding]:
+async def examine_provider(call: Call, name: str) -> list[types.Finding]:
     """Ask a provider what it is asked when somebody signs in, and say what is wrong."""
     provider = await call.registry.outside.provider(name)
-    found = await call.context.upstream.examine(
-        provider, redirect_uri=call.context.redirect_uri(provider.name)
-    )
+    found = await call.context.upstream.examine(provider, redirect_uris=_redirect_uris(call, provider))
     return [types.Finding(**each._asdict()) for each in found]
 
 
@@ -131,7 +135,7 @@ OPERATIONS = (
     add_provider,
     change_provider,
     remove_provider,
-    test_provider,
+    examine_provider,
     list_identities,
     link_identity,
     unlink_identities,

@@ -64,6 +64,7 @@ class User(Answer, frozen=True, kw_only=True):
     created: datetime
     suspended: bool
     nodes: int  # how many nodes are theirs; tagged ones are nobody's
+    groups: tuple[str, ...] = ()  # as outside providers say, and as the policy names them
     passkeys: int = 0
     identities: int = 0  # accounts at outside providers that are theirs
     recovery_codes: int = 0  # left to use
@@ -141,6 +142,79 @@ class SignedOut(Answer, frozen=True, kw_only=True):
     """How many sessions were ended."""
 
     sessions: int
+
+
+# Outside providers ------------------------------------------------------------------------------------------------
+
+
+class Provider(Answer, frozen=True, kw_only=True):
+    """An outside OpenID provider at which people sign in, without its client secret."""
+
+    name: str
+    issuer: str
+    client_id: str
+    has_secret: bool
+    scopes: tuple[str, ...]
+    domains: tuple[str, ...]  # who has a verified e-mail address there comes in
+    users: tuple[str, ...]  # whose verified e-mail address this is comes in
+    groups: tuple[str, ...]  # who is in one of these comes in
+    groups_claim: str
+    group_domains: tuple[str, ...]  # what its groups end in, in the policy: group:NAME@DOMAIN
+    redirect_uris: tuple[str, ...]  # what the provider has to know
+    created: datetime
+
+
+_Words = Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)]
+
+
+class NewProvider(Request, frozen=True, kw_only=True):
+    """A provider to add. Without domains, users and groups only those come in by it who were invited or linked."""
+
+    name: str  # what people call it: lower-case letters, digits, "-"
+    issuer: str
+    client_id: str
+    client_secret: str = ""  # empty: a public client
+    scopes: _Words = ("openid", "email", "profile")
+    domains: _Words = ()
+    users: _Words = ()
+    groups: _Words = ()
+    groups_claim: str = "groups"
+
+
+class ProviderChange(Request, frozen=True, kw_only=True):
+    """What to change about a provider. What is left out stays as it is; the issuer always does."""
+
+    client_id: str | None = None
+    client_secret: str | None = None
+    scopes: _Words | None = None
+    domains: _Words | None = None
+    users: _Words | None = None
+    groups: _Words | None = None
+    groups_claim: str | None = None
+
+
+class RemovedProvider(Answer, frozen=True, kw_only=True):
+    """How many accounts at a provider were somebody's here, and are no more."""
+
+    identities: int
+
+
+class Identity(Answer, frozen=True, kw_only=True):
+    """An account at an outside provider, by which a person signs in."""
+
+    provider: str
+    subject: str
+    email: str  # as the provider last gave it
+    groups: tuple[str, ...]  # as the provider last called them
+    created: datetime
+    used: datetime | None
+
+
+class NewIdentity(Request, frozen=True, kw_only=True):
+    """An account at an outside provider that is to be a person's."""
+
+    provider: str
+    subject: str  # what the provider calls "sub"
 
 
 # Checks of ssh ----------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ def _answer(user: User, nodes: int, held: Held | None = None) -> types.User:
         created=user.created,
         suspended=user.suspended,
         nodes=nodes,
+        groups=user.groups,
         passkeys=has.passkeys,
         identities=has.identities,
         recovery_codes=has.recovery_codes,

@@ -28,6 +28,11 @@ _COMMANDS = (
     ("serve", "doorward.cli.serve:serve", "Run the server."),
     ("relay", "doorward.cli.relay:relay", "Run a relay of its own."),
     ("users", "doorward.cli.users:app", "People: create, invite, list, change, sign out, suspend, delete."),
+    (
+        "providers",
+        "doorward.cli.providers:app",
+        "Outside OpenID providers at which people sign in: add, list, show, change, test, remove.",
+    ),
     ("keys", "doorward.cli.keys:app", "Auth keys, which let nodes join without a person."),
     (
         "nodes",

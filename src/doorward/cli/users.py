@@ -122,6 +122,7 @@ def show_user(name: str, /, *, json: Flag = False, target: Target | None = None)
             "Email": user.email or "-",
             "Role": user.role,
             "Nodes": str(user.nodes),
+            "Groups": user.groups,
             "Suspended": "yes" if user.suspended else "no",
             "Signs in by": _means(user),
             "Recovery codes": f"{user.recovery_codes} left" if user.recovery_codes else "-",
@@ -388,3 +389,70 @@ def delete_user(name: str, /, *, yes: Flag = False, target: Target | None = None
     (target or Target()).call("DELETE", api_path("users", name), type(None))
     output.line(f"Deleted {name}.")
     return 0
+
+
+@app.command(name="identities")
+def identities(name: str, /, *, json: Flag = False, target: Target | None = None) -> None:
+    """List the accounts at outside providers by which a person signs in.
+
+    Example: `doorward users identities ann`
+
+    Args:
+        name: Login name.
+        json: Print a list of objects instead of a table.
+        target: Which server.
+    """
+    found = (target or Target()).call("GET", api_path("users", name, "identities"), list[types.Identity])
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("PROVIDER", "SUBJECT", "EMAIL", "GROUPS", "LAST USED"),
+        (
+            (
+                each.provider,
+                each.subject,
+                each.email or "-",
+                " ".join(each.groups) or "-",
+                relative(each.used),
+            )
+            for each in found
+        ),
+        empty=f"{name} signs in at no outside provider.",
+    )
+
+
+@app.command(name="link")
+def link(name: str, provider: str, subject: str, /, *, target: Target | None = None) -> None:
+    """Say that an account at an outside provider is a person's: who has it signs in as them.
+
+    The subject is what the provider calls `sub`. Whoever is refused there is told theirs, and so is the audit log
+    (`doorward audit list --action signin.refuse`). An email address links nobody.
+
+    Example: `doorward users link ann corp 248289761001`
+
+    Args:
+        name: Login name.
+        provider: Name of the provider.
+        subject: The account, as the provider numbers it.
+        target: Which server.
+    """
+    body = types.NewIdentity(provider=provider, subject=subject)
+    made = (target or Target()).call("POST", api_path("users", name, "identities"), types.Identity, body=body)
+    output.line(f"{made.subject} at {made.provider} signs in as {name}.")
+
+
+@app.command(name="unlink")
+def unlink(name: str, provider: str, /, *, target: Target | None = None) -> None:
+    """A person's accounts at an outside provider are theirs no more; where they signed in by them, they are signed out.
+
+    Example: `doorward users unlink ann corp`
+
+    Args:
+        name: Login name.
+        provider: Name of the provider.
+        target: Which server.
+    """
+    path = api_path("users", name, "identities", provider)
+    (target or Target()).call("DELETE", path, types.RemovedProvider)
+    output.line(f"{name} does not sign in by {provider} any more.")

@@ -140,6 +140,17 @@ class Ssh(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 600
 
 
+class Login(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How people sign in."""
+
+    loopback_http: Annotated[
+        bool,
+        Meta(
+            description="Ask an outside provider on this very machine over plain http. For tests and labs: elsewhere it is https."
+        ),
+    ] = False
+
+
 class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting. From ``load`` they are complete but for ports; ``settled`` fills those in."""
 
@@ -197,6 +208,7 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: Log = Log()
     policy: Policy = Policy()
     ssh: Ssh = Ssh()
+    login: Login = Login()
 
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """``trusted_proxies`` as networks; a single address is a network of one. Raises ValueError for anything else."""

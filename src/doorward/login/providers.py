@@ -24,12 +24,10 @@ from doorward.login import pages
 from doorward.login.asking import ENROL, SIGN_IN, Answer, Askings, OverAsking, as_page
 from doorward.login.doors import Place, asker
 from doorward.login.pages import Door
-from doorward.login.upstream import Upstream
+from doorward.login.upstream import CALLBACK, Upstream
 from doorward.model import Asking, Claims, Provider, User
 from doorward.store import signin
 from doorward.store.columns import EPOCH
-
-CALLBACK = "/signin/callback/"
 
 
 class Providers:

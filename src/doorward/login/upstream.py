@@ -15,7 +15,7 @@ import hmac
 import re
 import ssl
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -50,6 +50,8 @@ _ANSWER_MAX = 2 * MAX_TOKEN
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _CODE = re.compile(r"[a-z_]{1,40}")  # an error code of RFC 6749
 _ELSEWHERE = "Nothing was changed. Try again later, or sign in another way."
+
+CALLBACK = "/signin/callback/"  # at the door, with the provider's name behind it: where browsers come back to
 
 OpenFetcher = Callable[[bool], Fetcher]
 T = TypeVar("T")
@@ -224,8 +226,11 @@ class Upstream:
             userinfo = await self._userinfo(provider, known.metadata.userinfo_endpoint, answer.access_token)
         return claims_of(provider.name, said, userinfo, provider.groups_claim)
 
-    async def examine(self, provider: Provider, *, redirect_uri: str) -> list[Found]:
-        """What is right and what is wrong with how a provider is set up here, as far as it can be asked without a person."""
+    async def examine(self, provider: Provider, *, redirect_uris: Sequence[str]) -> list[Found]:
+        """What is right and what is wrong with how a provider is set up here, as far as it can be asked without a person.
+
+        ``redirect_uris``: all that it has to know, at least one.
+        """
         try:
             self._known.pop(provider.issuer, None)
             known = await self._discover(provider)
@@ -248,7 +253,7 @@ class Upstream:
         except DoorwardError as error:
             found.append(Found("error", "keys", error.message, error.cure))
         try:
-            form = {"code": "doorward-asks", "redirect_uri": redirect_uri, "code_verifier": "x" * 43}
+            form = {"code": "doorward-asks", "redirect_uri": redirect_uris[0], "code_verifier": "x" * 43}
             await self._redeem(provider, known.metadata, form)
         except _BadCodeError:  # it looks at who asks before it looks at the code
             found.append(Found("ok", "client", f"it knows the client {provider.client_id}"))
@@ -257,7 +262,8 @@ class Upstream:
         else:
             message = "it takes a code that it never gave"
             found.append(Found("error", "client", message, "Do not use this provider."))
-        found.append(Found("ok", "redirect", f"it has to know the redirect URI {redirect_uri}"))
+        shown = " and ".join(redirect_uris)
+        found.append(Found("ok", "redirect", f"it cannot be asked whether it sends browsers back to {shown}"))
         return found
 
     # What is asked

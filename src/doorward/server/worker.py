@@ -349,6 +349,7 @@ class Worker:
             started=self._started,
             clock=self._clock,
         )
+        upstream = Upstream(self._clock, os.urandom, loopback_http=self._settings.login.loopback_http)
         context = ApiContext(
             registry=registry,
             clock=self._clock,
@@ -358,6 +359,7 @@ class Worker:
             invitations=invitations,
             means=Means(registry.writer.database, self._clock),
             ways=ways(self._settings),
+            upstream=upstream,
             person=askings.sessions.of,
         )
         routes: list[BaseRoute] = [
@@ -369,7 +371,7 @@ class Worker:
             *api.create(context),
             whoami_route(lambda: registry.snapshot, self._clock),
             *Entrance(askings, invitations, self._clock).routes(),
-            *Providers(askings, Upstream(self._clock, os.urandom), self._clock).routes(),
+            *Providers(askings, upstream, self._clock).routes(),
             *Me(askings, self._clock).routes(),
             *pages.routes(),
             Route("/ca.pem", self._ca, methods=["GET"]),

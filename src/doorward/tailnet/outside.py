@@ -432,7 +432,7 @@ def _unlink(
     if not mine:
         raise NotFound(
             f"{user.name} does not sign in by {provider.name}",
-            cure=f"`doorward users show {user.name}` says by what.",
+            cure=f"`doorward users identities {user.name}` says by what.",
         )
     for one in mine:
         signin.delete_identity(connection, one.id)

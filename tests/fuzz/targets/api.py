@@ -24,7 +24,7 @@ from doorward.ssh import Attempts
 from doorward.ssh.page import CheckPage
 
 COVERS = (
-    "api.app:_Gate._principal",
+    "api.app:_Gate._of_token",
     "api.policy:_expected",
     "asgi:entity_tag",
     "api.reach:parse_goal",
