@@ -62,19 +62,24 @@ def demo(*, data_dir: Path = Path(".demo"), check: bool = False) -> int:
 
 async def _until_told(run: Coroutine[Any, Any, int]) -> int:
     """Run it until it ends or a signal says stop; the exit code. A second signal does not cut the tidying short."""
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(run)
-        loop = asyncio.get_running_loop()
-        told = asyncio.Event()
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(run)
 
-        def stop_once() -> None:
-            if not told.is_set():
-                told.set()
-                running.cancel()
+            def stop_once() -> None:
+                if not told.is_set():
+                    told.set()
+                    running.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop_once)
-        await asyncio.wait([running])
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop_once)
+    except ExceptionGroup as several:
+        # From whatever depth: the first says it all, and what it broke off says nothing more.
+        first: Exception = several
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
     return 0 if running.cancelled() else running.result()
 
 
@@ -93,30 +98,23 @@ class _Demo:
     async def run(self, *, check: bool) -> int:
         """The whole demo, until it is cancelled or checked; the exit code."""
         self._server_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            async with self._serving() as (process, url), asyncio.TaskGroup() as group:
-                machines = [self._machine(name) for name in (FROM, TO, ASKS)]
-                running = [group.create_task(machine.run()) for machine in machines]
-                try:
-                    with self._console.status("three machines join ..."):
-                        door = await self._come_up(url, *machines)
-                    if check:
-                        return await self._check()
-                    self._explain(url, await self._user())
-                    running.append(group.create_task(self._announce(machines[0], door, url)))
-                    await process.wait()
-                    raise Unavailable("doorward ended by itself", cure=self._where_to_look())
-                finally:
-                    if not check:
-                        self._console.print("\nstopping ...")
-                    for task in running:
-                        task.cancel()
-        except ExceptionGroup as several:
-            # From whatever depth: the first says it all, and what it broke off says nothing more.
-            first: Exception = several
-            while isinstance(first, ExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
+        async with self._serving() as (process, url), asyncio.TaskGroup() as group:
+            machines = [self._machine(name) for name in (FROM, TO, ASKS)]
+            running = [group.create_task(machine.run()) for machine in machines]
+            try:
+                with self._console.status("three machines join ..."):
+                    door = await self._come_up(url, *machines)
+                if check:
+                    return await self._check()
+                self._explain(url, await self._user())
+                running.append(group.create_task(self._announce(machines[0], door, url)))
+                await process.wait()
+                raise Unavailable("doorward ended by itself", cure=self._where_to_look())
+            finally:
+                if not check:
+                    self._console.print("\nstopping ...")
+                for task in running:
+                    task.cancel()
 
     async def _come_up(self, url: str, laptop: PrivateDaemon, *others: PrivateDaemon) -> str:
         """Wait until all machines are in and the laptop sees the others, and write what ssh needs to know; the door."""
