@@ -64,6 +64,16 @@ def test_whom_a_word_names(text: str, nodes: set[int]) -> None:
     assert _named(text) == nodes
 
 
+@pytest.mark.parametrize("role", Role)
+def test_every_role_is_an_autogroup_of_its_own(role: Role) -> None:
+    users = [make_user(number, f"user{number}", role=each) for number, each in enumerate(Role, 1)]
+    nodes = [make_node(user.id, user=user.id) for user in users]
+    roster = Roster(People(DOCUMENT, users), nodes)
+    found = set(roster.named(parse_selector(f"autogroup:{role}", NAMES)))
+    # Whoever has a role is a member besides: that is what every person with a device is.
+    assert found == {user.id for user in users if user.role is role or role is Role.MEMBER}
+
+
 def test_an_address_that_two_users_have_names_neither() -> None:
     twins = [make_user(1, "a", email="x@example.com"), make_user(4, "b", email="x@example.com")]
     assert _named("x@example.com", twins) == set()

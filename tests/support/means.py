@@ -27,13 +27,18 @@ async def give_passkey(world: World, user: User, name: str = "laptop") -> Passke
     return await world.registry.writer.database.run(signin.insert_passkey, draft)
 
 
+def cookie(user: User, secret: str = "cookie") -> str:
+    """What the browser of a session of theirs sends."""
+    return f"{user.name}-{secret}"
+
+
 async def sign_in(world: World, user: User, secret: str = "cookie", **fields: Any) -> Session:
     """A session of theirs, proven this moment."""
     now = world.clock.now()
     values: dict[str, Any] = {
         "id": 0,
         "user_id": user.id,
-        "secret_hash": secrets.digest(f"{user.name} {secret}"),
+        "secret_hash": secrets.digest(cookie(user, secret)),
         "origin": ORIGIN,
         "created": now,
         "seen": now,

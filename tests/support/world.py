@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import httpx2
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.support.clock import FakeClock
 from tests.support.nouns import machine_key, node_key
@@ -22,9 +21,10 @@ from doorward.api import app as api
 from doorward.api import types
 from doorward.api.context import ApiContext
 from doorward.errors import Unavailable
+from doorward.login.doors import Doors
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
-from doorward.login.sessions import SignedIn
+from doorward.login.sessions import Sessions
 from doorward.login.upstream import Upstream
 from doorward.model import Node
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
@@ -76,7 +76,6 @@ class World:
         self.clock = clock
         self.folder = folder
         database = registry.writer.database
-        self.signed_in: SignedIn | None = None  # in the browser that every request without a token is from
         self.context = ApiContext(
             registry=registry,
             clock=clock,
@@ -90,14 +89,11 @@ class World:
                 Way("http://localhost:8080", "on the server", is_here=True),
             ),
             upstream=Upstream(clock, registry.writer.entropy, open_fetcher=lambda _: Nowhere()),
-            person=self.person,
+            person=Sessions(registry, Doors("https://door.test", 8080)).of,
         )
         self.app: ASGIApp = Starlette(routes=api.create(self.context))
         self.address = ""  # of the HTTP server, where there is one
         self.findings = [types.Finding(level="ok", subject="database", message="SQLite answers")]
-
-    async def person(self, _: Request) -> SignedIn | None:
-        return self.signed_in
 
     async def status(self) -> types.Status:
         nodes = [node for node in self.registry.snapshot.nodes.values() if not node.system]

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,47 @@ async def test_roles_and_suspension(world: World) -> None:
     user = world.registry.snapshot.user_by_name("ann")
     assert (await reopened(world)).snapshot.user_by_name("ann") == user
     await unchanged(world, world.registry.set_role("cli", "eve", Role.ADMIN), NotFound, "no user 'eve'")
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.MEMBER])
+async def test_a_role_counts_in_the_policy_at_once(world: World, role: Role) -> None:
+    grant = {"src": [f"autogroup:{role}"], "dst": ["tag:web"], "ip": ["22"]}
+    await world.registry.set_policy("cli", json.dumps({"tagOwners": {"tag:web": []}, "grants": [grant]}))
+    await world.registry.create_user("cli", "olga", role=Role.OWNER)
+    await world.registry.create_user("cli", "ann")
+    mine, web = await admitted(world, 1), await world.join(2, "server", "ann", "tag:web")
+    assert world.registry.snapshot.policy.peers(mine.id) == frozenset()
+    await world.registry.set_role("cli", "ann", role)
+    assert world.registry.snapshot.policy.peers(mine.id) == {web.id}
+    (found,) = world.registry.snapshot.policy.filter_rules(web.id)
+    assert str(mine.ipv4) in found.SrcIPs
+    await world.registry.set_role("cli", "ann", Role.MEMBER)
+    assert world.registry.snapshot.policy.peers(mine.id) == frozenset()
+    assert world.registry.snapshot.policy.filter_rules(web.id) == []
+
+
+async def test_the_only_owner_is_neither_demoted_nor_shut_out_nor_deleted(world: World) -> None:
+    registry = world.registry
+    for name in ("ann", "bob"):
+        await registry.create_user("cli", name, role=Role.OWNER)
+    await registry.suspend_user("cli", "bob", suspended=True)  # who is suspended owns nothing
+    for act in (
+        registry.set_role("cli", "ann", Role.ADMIN),
+        registry.suspend_user("cli", "ann", suspended=True),
+        registry.delete_user("cli", "ann"),
+    ):
+        await unchanged(world, act, Conflict, "ann is the only owner")
+    await registry.set_role("cli", "bob", Role.MEMBER)
+    await registry.suspend_user("cli", "bob", suspended=False)
+    await registry.set_role("cli", "bob", Role.OWNER)
+    outcomes = await asyncio.gather(
+        registry.set_role("cli", "ann", Role.MEMBER),
+        registry.set_role("cli", "bob", Role.MEMBER),
+        return_exceptions=True,
+    )
+    assert [isinstance(outcome, Conflict) for outcome in outcomes] == [False, True], (
+        "both at once is one too many"
+    )
 
 
 async def test_a_suspended_users_nodes_start_nothing(world: World) -> None:

@@ -85,10 +85,14 @@ class _Gate:
         await self._context.registry.catch_up()
         if signed_in is not None:
             principal = self._as_now(signed_in.user)
-        if not _is_own(principal, request, needed):
+        own = _is_own(principal, request, needed)
+        if not own:
             principal.require(needed.needs)
         if signed_in is not None:
-            self._check_browser(request, needed, signed_in)
+            _check_page(request, signed_in)
+            # To leave, one need not show who one is.
+            if needed.needs is not Permission.READ and not (own and needed.needs is Permission.SESSIONS):
+                self._check_proof(request, needed, signed_in)
         return Call(self._context, principal)
 
     async def _of_token(self, request: Request) -> Principal:
@@ -120,37 +124,42 @@ class _Gate:
             raise _stranger()
         return _person(user)
 
-    def _check_browser(self, request: Request, needed: Operation, signed_in: SignedIn) -> None:
-        """Refuse what a cookie alone is not enough for.
-
-        A browser sends its cookie along with whatever any page asks for. Only a page of the door that the session was made
-        at may use it: which page asks, browsers say in headers that no page can change.
-        """
-        session = signed_in.session
-        site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
-        writes = request.method not in SAFE_METHODS
-        ours = (
-            request.headers.get("host", "").lower() == session.origin.partition("://")[2]
-            and origin in {"", session.origin}
-            and site in ({"", "same-origin"} if writes else {"", "same-origin", "none"})
-        )
-        if not ours or (writes and not site and not origin):
-            raise NotPermitted(
-                "only a page of the door where you have signed in may do this",
-                cure=f"Open {session.origin} and do it there.",
-            )
-        if needed.needs is Permission.READ:
+    def _check_proof(self, request: Request, needed: Operation, signed_in: SignedIn) -> None:
+        """Refuse a change by somebody who may have left the browser alone."""
+        if request.method in SAFE_METHODS:
             return
-        if writes and needed.needs in ASKED_EACH_TIME:
+        door = signed_in.session.origin
+        if needed.needs in ASKED_EACH_TIME:
             raise FreshProofNeeded(
                 "for this you have to show who you are each time",
-                cure=f"Do it on its page at {session.origin}, or with the `doorward` command.",
+                cure=f"Do it on its page at {door}, or with the `doorward` command.",
             )
-        if writes and not signed_in.is_fresh(self._context.clock.now()):
+        if not signed_in.is_fresh(self._context.clock.now()):
             raise FreshProofNeeded(
                 "to change something you have to show again who you are",
-                cure=f"Sign in once more at {session.origin}/signin, and try again.",
+                cure=f"Sign in once more at {door}/signin, and try again.",
             )
+
+
+def _check_page(request: Request, signed_in: SignedIn) -> None:
+    """Refuse what no page of the door has asked for.
+
+    A browser sends its cookie along with whatever any page asks for. Only a page of the door that the session was made
+    at may use it: which page asks, browsers say in headers that no page can change.
+    """
+    site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
+    door = signed_in.session.origin
+    writes = request.method not in SAFE_METHODS
+    ours = (
+        request.headers.get("host", "").lower() == door.partition("://")[2]
+        and origin in {"", door}
+        and site in ({"", "same-origin"} if writes else {"", "same-origin", "none"})
+    )
+    if not ours or (writes and not site and not origin):
+        raise NotPermitted(
+            "only a page of the door where you have signed in may do this",
+            cure=f"Open {door} and do it there.",
+        )
 
 
 def _person(user: User) -> Principal:

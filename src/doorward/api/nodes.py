@@ -230,7 +230,7 @@ async def list_registrations(call: Call) -> list[types.Registration]:
     return [_waiting(each) for each in await call.registry.list_registrations()]
 
 
-@operation("POST", "/registrations/approve", needs=Permission.NODES, raises=[BadInput, NotFound])
+@operation("POST", "/registrations/approve", needs=Permission.APPROVE, raises=[BadInput, NotFound])
 async def approve_registration(call: Call, body: types.Approval) -> types.Node:
     """Let a waiting node in, as a node of a person."""
     user = body.user
