@@ -1,5 +1,7 @@
 """Who may do what, and that nobody hands out more than they hold."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +89,21 @@ def test_whoever_may_act_for_a_role_may_all_that_it_may(asker: Role, other: Role
     except NotPermitted:
         return
     assert ALLOWED[other] <= ALLOWED[asker]
+
+
+def roles_table() -> str:
+    """What each role may do, as the guide shows it."""
+    roles = [role for role in Role if ALLOWED[role]]
+    lines = ["| | " + " | ".join(roles) + " |", "| --- |" + " :-: |" * len(roles)]
+    lines += [
+        f"| {ACTS[each]} | " + " | ".join("yes" if each in ALLOWED[role] else "" for role in roles) + " |"
+        for each in Permission
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_guide_has_the_table() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "sign-in.md"
+    text = guide.read_text(encoding="utf-8")
+    _, _, rest = text.partition("<!-- roles -->\n")
+    assert rest.partition("<!-- /roles -->")[0].strip() == roles_table().strip(), roles_table()

@@ -1,6 +1,8 @@
 """The demo from end to end: real clients, plain OpenSSH, and nothing left behind however it ends."""
 
 import contextlib
+import io
+import json
 import os
 import pwd
 import shutil
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rich.console import Console
 from tests.support.openssh import another_account
 from tests.support.programs import require, require_client, require_root
 from tests.support.server import free_port
@@ -157,6 +160,9 @@ def test_the_line_on_the_screen_works_and_trusts_the_right_host_key_alone(folder
         for command in ("nodes list", "policy get", "audit list"):
             (line,) = (line.strip() for line in shown.screen.splitlines() if f"doorward {command}" in line)
             assert subprocess.run(line.split(), capture_output=True, check=False).returncode == 0, line
+        (line,) = (line for line in shown.screen.splitlines() if "link to make one" in line)
+        assert "/invite/" not in shown.screen, "a link is for eyes only, and this is a pipe"
+        assert "http://localhost:" in Path(line.rpartition(" ")[2]).read_text()
         hosts = folder / "known_hosts"
         good = hosts.read_text()
         names, kind, key = good.splitlines()[0].split()
@@ -171,6 +177,40 @@ def test_the_line_on_the_screen_works_and_trusts_the_right_host_key_alone(folder
         shown.process.send_signal(signal.SIGINT)
         assert shown.process.wait(10) == 0
     assert _left(folder) == []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_who_cannot_sign_in_is_given_a_link_on_a_terminal_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    file, passkeys = folder / "invitation-ann.txt", 0
+    file.write_text("https://door.test:8443/invite/secret\nhttp://localhost:8080/invite/secret\n")
+
+    async def doorward(*arguments: str) -> str:
+        match arguments:
+            case ("users", "list", "--json"):
+                return '[{"name": "ann"}]'
+            case ("users", "show", "ann", "--json"):
+                user = {"id": 1, "name": "ann", "display_name": "", "email": "", "role": "owner", "nodes": 0}
+                return json.dumps(
+                    user | {"created": "2026-01-02T03:04:05Z", "suspended": False, "passkeys": passkeys}
+                )
+            case ("users", "invite", "ann"):
+                return str(file)
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(module, "_account", lambda: "ann")
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, color_system=None, width=200)
+    client = ClientPaths(tailscale=Path("/x"), tailscaled=Path("/y"), version=(1, 102, 4))
+    demo = module._Demo(folder, client, console)
+    monkeypatch.setattr(demo, "_doorward", doorward)
+    demo._explain("http://127.0.0.1:8080", await demo._link())
+    assert ("\n    http://localhost:8080/invite/secret\n" in screen.getvalue()) is terminal
+    assert ("secret" in screen.getvalue()) is terminal
+    assert (str(file) in screen.getvalue()) is not terminal
+    passkeys = 1
+    assert await demo._link() == ""
 
 
 @interop

@@ -106,7 +106,7 @@ class _Demo:
                     door = await self._come_up(url, *machines)
                 if check:
                     return await self._check()
-                self._explain(url, await self._user())
+                self._explain(url, await self._link())
                 running.append(group.create_task(self._announce(machines[0], door, url)))
                 await process.wait()
                 raise Unavailable("doorward ended by itself", cure=self._where_to_look())
@@ -296,7 +296,22 @@ class _Demo:
 
         await watch(laptop.api, Pages(door), show, lambda _: None)
 
-    def _explain(self, url: str, user: str) -> None:
+    async def _link(self) -> str:
+        """How the person comes in by a browser, while they have no way to sign in; empty once they do."""
+        user = await self._user()
+        known = msgspec.json.decode(await self._doorward("users", "show", user, "--json"), type=types.User)
+        if known.passkeys or known.identities:
+            return ""
+        return self._told_of(Path(await self._doorward("users", "invite", user)))
+
+    def _told_of(self, file: Path) -> str:
+        """The link in a file. It is a secret: on what is no screen only where it is gets said."""
+        if not self._console.is_terminal:
+            return f"The link to make one, good once, is in {_short(file)}\n\n"
+        local = [line for line in file.read_text(encoding="utf-8").splitlines() if "//localhost:" in line]
+        return f"Make one on this computer, by a link that works once:\n\n    [bold green]{local[0]}[/bold green]\n\n"
+
+    def _explain(self, url: str, link: str) -> None:
         """The screen that says what runs and what to do with it."""
         doorward = f"{_short(Path(sys.executable).with_name('doorward'))}"
         where = f"--data-dir {_short(self._server_dir)}"
@@ -307,11 +322,10 @@ class _Demo:
             f"    [bold green]{ssh} {TO}[/bold green]\n\n"
             f"Get into {ASKS}, which asks first: it shows a code and waits.\n\n"
             f"    [bold green]{ssh} {ASKS}[/bold green]\n\n"
-            "Say yes as the administrator, or on its page, whose address appears here. There a passkey says who you are; the "
-            "first of these lines prints a link at which you make one.\n\n"
-            f"    {doorward} users invite {user} {where}\n"
+            "Say yes as the administrator, or on its page, whose address appears here. There a passkey says who you are.\n\n"
             f"    {doorward} ssh checks list {where}\n"
             f"    {doorward} ssh checks approve 1 {where}\n\n"
+            f"{link}"
             "Look around:\n\n"
             f"    {doorward} nodes list {where}\n"
             f"    {doorward} policy get {where}\n"
