@@ -114,7 +114,10 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.asking:Askings.current",
         "login.me:_number",
     ),
-    "what a command of doorward's printed, which the demo has run": ("cli.demo:_Demo._approve",),
+    "what a command of doorward's printed, which the demo has run": (
+        "cli.demo:_Demo._approve",
+        "cli.demo:_Demo._link",
+    ),
     "what the policy's own compiler wrote": ("login.whoami:_names",),
     "the lines of a compiler that an administrator started, for a count on the screen": (
         "engine.setup:_Work._count",
