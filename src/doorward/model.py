@@ -95,6 +95,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     approved_routes: tuple[Prefix, ...] = ()  # sorted; those it may route once it advertises them
     attributes: tuple[Attribute, ...] = ()  # sorted by key
     system: bool = False  # doorward's own node: not listed among people's, its filter is fixed
+    suspended: bool = False  # an administrator shut it out: it sees nobody, and nobody sees it
+    approved: bool = True  # false: it waits for an administrator, and until then is as good as not there
     observed: Observed = Observed()
 
     @property
@@ -122,6 +124,7 @@ class AuthKey(msgspec.Struct, frozen=True, kw_only=True):
     used: datetime | None = None  # when it last admitted a node
     revoked: datetime | None = None
     system: bool = False  # made for doorward's own node
+    preapproved: bool = False  # what it admits waits for no administrator
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +138,7 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     expires: datetime | None = None
     revoked: datetime | None = None
+    user_id: int | None = None  # the person who made it: it may do no more than they; None: nobody's
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,6 +272,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     expires: datetime
     node_id: int | None = None  # set once approved
+    denied: datetime | None = None  # set once somebody said no
+    came_from: IPv4Address | IPv6Address | None = None  # where it was asked from
 
 
 class CheckState(StrEnum):
@@ -315,6 +321,23 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, now: datetime) -> bool:
         """True while an approval lets further connections in."""
         return self.state is CheckState.APPROVED and self.until is not None and now < self.until
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """Two nodes that an administrator keeps apart, whatever the policy says. ``first`` is the smaller id."""
+
+    id: int
+    first: int
+    second: int
+    created: datetime
+    created_by: str  # an actor of the audit log
+    expires: datetime | None = None  # from then on it counts no longer; None: until it is lifted
+    comment: str = ""  # why, in its author's words
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """The two nodes."""
+        return self.first, self.second
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -395,6 +418,8 @@ class ChangeKind(StrEnum):
     REGISTRATIONS = "registrations"  # a person decided
     PROCESSES = "processes"
     CHECKS = "checks"  # of ssh: asked for, decided, or forgotten
+    CUTS = "cuts"  # pairs of nodes that are kept apart
+    JOINING = "joining"  # who gets in, and for how long
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -403,4 +428,4 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     boot: int  # who says it, and knows it already
     kind: ChangeKind
-    ids: tuple[int, ...] = ()  # of nodes, registrations and checks
+    ids: tuple[int, ...] = ()  # of nodes, registrations, checks and cuts

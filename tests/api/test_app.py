@@ -35,7 +35,9 @@ def test_only_reading_needs_no_more_than_reading() -> None:
 
 
 def example(each: Operation) -> tuple[str, str]:
-    return each.method, each.path.format(name="ann", node="laptop", number=1, key="custom:x", provider="corp")
+    return each.method, each.path.format(
+        name="ann", node="laptop", number=1, key="custom:x", provider="corp", other="desk"
+    )
 
 
 @pytest.mark.parametrize("each", api.OPERATIONS, ids=lambda each: each.name)

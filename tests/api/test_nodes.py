@@ -1,12 +1,16 @@
 """Nodes and registrations over the API."""
 
 from datetime import timedelta
+from ipaddress import ip_address
 
 import httpx2
 import pytest
-from tests.support.world import World
+from tests.support.nouns import machine_key, node_key
+from tests.support.world import CAPVER, World
 
 from doorward.model import Role
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.protocol.tailcfg.register import RegisterRequest
 
 TAGS = '{"tagOwners": {"tag:web": [], "tag:db": []}}'
 
@@ -48,6 +52,8 @@ async def test_a_node_tells_all(admin: httpx2.AsyncClient, world: World) -> None
         "ssh": True,
         "ssh_host_keys": ["ssh-ed25519 AAAA"],
         "system": False,
+        "suspended": False,
+        "approved": True,
     }
 
 
@@ -253,3 +259,46 @@ async def test_what_cannot_be_said_is_refused(
     await people(admin, "ann")
     await world.join(1, "laptop", "ann")
     assert (await admin.put(path, json=body)).status_code == 400
+
+
+async def test_a_node_is_suspended_and_restored(admin: httpx2.AsyncClient, world: World) -> None:
+    await people(admin, "ann")
+    await world.join(1, "laptop", "ann")
+    assert (await admin.post("/nodes/laptop/suspend")).json()["suspended"] is True
+    assert (await admin.get("/nodes/laptop")).json()["suspended"] is True
+    assert (await admin.post("/nodes/laptop/restore")).json()["suspended"] is False
+    assert (await admin.post("/nodes/nothing/suspend")).status_code == 404
+    _, secret = await world.registry.create_auth_key("test", user=None, system=True)
+    own = (await world.ask(9, "own", secret)).node
+    assert own is not None
+    refused = await admin.post(f"/nodes/{own.name}/suspend")
+    assert (refused.status_code, "doorward's own node" in refused.json()["title"]) == (409, True)
+
+
+async def test_a_device_waits_for_an_administrator_where_that_is_the_rule(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    await people(admin, "ann")
+    await admin.patch("/joining", json={"approval": True})
+    await world.join(1, "laptop", "ann")
+    assert (await admin.get("/nodes/laptop")).json()["approved"] is False
+    assert (await admin.post("/nodes/laptop/approve")).json()["approved"] is True
+    code = (await world.ask(2, "desk")).link_code
+    approved = await admin.post("/registrations/approve", json={"link": code})
+    assert approved.json()["approved"] is True  # whoever approves over the API is an administrator
+
+
+async def test_a_registration_says_where_it_comes_from_and_what_the_machine_is_already(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    await people(admin, "ann", "bob")
+    await world.join(1, "laptop", "ann")
+    request = RegisterRequest(Version=CAPVER, NodeKey=node_key(7), Hostinfo=Hostinfo(Hostname="laptop"))
+    await world.registry.admission.register(machine_key(1), request, ip_address("192.0.2.7"))
+    (waiting,) = (await admin.get("/registrations")).json()
+    assert (waiting["came_from"], waiting["known_as"]) == ("192.0.2.7", [{"node": "laptop", "user": "ann"}])
+    denied = await admin.post("/registrations/deny", json={"link": str(waiting["id"])})
+    assert denied.json() == waiting
+    assert (await admin.get("/registrations")).json() == []
+    again = await admin.post("/registrations/approve", json={"link": str(waiting["id"]), "user": "bob"})
+    assert (again.status_code, again.json()["title"]) == (409, "this device was denied already")

@@ -152,13 +152,31 @@ async def test_what_else_stands_in_the_way_is_said(tailnet: World, admin: httpx2
     found = await asked(admin, "reach", source="laptop", destination="server:22")
     assert found["allowed"] is False
     assert found["notes"] == [
-        "ann is suspended: nothing of theirs is let in anywhere.",
+        "ann is suspended: nothing of theirs reaches anything, or is reached.",
         "The key of laptop has expired: its person has to sign in again.",
     ]
     await admin.post("/users", json={"name": "eve"})
     assert (await asked(admin, "reach", source="eve", destination="server:22"))["notes"] == [
         "eve has no node."
     ]
+
+
+async def test_who_is_shut_out_or_kept_apart_is_named(tailnet: World, admin: httpx2.AsyncClient) -> None:
+    assert (await asked(admin, "reach", source="laptop", destination="server:22"))["allowed"] is True
+    await admin.put("/nodes/server/cuts/laptop", json={"expires_in": 3600})
+    found = await asked(admin, "reach", source="laptop", destination="server:22")
+    assert (found["allowed"], found["ways"]) == (False, [])
+    assert found["notes"] == ["laptop and server are kept apart until 2026-01-02 04:04 UTC, by cli."]
+    assert "laptop" not in await ways(admin, "who-can", destination="server:22")
+    await admin.delete("/nodes/laptop/cuts/server")
+    await admin.post("/nodes/server/suspend")
+    found = await asked(admin, "reach", source="laptop", destination="server:22")
+    assert found["allowed"] is False
+    assert found["notes"] == ["server is suspended: it reaches nothing, and nothing reaches it."]
+    assert found["closest"]["missing"].endswith("but somebody is shut out, or the two are kept apart")
+    assert await ways(admin, "who-can", destination="server:22") == {}
+    await admin.post("/nodes/server/restore")
+    assert (await asked(admin, "reach", source="laptop", destination="server:22"))["allowed"] is True
 
 
 async def test_tags_groups_and_hosts_may_be_asked_about(tailnet: World, admin: httpx2.AsyncClient) -> None:

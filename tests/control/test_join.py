@@ -18,6 +18,7 @@ from doorward.control import join
 from doorward.login import pages
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import RegisterRequest
+from doorward.tailnet.settings import Joining
 
 CSS = pages._FILES["door.css"].decode()
 
@@ -147,6 +148,31 @@ async def test_an_approved_device_that_was_deleted_is_not_called_in(
     node = await world.registry.approve("cli", code)
     await world.registry.delete_node("cli", node.id)
     assert (await browser.get(f"/join/{code}")).status_code == 404
+
+
+async def test_a_device_that_waits_for_an_administrator_is_not_called_in(
+    world: World, browser: httpx2.AsyncClient
+) -> None:
+    await world.registry.access.set_joining("cli", Joining(approval=True))
+    code = (await world.ask(1, "tablet")).link_code
+    node = await world.registry.approve("user:alice", code)
+    page = Markup((await browser.get(f"/join/{code}")).text)
+    assert "tablet has one more door to pass" in page.text
+    assert "doorward nodes approve tablet" in page.text
+    assert page.all("body") == [{"class": "ajar"}]
+    await world.registry.access.approve_node("cli", node.id)
+    assert "tablet is in" in Markup((await browser.get(f"/join/{code}")).text).text
+
+
+async def test_a_denied_device_is_told_so(world: World, browser: httpx2.AsyncClient) -> None:
+    code = (await world.ask(1, "tablet")).link_code
+    await world.registry.deny("cli", code)
+    answer = await browser.get(f"/join/{code}")
+    page = Markup(answer.text)
+    assert answer.status_code == 403
+    assert "This device was denied" in page.text
+    assert page.all("body") == [{"class": "barred"}]
+    assert refreshes(page) == []
 
 
 HOSTILE = (

@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.policy import compiled, make_node, make_user
 
@@ -144,3 +145,20 @@ def test_a_test_may_say_what_its_source_is_like(
     else:
         with pytest.raises(PolicyError, match="cannot reach"):
             check(judged)
+
+
+def test_suspensions_and_cuts_are_no_reason_for_a_test_to_fail() -> None:
+    """Else nobody could change the policy while somebody is shut out."""
+    tests = [{"src": "alice", "accept": ["tag:s:22"], "deny": ["bob:22"]}]
+    logins = [{"src": "alice", "dst": ["tag:s"], "accept": ["ann"]}]
+    users = [msgspec.structs.replace(USERS[0], suspended=True), USERS[1]]
+    nodes = [*NODES[:2], msgspec.structs.replace(NODES[2], suspended=True), NODES[3]]
+    written = BASE | {"tests": tests, "sshTests": logins}
+    for policy in (
+        compiled(written, users, NODES),
+        compiled(written, USERS, nodes),
+        compiled(written, USERS, NODES, [(1, 3)]),
+    ):
+        check(policy)
+    with pytest.raises(PolicyError, match="can reach"):
+        check(compiled(BASE | {"tests": [{"src": "alice", "deny": ["tag:s:22"]}]}, users, NODES))

@@ -1,6 +1,7 @@
 from ipaddress import ip_network
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ def _grant(source: str, target: str, **more: Any) -> dict[str, Any]:
     return {"src": [source], "dst": [target], "ip": ["*"]} | more
 
 
+ROOT = {"action": "accept", "src": ["autogroup:member"], "dst": ["tag:a"], "users": ["root"]}
 FUNNEL_WARNING = "https://tailscale.com/cap/warn-funnel-no-https"
 
 
@@ -41,9 +43,13 @@ def test_the_router_of_a_subnet_is_seen_for_it_from_either_side() -> None:
     assert _policy(_grant("bob", "192.168.0.0/16")).peers(4) == frozenset()
 
 
-def test_a_suspended_user_starts_nothing_and_may_still_be_reached() -> None:
+def test_a_suspended_users_nodes_see_nobody_and_nobody_sees_them() -> None:
     policy = _policy(_grant("eve", "*"), _grant("alice", "eve"), _grant("autogroup:member", "autogroup:self"))
-    assert policy.peers(3) == {1}
+    assert policy.peers(3) == policy.circle(3) == frozenset()
+    assert policy.peers(1) == frozenset()
+    assert not any(policy.can_see(one, 3) or policy.can_see(3, one) for one in (1, 2, 4))
+    assert policy.filter_rules(3) == []
+    assert policy.opened().peers(3) == {1, 2, 4}
     assert arrows(policy.filter_rules(1)) == [
         "100.64.0.1 fd7a:115c:a1e0::1 -> 100.64.0.1:* fd7a:115c:a1e0::1:*"
     ]
@@ -288,3 +294,64 @@ def test_a_group_of_an_outside_provider_stands_wherever_a_group_does() -> None:
         assert reach(policy, his, mine, 80)
         assert policy.warnings() == []
         check(policy)
+
+
+def test_nodes_that_are_kept_apart_do_not_see_each_other_and_are_seen_by_all_others() -> None:
+    rules = BASE | {"grants": [_grant("*", "*")], "ssh": [ROOT]}
+    policy = compiled(rules, USERS, NODES)
+    before = policy.peers(1), policy.peers(2)
+    cut = policy.with_cuts([(1, 2)])
+    assert (cut.peers(1), cut.peers(2)) == (before[0] - {2}, before[1] - {1})
+    assert not cut.can_see(1, 2)
+    assert not cut.can_see(2, 1)
+    assert cut.circle(4) == policy.circle(4)
+    assert cut.sources(cut.document.rules[0].who) is policy.sources(policy.document.rules[0].who)
+    assert cut.with_cuts(()).peers(1) == before[0]
+    assert (policy.peers(1), cut.opened().peers(1)) == (before[0], before[0] | {3})
+
+
+def test_a_login_ends_with_the_cut_and_the_others_stay() -> None:
+    policy = compiled(BASE | {"grants": [_grant("*", "*")], "ssh": [ROOT]}, USERS, NODES)
+    (rule,) = policy.ssh_policy(4).rules
+    assert {one.nodeIP for one in rule.principals} >= {"100.64.0.1", "100.64.0.2"}
+    cut = policy.with_cuts([(1, 4)])
+    (rule,) = cut.ssh_policy(4).rules
+    assert "100.64.0.1" not in {one.nodeIP for one in rule.principals}
+    assert cut.ssh_match(1, 4, "root") is None
+    assert cut.ssh_match(2, 4, "root") is not None
+
+
+@pytest.mark.parametrize("change", [{"suspended": True}, {"approved": False}])
+def test_a_node_that_is_shut_out_is_in_no_answer_until_it_is_not(change: dict[str, bool]) -> None:
+    rules = BASE | {"grants": [_grant("*", "*")], "ssh": [ROOT]}
+    policy = compiled(rules, USERS, NODES)
+    full = policy.peers(1), policy.filter_rules(4), policy.ssh_policy(4)
+    shut = policy.updated(nodes=[msgspec.structs.replace(NODES[1], **change)])
+    assert shut.roster.blocked == {2, 3}
+    assert shut.peers(2) == frozenset()
+    assert shut.peers(1) == full[0] - {2}
+    assert (shut.filter_rules(2), shut.ssh_policy(2).rules) == ([], [])
+    assert not any("100.64.0.2" in rule.SrcIPs for rule in shut.filter_rules(4))
+    back = shut.updated(nodes=[NODES[1]])
+    assert (back.peers(1), back.filter_rules(4), back.ssh_policy(4)) == full
+    gone = shut.updated(removed=[2])
+    assert gone.roster.blocked == {3}
+
+
+def test_without_anybody_shut_out_the_opened_policy_is_the_same() -> None:
+    policy = compiled(BASE | {"grants": [_grant("*", "*")]}, USERS[:2], NODES[:2])
+    assert policy.opened() is policy
+
+
+def test_among_a_persons_own_devices_one_that_is_shut_out_is_none() -> None:
+    own = {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["root"]}
+    rules = BASE | {"grants": [_grant("autogroup:member", "autogroup:self")], "ssh": [own]}
+    policy = compiled(rules, USERS, [*NODES, make_node(6, user=1)])
+    full = policy.filter_rules(1), policy.ssh_policy(1)
+    shut = policy.updated(nodes=[msgspec.structs.replace(make_node(6, user=1), suspended=True)])
+    assert policy.peers(1) == {6}
+    assert shut.peers(1) == frozenset()
+    assert not any("100.64.0.6" in rule.SrcIPs for rule in shut.filter_rules(1))
+    assert not any(one.nodeIP == "100.64.0.6" for rule in shut.ssh_policy(1).rules for one in rule.principals)
+    back = shut.updated(nodes=[make_node(6, user=1)])
+    assert (back.filter_rules(1), back.ssh_policy(1), back.peers(1)) == (*full, frozenset({6}))

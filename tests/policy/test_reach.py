@@ -3,7 +3,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from tests.support.policy import admitted, compiled, make_node
-from tests.support.tailnets import BASE, NODES, RICH, RICH_GRANTS, TAILNETS, USERS
+from tests.support.tailnets import BASE, CUTS, NODES, RICH, RICH_GRANTS, TAILNETS, USERS
 
 from doorward.model import Node
 from doorward.policy import Policy
@@ -172,5 +172,38 @@ def test_what_lacks_nothing_lets_in(grants: list[Any], nodes: list[Node]) -> Non
         for source in policy.roster.members.values():
             goal = Goal((target,), (target.ipv4,), 22)
             missed = near_miss(policy, source, goal, name="x", attributes={})
-            if not ways(policy, source, goal) and source.owner != 3:  # eve is suspended
+            parted = policy.roster.parted(source.id, target.id)
+            if not ways(policy, source, goal) and not parted:
                 assert missed is None or missed.lacks
+
+
+@settings(deadline=None, max_examples=60)
+@given(RICH_GRANTS, TAILNETS, CUTS)
+def test_whoever_is_parted_reaches_nothing_and_all_else_is_as_without(
+    grants: list[Any], nodes: list[Node], cuts: list[tuple[int, int]]
+) -> None:
+    policy = compiled(RICH | {"grants": grants}, USERS, nodes, cuts)
+    opened = policy.opened()
+    shut = {node.id for node in nodes if node.suspended or (node.user_id == 3 and not node.tags)}
+    for source in policy.roster.members.values():
+        for target in policy.roster.members.values():
+            goal = Goal((target,), (target.ipv4,), 22)
+            pair = {source.id, target.id}
+            if pair & shut or any(pair == {*cut} for cut in cuts):
+                assert not ways(policy, source, goal)
+                assert source.id == target.id or not policy.can_see(source.id, target.id)
+                assert target.id not in policy.peers(source.id)
+            else:
+                found = [way.rule.origin for way in ways(policy, source, goal)]
+                assert found == [way.rule.origin for way in ways(opened, source, goal)]
+
+
+def test_a_rule_that_lacks_nothing_says_that_it_is_not_the_policy() -> None:
+    policy = compiled(BASE | {"grants": [_grant("alice", "bob", "22")]}, USERS, NODES, [(1, 2)])
+    alice, bob = policy.roster.members[1], policy.roster.members[2]
+    found = near_miss(policy, alice, Goal((bob,), (bob.ipv4,), 22), name="x", attributes={})
+    assert found is not None
+    assert (found.lacks, found.words) == (
+        (),
+        "it lets alice reach bob at port 22; but somebody is shut out, or the two are kept apart",
+    )

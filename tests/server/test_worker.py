@@ -31,7 +31,7 @@ from doorward.server import worker as module
 from doorward.server.child import Child
 from doorward.server.sockets import bind
 from doorward.server.team import Team, encode_payload
-from doorward.tailnet import registry
+from doorward.tailnet import keeping
 
 CLOSED = '{"grants": []}'
 OPEN = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
@@ -185,7 +185,7 @@ async def test_who_is_no_longer_in_is_thrown_out_of_the_relay(folder: Path, how:
 async def test_whose_key_ends_by_itself_is_thrown_out_of_the_relay_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "DEADLINES", 0.05)
+    monkeypatch.setattr(keeping, "LOOK", 0.05)
     clock = FakeClock(SystemClock().now())
     async with working(settings_in(folder), clock) as running:
         await running.ask("POST", "/users", name="alice")

@@ -88,9 +88,11 @@ def written(policy: Any) -> str:
     return json.dumps(policy)
 
 
-def compiled(policy: Any, users: Iterable[User], nodes: Iterable[Node]) -> Policy:
+def compiled(
+    policy: Any, users: Iterable[User], nodes: Iterable[Node], cuts: Iterable[tuple[int, int]] = ()
+) -> Policy:
     """A policy given as data, applied."""
-    return Policy.compile(parse_policy(written(policy)), users, nodes)
+    return Policy.compile(parse_policy(written(policy)), users, nodes, cuts=cuts)
 
 
 def admitted(

@@ -131,8 +131,10 @@ def _nodes(draw: st.DrawFn) -> Node:
     return msgspec.structs.replace(
         node,
         attributes=() if said is None else (Attribute(key="custom:ok", value=said),),
+        suspended=draw(st.integers(0, 9)) == 0,
         observed=msgspec.structs.replace(node.observed, hostinfo=host),
     )
 
 
+CUTS = st.lists(st.tuples(st.integers(1, 3), st.integers(4, 6)), max_size=2)
 TAILNETS = st.lists(_nodes(), max_size=6, unique_by=lambda node: node.id)

@@ -2,20 +2,23 @@
 
 import asyncio
 from datetime import timedelta
+from ipaddress import ip_address
 
 import msgspec
 import pytest
-from tests.support.joining import TAGS, admitted, in_memory, link, register, reopened
+from tests.support.joining import TAGS, admitted, as_stored, auth_key, in_memory, link, register, reopened
 from tests.support.nouns import machine_key, node_key
 from tests.support.waiting import until
-from tests.support.world import World, counting_entropy
+from tests.support.world import CAPVER, World, counting_entropy
 
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, NotPermitted, TooMany
 from doorward.model import Node
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.protocol.tailcfg.register import RegisterRequest
 from doorward.tailnet import admission
 from doorward.tailnet.admission import Outcome, Verdict
 from doorward.tailnet.registry import Registry
+from doorward.tailnet.settings import Joining
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +210,107 @@ async def test_what_strangers_may_fill_is_bounded(world: World, monkeypatch: pyt
     await world.registry.approve("cli", link(again), user="ann")
     world.clock.advance(timedelta(minutes=16))
     assert (await register(world, 3)).verdict is Verdict.NEEDS_PERSON
+
+
+# A person says no
+
+
+async def test_a_denied_client_is_told_and_its_link_is_spent(world: World) -> None:
+    asked = await register(world, 1)
+    async with asyncio.TaskGroup() as group:
+        poll = group.create_task(_refused(world, asked))
+        await until(lambda: world.registry.admission.waiting() == 1)
+        denied = await world.registry.deny("user:ann", link(asked))
+    assert "somebody denied it" in poll.result()
+    assert denied.denied == world.clock.now()
+    assert await world.registry.list_registrations() == []
+    assert "somebody denied it" in await _refused(world, asked)  # a client that lost its connection
+    for act in (world.registry.approve("cli", asked.link_code, user="ann"), world.registry.deny("cli", "1")):
+        with pytest.raises(Conflict, match="denied already"):
+            await act
+    (event,) = await world.registry.audit(action="node.deny")
+    assert (event.actor, event.target) == ("user:ann", "registration:1")
+    assert event.details == {"hostname": "laptop", "key": str(node_key(1)), "came_from": ""}
+    assert not world.registry.snapshot.nodes
+    again = await register(world, 1)
+    assert again.link_code != asked.link_code
+    await world.registry.approve("cli", again.link_code, user="ann")
+    with pytest.raises(Conflict, match="approved already"):
+        await world.registry.deny("cli", again.link_code)
+
+
+async def _refused(world: World, asked: Outcome) -> str:
+    with pytest.raises(NotPermitted) as caught:
+        await register(world, 1, Followup=link(asked))
+    return caught.value.message
+
+
+async def test_of_several_who_decide_one_does(world: World) -> None:
+    asked = await register(world, 1)
+    registry = world.registry
+    decisions = [registry.deny("a", asked.link_code), registry.approve("b", asked.link_code, user="ann")]
+    found = await asyncio.gather(*decisions, *[registry.deny("c", asked.link_code)], return_exceptions=True)
+    assert sum(isinstance(one, Conflict) for one in found) == 2
+
+
+# An administrator has the last word
+
+
+async def test_a_device_that_a_person_let_in_waits_for_an_administrator(world: World) -> None:
+    registry = world.registry
+    await admitted(world, 1)
+    await registry.access.set_joining("cli", Joining(approval=True))
+    asked = await register(world, 2, machine=2)
+    node = await registry.approve("user:ann", asked.link_code, user="ann")
+    assert not node.approved
+    assert registry.snapshot.nodes[1].approved  # who was in stays in
+    assert registry.snapshot.policy.peers(1) == frozenset()
+    (event,) = await registry.audit(action="node.register", limit=1)
+    assert event.details["waits"] is True
+    assert in_memory(world) == await as_stored(world)
+    approved = await registry.access.approve_node("cli", node.id)
+    assert approved.approved
+    assert registry.snapshot.policy.peers(1) == {node.id}
+    assert await registry.access.approve_node("cli", node.id) == approved
+    assert [event.action for event in await registry.audit(limit=1)] == ["node.approve"]
+    # Signing in again is nothing new.
+    await register(world, 3, machine=2, old=2, auth=await auth_key(world))
+    assert registry.snapshot.nodes[node.id].approved
+    assert registry.snapshot.nodes[node.id].node_key == node_key(3)
+
+
+async def test_auth_keys_and_administrators_vouch_for_a_device(world: World) -> None:
+    registry = world.registry
+    await registry.access.set_joining("cli", Joining(approval=True))
+    plain = (await register(world, 1, machine=1, auth=await auth_key(world))).node
+    tagged = (await register(world, 2, machine=2, auth=await auth_key(world, None, "tag:web"))).node
+    vouched = (await register(world, 3, machine=3, auth=await auth_key(world, preapproved=True))).node
+    asked = await register(world, 4, machine=4)
+    decided = await registry.approve("cli", asked.link_code, user="ann", by_administrator=True)
+    own = (await register(world, 5, machine=5, auth=await auth_key(world, None, system=True))).node
+    found = [node is not None and node.approved for node in (plain, tagged, vouched, decided, own)]
+    assert found == [False, False, True, True, True]
+    # A waiting device that is signed in by somebody who may vouch for it waits no longer.
+    again = (await register(world, 6, machine=1, auth=await auth_key(world, preapproved=True))).node
+    assert again is not None
+    assert (again.id, again.approved) == (1, True)
+
+
+async def test_where_it_asks_from_is_kept(world: World) -> None:
+    request = RegisterRequest(Version=CAPVER, NodeKey=node_key(1))
+    await world.registry.admission.register(machine_key(1), request, ip_address("2001:db8::7"))
+    (waiting,) = await world.registry.list_registrations()
+    assert waiting.came_from == ip_address("2001:db8::7")
+
+
+async def test_a_shorter_lifetime_counts_for_who_signs_in_from_then_on(world: World) -> None:
+    before = await admitted(world, 1)
+    await world.registry.access.set_joining("cli", Joining(key_lifetime=3600))
+    after = await admitted(world, 2, machine=2)
+    now = world.clock.now()
+    assert (before.key_expiry, after.key_expiry) == (now + timedelta(days=180), now + timedelta(hours=1))
+    assert world.registry.snapshot.nodes[1].key_expiry == before.key_expiry
+    await world.registry.access.set_joining("cli", Joining(key_lifetime=None))
+    assert (await admitted(world, 3, machine=3)).key_expiry is None
+    wished = await admitted(world, 4, machine=4, Expiry=now + timedelta(minutes=5))
+    assert wished.key_expiry == now + timedelta(minutes=5)

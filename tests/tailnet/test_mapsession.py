@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.policy import make_node, make_user
 
-from doorward.model import Attribute, Node, Observed, Role
+from doorward.model import Attribute, Cut, Node, Observed, Role
 from doorward.policy import parse_policy
 from doorward.protocol.keys import DiscoPublic, NodePublic
 from doorward.protocol.netmapstate import NetmapState
@@ -143,6 +143,8 @@ CHANGE = st.one_of(
         st.sampled_from(Role),
         st.booleans(),
     ),
+    st.tuples(st.just("shut"), ANY_NODE, st.booleans(), st.booleans()),
+    st.tuples(st.just("cut"), ANY_NODE, ANY_NODE, st.booleans()),
     st.tuples(
         st.just("dns"), st.sampled_from([DNS(), DNS(magic_dns=False), DNS(nameservers=("192.0.2.53",))])
     ),
@@ -163,6 +165,8 @@ def apply(snapshot: Snapshot, change: tuple[Any, ...], step: int) -> tuple[Snaps
             users[rest[0]], display_name=name, role=role, suspended=suspended
         )
         return snapshot.with_users(users[number] for number in sorted(users)), None
+    if kind == "cut":
+        return parted(snapshot, *rest)
     node_id = rest[0]
     known = snapshot.nodes.get(node_id)
     if kind == "add":
@@ -176,6 +180,16 @@ def apply(snapshot: Snapshot, change: tuple[Any, ...], step: int) -> tuple[Snaps
     if kind == "remove":
         return tuple(snapshot.with_nodes([], [node_id]))  # type: ignore[return-value]
     return tuple(snapshot.with_nodes([altered(snapshot, known, kind, rest[1:], step)]))  # type: ignore[return-value]
+
+
+def parted(snapshot: Snapshot, one: int, other: int, made: bool) -> tuple[Snapshot, frozenset[int]]:
+    """A cut is made, or lifted."""
+    first, second = min(one, other), max(one, other)
+    number = 100 * first + second
+    cut = Cut(id=number, first=first, second=second, created=NOW, created_by="cli")
+    if first == second:
+        return snapshot, frozenset()
+    return tuple(snapshot.with_cuts([cut] if made else (), () if made else [number]))  # type: ignore[return-value]
 
 
 def altered(snapshot: Snapshot, node: Node, kind: str, rest: list[Any], step: int) -> Node:
@@ -203,6 +217,8 @@ def altered(snapshot: Snapshot, node: Node, kind: str, rest: list[Any], step: in
             hostinfo = replace(node.observed.hostinfo, RoutableIPs=rest[0])
             approved = tuple(sorted((ip_network(route) for route in rest[0]), key=str)) if rest[1] else ()
             return replace(observed(node, hostinfo=hostinfo), approved_routes=approved)
+        case "shut":
+            return replace(node, suspended=rest[0], approved=rest[1])
         case "says":
             said = () if rest[0] is None else (Attribute(key="custom:ok", value=rest[0]),)
             return replace(node, attributes=said)
@@ -283,6 +299,31 @@ def test_who_may_use_another_route_of_a_peer_is_told_so() -> None:
         next(peer for peer in viewer.client.netmap().peers if peer.ID == 3).AllowedIPs for viewer in viewers
     ]
     assert routes[0] != routes[1]
+
+
+def test_a_cut_tells_the_two_and_nobody_else_anything() -> None:
+    snapshot, _ = world(POLICIES[0]).with_nodes([make_node(n, user=1) for n in range(1, 5)])
+    viewers = [viewer_of(n, snapshot) for n in (1, 2, 3)]
+    after, touched = parted(snapshot, 2, 1, True)
+    assert touched == {1, 2}
+    said = []
+    for viewer in viewers:
+        viewer.changed = set(touched)
+        said.append(viewer.catch_up(after))
+        viewer.knows_all(after)
+    assert said == [b'{"PeersRemoved":[2]}', b'{"PeersRemoved":[1]}', None]
+
+
+def test_who_waits_for_an_administrator_is_told_so_and_has_nobody() -> None:
+    waits = msgspec.structs.replace(make_node(1, user=1), approved=False)
+    snapshot, _ = world().with_nodes([waits, make_node(2, user=1)])
+    viewer = viewer_of(1, snapshot)
+    shown = viewer.client.netmap()
+    assert (shown.node.MachineAuthorized, list(shown.peers)) == (False, [])
+    after, message = follow(snapshot, viewer, make_node(1, user=1))
+    assert b'"MachineAuthorized":true' in (message or b"")
+    assert [peer.ID for peer in viewer.client.netmap().peers] == [2]
+    viewer.knows_all(after)
 
 
 def test_a_peer_that_comes_back_is_no_longer_last_seen() -> None:

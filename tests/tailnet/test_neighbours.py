@@ -324,7 +324,7 @@ async def test_a_process_that_says_nothing_is_over_after_its_lease(
 
 
 async def test_an_ephemeral_node_is_removed_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("doorward.tailnet.registry.DEADLINES", 0.05)
+    monkeypatch.setattr("doorward.tailnet.keeping.LOOK", 0.05)
     grace = timedelta(seconds=0.3)
     async with (
         running(address, "one", 901, grace=grace) as one,

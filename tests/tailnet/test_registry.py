@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from tests.support.joining import TAGS, admitted, in_memory, register, reopened
-from tests.support.waiting import until
 from tests.support.world import World
 
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, Unauthenticated
@@ -18,7 +17,6 @@ from doorward.policy import DEFAULT_POLICY, PolicyError
 from doorward.policy.edit import AddName
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.protocol.tailcfg.dns import DNSRecord
-from doorward.tailnet import registry as module
 from doorward.tailnet.settings import DNS
 from doorward.tailnet.units import PolicyChanged
 
@@ -295,7 +293,7 @@ async def test_tags(world: World, pair: tuple[int, int]) -> None:
     assert await world.registry.audit(limit=1000) == events
     back = await world.registry.set_tags("cli", pair[0], [])
     assert back.tags == ()
-    assert back.key_expiry == world.clock.now() + world.registry.snapshot.settings.key_duration
+    assert back.key_expiry == world.clock.now() + timedelta(days=180)
     nobodys = await world.join(3, "server", None, "tag:web")
     await unchanged(world, world.registry.set_tags("cli", nobodys.id, []), Conflict, "belong to nobody")
 
@@ -505,44 +503,6 @@ async def test_relays_wake_everybody_once(world: World, pair: tuple[int, int]) -
     assert stream.take() is None
     await world.registry.set_derp_map(relays)
     assert stream.take() == frozenset()
-
-
-# What falls due
-
-
-async def test_an_ephemeral_node_that_stays_away_is_removed(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await world.registry.create_user("cli", "ann")
-    there = await admitted(world, 1, Ephemeral=True)
-    away = await admitted(world, 2, machine=2, Ephemeral=True)
-    kept = await admitted(world, 3, machine=3)
-    world.registry.observations.connected(there.id)
-    world.registry.writer.changes.subscribe(there.id)
-    world.clock.advance(timedelta(minutes=5))
-    monkeypatch.setattr(module, "DEADLINES", 0.005)
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(world.registry.run())
-        await until(lambda: away.id not in world.registry.snapshot.nodes)
-        running.cancel()
-    assert {node.id for node in in_memory(world)} == {there.id, kept.id}
-    event = await last_event(world)
-    assert (event.actor, event.details["reason"]) == ("system", "ephemeral node away")
-
-
-async def test_the_end_of_a_key_is_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.registry.create_user("cli", "ann")
-    node = await admitted(world, 1)
-    seen: list[frozenset[int] | None] = []
-    world.registry.writer.watch(lambda _, __, touched: seen.append(touched))
-    world.clock.advance(timedelta(days=180))
-    monkeypatch.setattr(module, "DEADLINES", 0.005)
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(world.registry.run())
-        await until(lambda: bool(seen))
-        await asyncio.sleep(0.03)
-        running.cancel()
-    assert seen == [frozenset((node.id,))]
 
 
 # The audit log

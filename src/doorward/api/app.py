@@ -6,7 +6,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from doorward.api import audit, dns, keys, nodes, people, policy, providers, reach, ssh, status, tokens, users
+from doorward.api import (
+    audit,
+    cuts,
+    dns,
+    joining,
+    keys,
+    nodes,
+    people,
+    policy,
+    providers,
+    reach,
+    ssh,
+    status,
+    tokens,
+    users,
+)
 from doorward.api.access import (
     ADMIN_LISTENER,
     ADMINISTRATOR,
@@ -48,6 +63,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *providers.OPERATIONS,
     *keys.OPERATIONS,
     *nodes.OPERATIONS,
+    *cuts.OPERATIONS,
+    *joining.OPERATIONS,
     *policy.OPERATIONS,
     *reach.OPERATIONS,
     *dns.OPERATIONS,

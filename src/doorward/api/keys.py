@@ -30,6 +30,7 @@ def _answer(snapshot: Snapshot, key: AuthKey, now: datetime) -> types.Key:
         tags=key.tags,
         reusable=key.reusable,
         ephemeral=key.ephemeral,
+        preapproved=key.preapproved,
         created=key.created,
         expires=key.expires,
         used=key.used,
@@ -57,6 +58,7 @@ async def create_key(call: Call, body: types.NewKey) -> types.MadeKey:
         tags=body.tags,
         reusable=body.reusable,
         ephemeral=body.ephemeral,
+        preapproved=body.preapproved,
         expires_in=timedelta(seconds=body.expires_in),
     )
     return types.MadeKey(key=_answer(call.snapshot, key, call.context.clock.now()), secret=secret)

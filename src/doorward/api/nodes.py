@@ -67,6 +67,8 @@ def _answer(snapshot: Snapshot, node: Node, now: datetime) -> types.Node:
         ssh=bool(seen.hostinfo.sshHostKeys),
         ssh_host_keys=tuple(seen.hostinfo.sshHostKeys or ()),
         system=node.system,
+        suspended=node.suspended,
+        approved=node.approved,
     )
 
 
@@ -74,7 +76,7 @@ def _changed(call: Call, node: Node) -> types.Node:
     return _answer(call.snapshot, node, call.context.clock.now())
 
 
-def _find(call: Call, text: str) -> Node:
+def find_node(call: Call, text: str) -> Node:
     """The node that a person means, if they may change it at all: doorward's own node is nobody's to change."""
     node = call.snapshot.find_node(text)
     if node.system:
@@ -114,7 +116,7 @@ async def get_node(call: Call, node: str) -> types.Node:
 @operation("PATCH", "/nodes/{node}", needs=Permission.NODES, raises=[BadInput, NotFound, Conflict])
 async def change_node(call: Call, node: str, body: types.NodeChange) -> types.Node:
     """Rename a node, or give it other tags."""
-    found = _find(call, node)
+    found = find_node(call, node)
     if body.name is None and body.tags is None:
         raise BadInput("nothing is to be changed", cure="Send a name, or tags, or both.")
     if body.tags is not None:
@@ -127,19 +129,39 @@ async def change_node(call: Call, node: str, body: types.NodeChange) -> types.No
 @operation("DELETE", "/nodes/{node}", needs=Permission.NODES, status=204, raises=[NotFound])
 async def delete_node(call: Call, node: str) -> None:
     """Delete a node. Its client is signed out; it may register again."""
-    await call.registry.delete_node(call.actor, _find(call, node).id)
+    await call.registry.delete_node(call.actor, find_node(call, node).id)
 
 
 @operation("POST", "/nodes/{node}/expire", needs=Permission.NODES, raises=[NotFound])
 async def expire_node(call: Call, node: str) -> types.Node:
     """Expire a node's key now: it is cut off until somebody signs in on it again."""
-    return _changed(call, await call.registry.expire_node(call.actor, _find(call, node).id))
+    return _changed(call, await call.registry.expire_node(call.actor, find_node(call, node).id))
+
+
+@operation("POST", "/nodes/{node}/suspend", needs=Permission.NODES, raises=[NotFound, Conflict])
+async def suspend_node(call: Call, node: str) -> types.Node:
+    """Shut a node out at once, with all that is open from and to it, until it is restored. Nothing is deleted."""
+    found = call.registry.access.suspend_node(call.actor, find_node(call, node).id, suspended=True)
+    return _changed(call, await found)
+
+
+@operation("POST", "/nodes/{node}/restore", needs=Permission.NODES, raises=[NotFound, Conflict])
+async def restore_node(call: Call, node: str) -> types.Node:
+    """Let a suspended node in again."""
+    found = call.registry.access.suspend_node(call.actor, find_node(call, node).id, suspended=False)
+    return _changed(call, await found)
+
+
+@operation("POST", "/nodes/{node}/approve", needs=Permission.NODES, raises=[NotFound, Conflict])
+async def approve_node(call: Call, node: str) -> types.Node:
+    """Let a node in that waits for an administrator."""
+    return _changed(call, await call.registry.access.approve_node(call.actor, find_node(call, node).id))
 
 
 @operation("POST", "/nodes/{node}/routes", needs=Permission.NODES, raises=[BadInput, NotFound])
 async def change_routes(call: Call, node: str, body: types.RouteChange) -> types.Node:
     """Approve or reject routes of a node."""
-    found = _find(call, node)
+    found = find_node(call, node)
     approve, reject = _prefixes(body.approve, "approve"), _prefixes(body.reject, "reject")
     for prefix in approve:
         if prefix in reject:
@@ -190,7 +212,7 @@ async def set_attribute(call: Call, node: str, key: str, body: types.AttributeCh
     ends = None if body.expires_in is None else call.context.clock.now() + timedelta(seconds=body.expires_in)
     said = Attribute(key=key, value=body.value, expires=ends)
     changed = await call.registry.set_attributes(
-        call.actor, _find(call, node).id, [said], comment=body.comment
+        call.actor, find_node(call, node).id, [said], comment=body.comment
     )
     return _attributes(call, changed)
 
@@ -198,7 +220,9 @@ async def set_attribute(call: Call, node: str, key: str, body: types.AttributeCh
 @operation("DELETE", "/nodes/{node}/attributes/{key}", needs=Permission.NODES, raises=[BadInput, NotFound])
 async def delete_attribute(call: Call, node: str, key: str) -> types.NodeAttributes:
     """Take back what was said about a node."""
-    return _attributes(call, await call.registry.set_attributes(call.actor, _find(call, node).id, gone=[key]))
+    return _attributes(
+        call, await call.registry.set_attributes(call.actor, find_node(call, node).id, gone=[key])
+    )
 
 
 @operation("POST", "/nodes/{node}/ping", needs=Permission.NODES, raises=[BadInput, NotFound, Unavailable])
@@ -211,7 +235,7 @@ async def ping_node(call: Call, node: str, body: types.Ping) -> types.Pong:
     return await call.context.ping(target, source)
 
 
-def _waiting(registration: Registration) -> types.Registration:
+def _waiting(snapshot: Snapshot, registration: Registration) -> types.Registration:
     return types.Registration(
         id=registration.id,
         hostname=registration.hostinfo.Hostname,
@@ -221,13 +245,18 @@ def _waiting(registration: Registration) -> types.Registration:
         ephemeral=registration.ephemeral,
         created=registration.created,
         expires=registration.expires,
+        came_from="" if registration.came_from is None else str(registration.came_from),
+        known_as=tuple(
+            types.KnownAs(node=node.name, user=snapshot.owner_name(node))
+            for node in snapshot.nodes_of_machine(registration.machine_key)
+        ),
     )
 
 
 @operation("GET", "/registrations", needs=Permission.READ)
 async def list_registrations(call: Call) -> list[types.Registration]:
     """List the nodes that wait for approval, oldest first."""
-    return [_waiting(each) for each in await call.registry.list_registrations()]
+    return [_waiting(call.snapshot, each) for each in await call.registry.list_registrations()]
 
 
 @operation("POST", "/registrations/approve", needs=Permission.APPROVE, raises=[BadInput, NotFound])
@@ -241,7 +270,14 @@ async def approve_registration(call: Call, body: types.Approval) -> types.Node:
         # The registry takes the only person there is; whoever asks must be allowed to speak for that one too.
         user = people[0].name
         call.principal.require_rank(people[0].role)
-    return _changed(call, await call.registry.approve(call.actor, body.link, user=user))
+    node = await call.registry.approve(call.actor, body.link, user=user, by_administrator=True)
+    return _changed(call, node)
+
+
+@operation("POST", "/registrations/deny", needs=Permission.NODES, raises=[NotFound, Conflict])
+async def deny_registration(call: Call, body: types.Denial) -> types.Registration:
+    """Refuse a waiting node: its link is spent, and its client says so."""
+    return _waiting(call.snapshot, await call.registry.deny(call.actor, body.link))
 
 
 OPERATIONS = (
@@ -250,6 +286,9 @@ OPERATIONS = (
     change_node,
     delete_node,
     expire_node,
+    suspend_node,
+    restore_node,
+    approve_node,
     change_routes,
     get_attributes,
     set_attribute,
@@ -257,4 +296,5 @@ OPERATIONS = (
     ping_node,
     list_registrations,
     approve_registration,
+    deny_registration,
 )

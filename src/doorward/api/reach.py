@@ -164,7 +164,7 @@ async def get_reach(call: Call, query: types.ReachFilter) -> types.Reach:
         allowed=bool(found),
         ways=tuple(_way(snapshot, node, each) for node, each in found),
         closest=closest,
-        notes=tuple(_notes(call, sources, query.source)),
+        notes=tuple(_notes(call, sources, query.source, goal)),
     )
 
 
@@ -203,14 +203,27 @@ def _closest(policy: Policy, sources: Iterable[Node], goal: Goal) -> types.Close
     return types.Closest(source=node.name, rule=_rule(missed.rule), missing=missed.words)
 
 
-def _notes(call: Call, sources: Iterable[Node], asked: str) -> Iterator[str]:
+def _notes(call: Call, sources: Iterable[Node], asked: str, goal: Goal) -> Iterator[str]:
     """What stands in the way beside the policy."""
     snapshot, now = call.snapshot, call.context.clock.now()
     every = list(sources)
     if not every:
         yield f"{asked} has no node."
-    for owner in sorted({snapshot.owner_name(node) for node in every if snapshot.suspended(node)}):
-        yield f"{owner} is suspended: nothing of theirs is let in anywhere."
+    there = [snapshot.nodes[gate.id] for gate in goal.gates if gate.id in snapshot.nodes]
+    ends = list({node.id: node for node in (*every, *there)}.values())
+    people = {owner.name for node in ends if (owner := snapshot.owner(node)) is not None and owner.suspended}
+    for name in sorted(people):
+        yield f"{name} is suspended: nothing of theirs reaches anything, or is reached."
+    for node in ends:
+        if node.suspended:
+            yield f"{node.name} is suspended: it reaches nothing, and nothing reaches it."
+        if not node.approved:
+            yield f"{node.name} waits for approval: `doorward nodes approve {node.name}`."
+    for node in every:
+        for gate in there:
+            if (cut := snapshot.cut_between(node, gate)) is not None:
+                until = "" if cut.expires is None else f" until {cut.expires:%Y-%m-%d %H:%M} UTC"
+                yield f"{node.name} and {gate.name} are kept apart{until}, by {cut.created_by}."
     for node in every:
         if node.expired(now):
             yield f"The key of {node.name} has expired: its person has to sign in again."

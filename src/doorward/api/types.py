@@ -249,6 +249,7 @@ class Key(Answer, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     reusable: bool
     ephemeral: bool
+    preapproved: bool  # what it admits waits for no administrator
     created: datetime
     expires: datetime
     used: datetime | None  # when it last admitted a node
@@ -263,6 +264,7 @@ class NewKey(Request, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     reusable: bool = False
     ephemeral: bool = False
+    preapproved: bool = False
     expires_in: Lifetime = HOUR
 
 
@@ -314,6 +316,8 @@ class Node(Answer, frozen=True, kw_only=True):
         str, ...
     ]  # those it published, as "KIND BASE64"; empty where it does not run Tailscale SSH
     system: bool  # doorward's own node
+    suspended: bool  # an administrator shut it out
+    approved: bool  # false: it waits for an administrator, and sees nobody until then
 
 
 class NodeFilter(Request, frozen=True, kw_only=True):
@@ -385,6 +389,38 @@ class Pong(Answer, frozen=True, kw_only=True):
     relay: str  # the code of the relay's region that carried it; empty as above
 
 
+class Cut(Answer, frozen=True, kw_only=True):
+    """Two nodes that an administrator keeps apart: neither sees the other, whatever the policy says."""
+
+    id: int
+    nodes: tuple[str, str]  # their names
+    created: datetime
+    created_by: str  # as the audit log has it: "cli", "user:NAME", "token:ID"
+    expires: datetime | None  # when it ends by itself; null: it stays until it is lifted
+    comment: str
+
+
+class NewCut(Request, frozen=True, kw_only=True):
+    """How two nodes are to be kept apart."""
+
+    expires_in: Lifetime | None = None  # null: until it is lifted
+    comment: Annotated[str, msgspec.Meta(max_length=200)] = ""  # for the audit log and the list
+
+
+class Joining(Answer, frozen=True, kw_only=True):
+    """Who gets in, and for how long."""
+
+    approval: bool  # a device that no administrator let in waits for one
+    key_lifetime: int | None  # seconds until a person has to sign in again on a device; null: never
+
+
+class JoiningChange(Request, frozen=True, kw_only=True):
+    """What to change about who gets in; what is left out stays as it is."""
+
+    approval: bool | None = None
+    key_lifetime: Annotated[int, msgspec.Meta(ge=0)] | None = None  # seconds; 0: people sign in once
+
+
 class Registration(Answer, frozen=True, kw_only=True):
     """A node that waits for somebody to approve it."""
 
@@ -396,6 +432,21 @@ class Registration(Answer, frozen=True, kw_only=True):
     ephemeral: bool
     created: datetime
     expires: datetime
+    came_from: str  # the address it asks from, as control sees it; empty where nobody knows
+    known_as: tuple["KnownAs", ...]  # the nodes that this machine is already
+
+
+class KnownAs(Answer, frozen=True, kw_only=True):
+    """A node of the machine that waits. For its own person the machine becomes that one again; for another, one more."""
+
+    node: str  # its name
+    user: str  # whose; "tagged-devices" for a tagged one
+
+
+class Denial(Request, frozen=True, kw_only=True):
+    """A decision to refuse a waiting node."""
+
+    link: str  # the link that the client shows, the code at its end, or the registration's id
 
 
 class Approval(Request, frozen=True, kw_only=True):

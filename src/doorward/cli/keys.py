@@ -51,7 +51,8 @@ def list_keys(*, json: Flag = False, target: Target | None = None) -> None:
 
 
 def _kind(key: types.Key) -> list[str]:
-    return ["reusable" if key.reusable else "single use", *(["ephemeral"] if key.ephemeral else [])]
+    facts = (("ephemeral", key.ephemeral), ("preapproved", key.preapproved))
+    return ["reusable" if key.reusable else "single use", *(word for word, holds in facts if holds)]
 
 
 @app.command(name="create")
@@ -61,6 +62,7 @@ def create_key(
     tag: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     reusable: Flag = False,
     ephemeral: Flag = False,
+    preapproved: Flag = False,
     expires: str = "1h",
     json: Flag = False,
     target: Target | None = None,
@@ -74,12 +76,18 @@ def create_key(
         tag: Tags that the nodes get; a tagged node belongs to nobody. The policy must know them.
         reusable: The key admits any number of nodes.
         ephemeral: A node that the key admitted is removed soon after it goes offline.
+        preapproved: What the key admits waits for no administrator (`doorward nodes approval`).
         expires: How long the key admits nodes: 30m, 12h, 90d.
         json: Print the key and what it is as an object.
         target: Which server.
     """
     body = types.NewKey(
-        user=user, tags=tag, reusable=reusable, ephemeral=ephemeral, expires_in=parse_duration(expires)
+        user=user,
+        tags=tag,
+        reusable=reusable,
+        ephemeral=ephemeral,
+        preapproved=preapproved,
+        expires_in=parse_duration(expires),
     )
     made = (target or Target()).call("POST", "/keys", types.MadeKey, body=body)
     if json:

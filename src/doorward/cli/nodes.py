@@ -8,18 +8,37 @@ from cyclopts import App, Parameter
 from doorward.api import types
 from doorward.cli import output
 from doorward.cli.connection import Flag, Target, api_path
+from doorward.cli.nodes_access import (
+    change_approval,
+    change_key_lifetime,
+    cut_nodes,
+    list_cuts,
+    restore_node,
+    suspend_node,
+    uncut_nodes,
+)
 from doorward.cli.times import exact, parse_duration, relative
 from doorward.errors import BadInput
 
 _WHOLE = re.compile("-?[0-9]{1,19}")
+# What `approve` takes for a link: an address with a path, the code at its end, or a number. No node is called like that.
+_LINK = re.compile(r"/|^[a-z2-7]{32}$|^[0-9]+$")
 
 app = App(
     name="nodes",
-    help="""Nodes: list, show, approve, rename, tag, route, attributes, ping, expire, delete.
+    help="""Nodes: list, show, approve, suspend, cut, rename, tag, route, attributes, ping, expire, delete.
 
     NODE is a node's name, its full DNS name, one of its addresses, its stable id or its number.
     """,
 )
+
+app.command(suspend_node, name="suspend")
+app.command(restore_node, name="restore")
+app.command(cut_nodes, name="cut")
+app.command(list_cuts, name="cuts")
+app.command(uncut_nodes, name="uncut")
+app.command(change_approval, name="approval")
+app.command(change_key_lifetime, name="key-lifetime")
 
 
 @app.command(name="list")
@@ -64,13 +83,14 @@ def list_nodes(*, all: Flag = False, json: Flag = False, target: Target | None =
 
 def _show_waiting(waiting: list[types.Registration]) -> None:
     output.table(
-        ("ID", "HOSTNAME", "SYSTEM", "NODE KEY", "SINCE", "APPROVE WITH"),
+        ("ID", "HOSTNAME", "SYSTEM", "NODE KEY", "FROM", "SINCE", "APPROVE WITH"),
         (
             (
                 str(each.id),
                 each.hostname,
                 each.os,
                 each.node_key,
+                each.came_from or "-",
                 relative(each.created),
                 f"doorward nodes approve {each.id}",
             )
@@ -78,9 +98,16 @@ def _show_waiting(waiting: list[types.Registration]) -> None:
         ),
         empty="No node waits for approval.",
     )
+    for each in waiting:
+        for one in each.known_as:
+            output.line(f"{each.id} is the machine that {one.node} of {one.user} is.")
 
 
 def _state(node: types.Node) -> str:
+    if node.suspended:
+        return "suspended"
+    if not node.approved:
+        return "waits for approval"
     if node.expired:
         return "expired"
     if node.online:
@@ -156,6 +183,11 @@ def _route(route: types.Route) -> str:
     return f"{route.prefix} ({'in use' if route.primary else 'approved'})"
 
 
+def is_link(text: str) -> bool:
+    """True for what `doorward nodes approve` takes for a link or its number, and not for a node's name or address."""
+    return _LINK.search(text) is not None
+
+
 @app.command(name="approve")
 def approve_node(
     link: Annotated[str, Parameter(name="LINK-OR-ID")],
@@ -165,24 +197,48 @@ def approve_node(
     json: Flag = False,
     target: Target | None = None,
 ) -> None:
-    """Let a waiting node in, as a node of a person.
+    """Let a waiting node in: by its link, as a node of a person, or by its name, where it waits for an administrator.
 
     Approve only a link that you, or a person you talk to, got from `tailscale up` just now: whoever sent it gets in.
 
     Example: `doorward nodes approve 2 --user ann`
 
+    Example: `doorward nodes approve laptop`
+
     Args:
-        link: The link that the client shows, the code at its end, or the number in `doorward nodes list`.
+        link: The link that the client shows, the code at its end, or the number in `doorward nodes waiting`; or the name or
+            address of a node that a person has let in already.
         user: Whose node it becomes; may be left out while there is only one person.
         json: Print the node as JSON.
         target: Which server.
     """
-    body = types.Approval(link=link, user=user)
-    node = (target or Target()).call("POST", "/registrations/approve", types.Node, body=body)
+    server = target or Target()
+    if is_link(link):
+        body = types.Approval(link=link, user=user)
+        node = server.call("POST", "/registrations/approve", types.Node, body=body)
+    else:
+        if user is not None:
+            raise BadInput(f"{link} is no link: whose it is, is known", cure="Leave out --user.")
+        node = server.call("POST", api_path("nodes", link, "approve"), types.Node)
     if json:
         output.as_json(node)
     else:
         output.line(f"Approved {node.name} ({node.addresses[0]}) as a node of {node.user}.")
+
+
+@app.command(name="deny")
+def deny_node(link: Annotated[str, Parameter(name="LINK-OR-ID")], /, *, target: Target | None = None) -> None:
+    """Refuse a waiting node. Its link is spent, and `tailscale up` on it says that it was denied.
+
+    Example: `doorward nodes deny 2`
+
+    Args:
+        link: The link that the client shows, the code at its end, or the number in `doorward nodes waiting`.
+        target: Which server.
+    """
+    body = types.Denial(link=link)
+    found = (target or Target()).call("POST", "/registrations/deny", types.Registration, body=body)
+    output.line(f"Denied {found.hostname or 'a device'} ({found.node_key}).")
 
 
 @app.command(name="rename")

@@ -5,6 +5,7 @@ days, and what a framework keeps for each request would be most of what a quiet 
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -34,11 +35,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Endpoint(Protocol):
-    """A request without a framework: from the machine key that Noise has proven and the body, to an answer or a stream."""
+    """A request without a framework: from the machine key that Noise has proven and the body to an answer or a stream."""
 
     media_type: bytes
 
-    async def __call__(self, machine_key: MachinePublic, body: bytes) -> bytes | MapStream:
+    async def __call__(
+        self, machine_key: MachinePublic, body: bytes, came_from: IPv4Address | IPv6Address | None
+    ) -> bytes | MapStream:
         """Answer; a DoorwardError is a refusal."""
 
 
@@ -104,7 +107,8 @@ class Control:
             await self._others(scope, receive, send)
             return
         try:
-            answer = await endpoint(scope["state"]["machine_key"], await _body(receive))
+            came_from = source_address(scope.get("client"))
+            answer = await endpoint(scope["state"]["machine_key"], await _body(receive), came_from)
         except ClientDisconnect:
             return
         except DoorwardError as error:
@@ -120,7 +124,6 @@ class Control:
         if isinstance(answer, MapStream):
             outlet = scope["extensions"]["doorward.stream"]
             guest: Guest = scope["state"].get("guest") or Guest()
-            came_from = source_address(scope.get("client"))
             del scope, receive  # a stream is open for days, and its request's headers are of no more use
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             guest.settle()  # whoever follows a node's map is that node

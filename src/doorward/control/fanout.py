@@ -221,6 +221,7 @@ class MapStream:
         if self._is_late or self._over:
             return
         if self._has_to_end():
+            self._tell_the_end()
             self.finish()
             return
         assert self._outlet is not None
@@ -235,6 +236,20 @@ class MapStream:
             frames.append(self._fanout.frame(self._writer, difference))
         if frames:
             self._send(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def _tell_the_end(self) -> None:
+        """Who is shut out has no peers any more, and is told so before its stream ends.
+
+        The others do not listen to it, whatever it knows. But two that are shut out would go on with each other.
+        """
+        snapshot = self._fanout.registry.snapshot
+        node = snapshot.nodes.get(self.node_id)
+        if node is None or node.node_key != self.node_key or self._subscription.ended:
+            return
+        assert self._outlet is not None
+        difference = self._session.next(snapshot, self._subscription.take())
+        if difference is not None and self._outlet.writable():
+            self._outlet.push(self._fanout.frame(self._writer, difference))
 
     def keep_alive(self) -> None:
         """Show the client that we are there."""
@@ -282,7 +297,7 @@ class MapStream:
             self._parked.set_result(None)
 
     def _has_to_end(self) -> bool:
-        """True when a newer stream took over, the node is gone or has another key, or its person is shut out."""
+        """True when a newer stream took over, the node is gone or has another key, or it or its person is suspended."""
         snapshot = self._fanout.registry.snapshot
         node = snapshot.nodes.get(self.node_id)
         return (

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from doorward.asgi import RateExceeded, RateLimit
 from doorward.clock import Clock, SystemClock
-from doorward.errors import NotFound
+from doorward.errors import NotFound, NotPermitted
 from doorward.login import pages
 from doorward.login.pages import Door
 from doorward.model import Node, Registration
@@ -37,6 +37,12 @@ class SpentLink(NotFound):
     """Nobody waits behind this link: it was never one, its time is over, or what it let in has been deleted."""
 
     problem = "spent-link"
+
+
+class DeniedDevice(NotPermitted):
+    """Somebody said no to the device behind this link."""
+
+    problem = "denied-device"
 
 
 def page(registry: Registry, clock: Clock = _clock) -> Callable[[Request], Awaitable[Response]]:
@@ -63,6 +69,17 @@ def page(registry: Registry, clock: Clock = _clock) -> Callable[[Request], Await
                 return _let_in(snapshot, tailnet, node)
             # Deleted since; or so new that the store knows it a moment before the snapshot does.
             again = REFRESH
+        elif found is not None and found.denied is not None:
+            return pages.refusal(
+                DeniedDevice("this device was denied"),
+                tailnet=tailnet,
+                door=Door.BARRED,
+                label="denied",
+                why="Somebody who may decide said no, and the link is spent.",
+                steps=(
+                    "If that was a mistake, run `tailscale up` again on the device, and have the new link approved.",
+                ),
+            )
         elif found is not None and found.expires > (now := registry.writer.now()):
             refresh = 0 if request.query_params.get("refresh") == "no" else REFRESH
             return _waits(snapshot, tailnet, found, code, now, refresh)
@@ -87,9 +104,11 @@ def _let_in(snapshot: Snapshot, tailnet: str, node: Node) -> Response:
     return pages.page(
         "join.html",
         tailnet=tailnet,
-        door=Door.OPEN,
-        label="let in",
-        before=pages.device_side(node.name, node.observed.hostinfo.OS, "inside"),
+        door=Door.OPEN if node.approved else Door.AJAR,
+        label="let in" if node.approved else "waits for an administrator",
+        before=pages.device_side(
+            node.name, node.observed.hostinfo.OS, "inside" if node.approved else "outside"
+        ),
         behind=pages.tailnet_side(tailnet),
         node=node,
         fqdn=snapshot.fqdn(node),

@@ -1,5 +1,7 @@
 """``POST /machine/map``: lite updates, and the stream of netmaps (control.md, sections 11 to 15)."""
 
+from ipaddress import IPv4Address, IPv6Address
+
 from doorward.control.fanout import Fanout, MapStream
 from doorward.errors import NotFound, NotPermitted
 from doorward.model import Node
@@ -20,7 +22,12 @@ class Map:
         self._registry = registry
         self._fanout = fanout
 
-    async def __call__(self, machine_key: MachinePublic, body: bytes) -> bytes | MapStream:
+    async def __call__(
+        self,
+        machine_key: MachinePublic,
+        body: bytes,
+        came_from: IPv4Address | IPv6Address | None = None,  # noqa: ARG002 - a stream is told when it runs
+    ) -> bytes | MapStream:
         """Answer a lite update at once; a stream lasts for as long as the client stays."""
         wanted = decode_request(body, MapRequest)
         await self._registry.writer.find(wanted.NodeKey)
@@ -46,5 +53,5 @@ class Map:
         if node.machine_key != machine_key:
             raise NotPermitted("this node key belongs to another machine")
         if snapshot.suspended(node):
-            raise NotPermitted(f"{snapshot.owner_name(node)} is suspended")
+            raise NotPermitted(snapshot.who_is_suspended(node))
         return node

@@ -5,6 +5,7 @@ the client try for ever in silence. The exceptions are what passes by itself (no
 """
 
 from http import HTTPStatus
+from ipaddress import IPv4Address, IPv6Address
 
 from doorward.errors import DoorwardError, TooMany
 from doorward.model import Node
@@ -28,11 +29,13 @@ class Register:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def __call__(self, machine_key: MachinePublic, body: bytes) -> bytes:
+    async def __call__(
+        self, machine_key: MachinePublic, body: bytes, came_from: IPv4Address | IPv6Address | None = None
+    ) -> bytes:
         """Decide, and answer. May take as long as a person does."""
         wanted = decode_request(body, RegisterRequest)
         try:
-            outcome = await self._registry.admission.register(machine_key, wanted)
+            outcome = await self._registry.admission.register(machine_key, wanted, came_from)
         except TooMany:
             raise
         except DoorwardError as error:
@@ -54,7 +57,8 @@ class Register:
         if outcome.verdict is Verdict.LOGGED_OUT:
             return RegisterResponse(NodeKeyExpired=True)
         user, login = self._owner(outcome.node)
-        return RegisterResponse(User=user, Login=login, MachineAuthorized=True)
+        welcome = outcome.node is None or outcome.node.approved  # else its map says that it waits
+        return RegisterResponse(User=user, Login=login, MachineAuthorized=welcome)
 
     def _owner(self, node: Node | None) -> tuple[User, Login]:
         if node is None:

@@ -42,9 +42,15 @@ class KeyEnded(NotPermitted):
 
 
 class Suspended(NotPermitted):
-    """The person whose node it is may use nothing."""
+    """The node, or the person whose it is, may use nothing."""
 
     problem = "suspended"
+
+
+class Waiting(NotPermitted):
+    """An administrator has not let the node in yet."""
+
+    problem = "waiting"
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +94,8 @@ def who_am_i(snapshot: Snapshot, identity: str | None, listener: str, clock: Clo
     Raises:
         NotInTailnet: without identity, or for one that is no node's any more.
         KeyEnded: the node's key has expired.
-        Suspended: its owner is suspended.
+        Suspended: it is suspended, or its owner is.
+        Waiting: it waits for an administrator.
     """
     if identity is None:
         raise NotInTailnet(
@@ -102,7 +109,9 @@ def who_am_i(snapshot: Snapshot, identity: str | None, listener: str, clock: Clo
             cure="Sign in again on that device: `tailscale up`.",
         )
     if snapshot.suspended(node):
-        raise Suspended(f"the user {snapshot.owner_name(node)} is suspended", cure="Ask an administrator.")
+        raise Suspended(snapshot.who_is_suspended(node), cure="Ask an administrator.")
+    if not node.approved:
+        raise Waiting(f"the device {node.name} waits for approval", cure="Ask an administrator.")
     if node.expired(clock.now()):
         raise KeyEnded(
             f"the key of {node.name} has expired", cure="Sign in again on that device: `tailscale up`."
@@ -199,7 +208,8 @@ def _tailnet(snapshot: Snapshot) -> str:
 _WHY: dict[type[NotPermitted], str] = {
     NotInTailnet: "Only a connection through the tailnet says who you are: no password, cookie or header does.",
     KeyEnded: "Devices of people have to sign in again from time to time.",
-    Suspended: "Until that ends, no device of theirs may use anything.",
+    Suspended: "Until that ends, nothing of the tailnet may be used from here.",
+    Waiting: "New devices are looked at before they are let in.",
 }
 
 

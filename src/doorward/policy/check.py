@@ -37,7 +37,12 @@ _PASSKEYS = "passkey"  # stands for people who sign in by passkey alone, in ever
 
 
 def check(policy: Policy) -> None:
-    """Run all tests, and judge what depends on who there is. Raises PolicyError with every failure."""
+    """Run all tests, and judge what depends on who there is. Raises PolicyError with every failure.
+
+    Tests are about the rules: they are judged as if nobody were shut out and no nodes were kept apart. Else nobody could
+    change the policy while a device is suspended that some test wants let in.
+    """
+    policy = policy.opened()
     names = Names(policy.document.groups, policy.document.tag_owners, policy.document.hosts)
     found = [
         Diagnostic(policy.document.filename, place.line, place.column, message, cure)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any, NamedTuple, Self
 
+import msgspec
+
 from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
 from doorward.policy.document import NO_RULES, Diagnostic, Document, Kind, Selector
 from doorward.policy.filters import Piece, filter_for, pieces_of, reaches, resolve_pieces
@@ -30,6 +32,7 @@ _TAGGERS = frozenset((Role.OWNER, Role.ADMIN, Role.NETWORK_ADMIN))
 _FOR_PEERS = frozenset((capability.SUGGEST_EXIT_NODE, capability.DNS_SUBDOMAIN_RESOLVE))
 
 _NOBODY: frozenset[int] = frozenset()
+_NO_SELECTORS: frozenset[Selector] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,15 @@ class Policy:
         users: Iterable[User],
         nodes: Iterable[Node],
         country_of: CountryOf | None = None,
+        cuts: Iterable[tuple[int, int]] = (),
     ) -> Self:
         """Apply a document. Users that it names and nobody has are no error, as in the hosted service; see `warnings`.
 
-        Without ``country_of`` no node is in any country, and `check.check` refuses a document that asks.
+        Without ``country_of`` no node is in any country, and `check.check` refuses a document that asks. ``cuts`` are pairs of
+        nodes that are kept apart whatever it says.
         """
         known = tuple(users)
-        roster = Roster(People(document, known), nodes, document.postures, country_of)
+        roster = Roster(People(document, known), nodes, document.postures, country_of, cuts)
         return cls(document, known, roster, _Plan.of(document))
 
     def updated(
@@ -130,6 +135,24 @@ class Policy:
         if changed is not None:
             made._take_over(self, changed)  # noqa: SLF001 - another instance of this very class
         return made
+
+    def with_cuts(self, cuts: Iterable[tuple[int, int]]) -> Self:
+        """The policy where exactly these pairs of nodes are kept apart. Costs a copy of the indexes."""
+        made = type(self)(self.document, self.users, self.roster.with_cuts(cuts), self._plan)
+        made._take_over(self, _NO_SELECTORS)  # noqa: SLF001 - another instance of this very class
+        return made
+
+    def opened(self) -> Self:
+        """What the rules alone say: the policy as if nobody were suspended or waiting, and none were kept apart.
+
+        Itself where that is so.
+        """
+        roster = self.roster
+        if not (roster.blocked or roster.cuts or roster.people.suspended):
+            return self
+        users = tuple(msgspec.structs.replace(user, suspended=False) for user in self.users)
+        opened = roster.opened().with_people(People(self.document, users))
+        return type(self)(self.document, users, opened, self._plan)
 
     @property
     def looks_at_places(self) -> bool:
@@ -197,7 +220,10 @@ class Policy:
     # -- who sees whom
 
     def peers(self, node_id: int) -> frozenset[int]:
-        """The nodes that this one may reach or be reached by, itself left out. Symmetric."""
+        """The nodes that this one may reach or be reached by, itself left out. Symmetric.
+
+        None for one that is shut out, and one that is shut out is nobody's.
+        """
         circle = self.circle(node_id)
         return circle - {node_id} if node_id in circle else circle
 
@@ -209,8 +235,9 @@ class Policy:
         return found
 
     def _find_circle(self, node_id: int) -> frozenset[int]:
-        member = self.roster.members.get(node_id)
-        if member is None:
+        roster = self.roster
+        member = roster.members.get(node_id)
+        if member is None or node_id in roster.blocked:
             return _NOBODY
         parts: dict[int, frozenset[int]] = {}  # by identity: each of these sets is kept as long as the policy
         for _, sources, nodes, targets, own_too in self._resolved():
@@ -219,16 +246,19 @@ class Policy:
             if node_id in targets:
                 parts[id(nodes)] = nodes
             if own_too and member.owner in sources.people:
-                own = sources.own(self.roster, member.owner)
+                own = sources.own(roster, member.owner)
                 if node_id in own:
                     assert member.owner is not None  # None is nobody's id
-                    own = self.roster.by_owner[member.owner]
+                    own = roster.by_owner[member.owner]
                 parts[id(own)] = own
         key = frozenset(parts)
         if key not in self._unions:
             first, *others = (*parts.values(), _NOBODY)
-            self._unions[key] = first.union(*others) if len(parts) > 1 else first
-        return self._unions[key]
+            union = first.union(*others) if len(parts) > 1 else first
+            self._unions[key] = union - roster.blocked if roster.blocked else union
+        # Those who are kept apart from somebody have a circle of their own; they are few.
+        kept = roster.kept_from(node_id)
+        return self._unions[key] - kept if kept else self._unions[key]
 
     def can_see(self, viewer_id: int, peer_id: int) -> bool:
         """True if ``peer_id`` is among the viewer's `peers`, without making the set."""
@@ -236,7 +266,7 @@ class Policy:
         if known is not None:
             return peer_id in known and peer_id != viewer_id
         viewer, peer = self.roster.members.get(viewer_id), self.roster.members.get(peer_id)
-        if viewer is None or peer is None or viewer_id == peer_id:
+        if viewer is None or peer is None or viewer_id == peer_id or self.roster.parted(viewer_id, peer_id):
             return False
         same_owner = viewer.owner is not None and viewer.owner == peer.owner
         for _, sources, nodes, targets, own_too in self._resolved():
@@ -257,8 +287,12 @@ class Policy:
             member = self.roster.members.get(node_id)
             if self._pieces is None:
                 self._pieces = resolve_pieces(self._plan.pieces, self.roster, self.sources)
-            found = [] if member is None else filter_for(member, self._pieces, self.roster)
-            self._filters[node_id] = found
+            # Of nodes that are kept apart nothing is said: what comes from no peer of its own, a client does not take.
+            found = self._filters[node_id] = (
+                []
+                if member is None or node_id in self.roster.blocked
+                else filter_for(member, self._pieces, self.roster)
+            )
         return found
 
     def ssh_policy(self, node_id: int) -> SSHPolicy:

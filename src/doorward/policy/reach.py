@@ -75,7 +75,10 @@ def reach(policy: Policy, source: Point, target: Point, port: int, protocol: int
 
     ``port`` is not looked at for protocols that have none.
     """
-    if source.address in policy.roster.excluded():
+    ends = [one.member.id for one in (source, target) if one.member is not None]
+    if source.address in policy.roster.excluded() or not policy.roster.blocked.isdisjoint(ends):
+        return []
+    if len(ends) > 1 and policy.roster.parted(*ends):
         return []
     return [rule for rule in policy.document.rules if _admits(policy, rule, source, target, port, protocol)]
 
@@ -199,8 +202,6 @@ class Way(NamedTuple):
 
 def ways(policy: Policy, source: Member, goal: Goal) -> list[Way]:
     """The rules by which a node reaches a goal, and what each lets it reach there; none means it does not."""
-    if source.ipv4 in policy.roster.excluded():
-        return []
     found: list[Way] = []
     for rule in policy.document.rules:
         services = tuple(dict.fromkeys(_let_in(policy, rule, source, goal)))
@@ -215,6 +216,8 @@ def _let_in(policy: Policy, rule: Rule, source: Member, goal: Goal) -> Iterator[
         if not services:
             continue
         for gate in goal.gates:
+            if policy.roster.parted(source.id, gate.id):
+                continue
             for address in goal.addresses:
                 if not covers(policy, gate, flow.target, rule.via, address):
                     continue
@@ -313,6 +316,7 @@ def near_miss(
         return None
     _, lacks, rule, flow = best
     missing = [_missing(policy, one, rule, flow, goal, name, attributes) for one in lacks]
+    missing = missing or ["but somebody is shut out, or the two are kept apart"]
     return NearMiss(rule, lacks, f"{_saying(rule)}; {'; and '.join(missing)}")
 
 

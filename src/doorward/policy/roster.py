@@ -6,7 +6,7 @@ of node ids, made when first asked for and kept: a change of one node then touch
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Generic, Self, TypeVar
 
@@ -35,6 +35,7 @@ class Member:
     exits: tuple[Prefix, ...]  # exit routes it carries
     postures: frozenset[str] = frozenset()  # those of the policy that it meets
     is_mac: bool = False
+    shut: bool = False  # suspended by itself, or waiting for an administrator
 
     @property
     def active(self) -> tuple[Prefix, ...]:
@@ -68,6 +69,7 @@ def member_of(
         exits=tuple(route for route in active if route in EXIT_ROUTES),
         postures=frozenset(name for name, posture in postures.items() if posture.met_by(attributes)),
         is_mac=node.observed.hostinfo.OS == "macOS",
+        shut=node.suspended or not node.approved,
     )
 
 
@@ -167,6 +169,7 @@ class Roster:
         nodes: Iterable[Node],
         postures: Mapping[str, Posture] = NO_POSTURES,
         country_of: CountryOf | None = None,
+        cuts: Iterable[tuple[int, int]] = (),
     ) -> None:
         self.people = people
         self.country_of = country_of
@@ -197,11 +200,23 @@ class Roster:
                 self.routes[route] = self.routes.get(route, 0) + 1
         self.by_owner = {owner: frozenset(ids) for owner, ids in owners.items()}
         self.by_tag = {tag: frozenset(ids) for tag, ids in tags.items()}
+        self._shut = frozenset(member.id for member in self.members.values() if member.shut)
+        # Who is shut out: nodes of suspended users, suspended ones, and those that wait for an administrator. They see
+        # nobody and nobody sees them. A stock client's filter lets go on what is open, whatever its rules say; only a peer
+        # that is in no netmap any more is not listened to.
+        self.blocked = self._find_blocked()
+        self.cuts = _neighbours(cuts)  # by node: those that it is kept apart from; nobody without an entry
 
-    @property
-    def blocked(self) -> frozenset[int]:
-        """The nodes of suspended users: they start nothing."""
-        return _NOBODY.union(*(self.by_owner.get(user, _NOBODY) for user in self.people.suspended))
+    def _find_blocked(self) -> frozenset[int]:
+        return self._shut.union(*(self.by_owner.get(user, _NOBODY) for user in self.people.suspended))
+
+    def kept_from(self, node_id: int) -> frozenset[int]:
+        """The nodes that an administrator keeps this one apart from."""
+        return self.cuts.get(node_id, _NOBODY)
+
+    def parted(self, one_id: int, other_id: int) -> bool:
+        """True where no rule can join the two: one is shut out, or they are kept apart."""
+        return one_id in self.blocked or other_id in self.blocked or other_id in self.kept_from(one_id)
 
     def texts_of(self, ids: frozenset[int]) -> list[str]:
         """The addresses of nodes, such as all of one user's: IPv4 and then IPv6, by id. Shared: never changed."""
@@ -282,6 +297,23 @@ class Roster:
         others = self._copy()
         others.people = people
         others._sets = {}  # noqa: SLF001 - another instance of this very class
+        others.blocked = others._find_blocked()  # noqa: SLF001 - the same
+        return others
+
+    def with_cuts(self, cuts: Iterable[tuple[int, int]]) -> Self:
+        """The same nodes, of which exactly these pairs are kept apart."""
+        others = self._copy()
+        others.cuts = _neighbours(cuts)
+        return others
+
+    def opened(self) -> Self:
+        """The same nodes as if nobody were shut out and none were kept apart."""
+        members = {
+            one: replace(member, shut=False) if member.shut else member
+            for one, member in self.members.items()
+        }
+        others = self.with_cuts(())
+        others.members, others._shut = members, _NOBODY  # noqa: SLF001 - another instance of this very class
         return others
 
     def _copy(self) -> Self:
@@ -299,6 +331,9 @@ class Roster:
             routes=dict(self.routes),
             _sets=dict(self._sets),
             _texts={},
+            _shut=self._shut,
+            blocked=self.blocked,
+            cuts=self.cuts,
         )
         return others
 
@@ -308,8 +343,8 @@ class Roster:
         """The roster after these nodes were added or replaced and those ids were removed, and what that changed.
 
         What changed is the selectors that named or now name one of these nodes; None where that cannot be told by
-        selector, because a subnet or a node of doorward's own came or went, which changes ranges of addresses. (A
-        suspended user's node changes ranges too, but only of selectors that name it.)
+        selector, because a subnet or a node of doorward's own came or went, which changes ranges of addresses. (A node that
+        is shut out changes ranges too, but only of selectors that name it.)
         """
         others = self._copy()
         final: dict[int, Member | None] = dict.fromkeys(removed)
@@ -338,6 +373,8 @@ class Roster:
                 self.members[node_id] = new
             if old == new:
                 continue
+            if (old is not None and old.shut) != (new is not None and new.shut):
+                self._shut ^= {node_id}
             for selector, ids in self._sets.items():
                 before = old is not None and node_id in ids
                 after = new is not None and self.matches(selector, new)
@@ -352,6 +389,7 @@ class Roster:
         sets.make(keep_empty=True)
         owners.make()
         tags.make()
+        self.blocked = self._find_blocked()
         return frozenset(changed)
 
     def _note(
@@ -365,6 +403,15 @@ class Roster:
             self.routes[route] = self.routes.get(route, 0) + (1 if enters else -1)
             if not self.routes[route]:
                 del self.routes[route]
+
+
+def _neighbours(pairs: Iterable[tuple[int, int]]) -> Mapping[int, frozenset[int]]:
+    """By node, those that it is in a pair with."""
+    found: dict[int, set[int]] = {}
+    for one, other in pairs:
+        found.setdefault(one, set()).add(other)
+        found.setdefault(other, set()).add(one)
+    return {node_id: frozenset(others) for node_id, others in found.items()}
 
 
 class _Moves(Generic[_Key]):

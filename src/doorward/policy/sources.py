@@ -53,7 +53,7 @@ class Sources:
         With conditions, sources are nodes that meet one of them and nothing else: of a host behind a router, or of an
         address outside, nothing is known.
 
-        Suspended users' nodes and doorward's own are in none of the answers: not even a range of addresses lets
+        Nodes that are shut out and doorward's own are in none of the answers: not even a range of addresses lets
         them in, because they are cut out of it.
         """
         named = nodes = people = _NOBODY
@@ -118,11 +118,12 @@ class Sources:
         if owner is None or owner not in self.people:
             return _NOBODY
         nodes = roster.by_owner.get(owner, _NOBODY)
-        if self.fit is None:
+        if self.fit is None and nodes.isdisjoint(roster.blocked):
             return nodes
+        # Kept for as long as these sources are: one of their nodes that is shut out, or let in again, makes them anew.
         found = self._own.get(nodes)
         if found is None:
-            found = self._own[nodes] = nodes & self.fit
+            found = self._own[nodes] = (nodes if self.fit is None else nodes & self.fit) - roster.blocked
         return found
 
 

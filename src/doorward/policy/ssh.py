@@ -112,8 +112,15 @@ def account_for(users: Mapping[str, str], ssh_user: str) -> str:
 
 
 def admitted_by(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:
-    """The nodes whose people a rule lets log in on ``member``."""
-    return _allowed_from(member, rule, roster, sources) or _itself(member, rule, roster, sources)
+    """The nodes whose people a rule lets log in on ``member``.
+
+    Not those that it is kept apart from: a session ends because its rule is gone, or what runs in it would go on unseen.
+    """
+    if member.id in roster.blocked:
+        return frozenset()
+    found = _allowed_from(member, rule, roster, sources) or _itself(member, rule, roster, sources)
+    kept = roster.kept_from(member.id)
+    return found - kept if kept else found
 
 
 def _allowed_from(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:

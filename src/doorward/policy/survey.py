@@ -26,7 +26,6 @@ class Survey:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._blocked = policy.roster.blocked
         self._ranged: dict[tuple[tuple[str, ...], int], frozenset[int]] = {}
 
     # -- who can
@@ -49,9 +48,12 @@ class Survey:
     def _admitted(self, rule: Rule, flow: Flow, goal: Goal) -> frozenset[int]:
         policy, nodes = self.policy, _NOBODY
         for gate in goal.gates:
+            if gate.id in policy.roster.blocked:
+                continue
             for address in goal.addresses:
                 if covers(policy, gate, flow.target, rule.via, address):
-                    nodes |= self._sources(rule, flow, gate, address.version)
+                    found = self._sources(rule, flow, gate, address.version)
+                    nodes |= found - policy.roster.kept_from(gate.id)
         return nodes
 
     def _sources(self, rule: Rule, flow: Flow, gate: Member, version: int) -> frozenset[int]:
@@ -99,23 +101,30 @@ class Survey:
                 own = sources.own(roster, owner)
                 if not own.isdisjoint(ids):
                     assert owner is not None  # nobody's nodes are nobody's own
-                    yield from ((one, "") for one in roster.by_owner[owner] - _alone(own & ids))
+                    for one in roster.by_owner[owner] - roster.blocked - _alone(own & ids):
+                        if not (own & ids) <= roster.kept_from(one):
+                            yield one, ""
             return
         sources = self.policy.sources(rule.who)
-        families = tuple(
-            version
-            for version in (4, 6)
-            if not ids.isdisjoint(sources.identity[0] | self._in_ranges(sources, version))
-        )
+        families = self._families(sources, ids)
         if not families:
             return
         # A node does not ask its own filter about itself; of several, each may still be reached by another.
         itself = _alone(ids)
-        for gate_id in roster.named(flow.target):
-            gate = roster.members[gate_id]
-            for destination in _destinations(self.policy, gate, flow.target, rule.via, families):
+        for gate_id in roster.named(flow.target) - roster.blocked:
+            gate, kept = roster.members[gate_id], roster.kept_from(gate_id)
+            there = families if kept.isdisjoint(ids) else self._families(sources, ids - kept)
+            for destination in _destinations(self.policy, gate, flow.target, rule.via, there):
                 if destination or gate_id not in itself:
                     yield gate_id, destination
+
+    def _families(self, sources: Sources, ids: frozenset[int]) -> tuple[int, ...]:
+        """The address families of which packets of one of these nodes at least are among the sources."""
+        return tuple(
+            version
+            for version in (4, 6)
+            if not ids.isdisjoint(sources.identity[0] | self._in_ranges(sources, version))
+        )
 
     # -- ssh
 

@@ -269,7 +269,8 @@ class Worker:
 
         def good(snapshot: Snapshot, key: NodePublic) -> bool:
             node = snapshot.node_by_key(key)
-            return node is not None and not node.expired(self._clock.now()) and not snapshot.suspended(node)
+            shut = snapshot.policy.roster.blocked  # suspended, or waiting for an administrator
+            return node is not None and not node.expired(self._clock.now()) and node.id not in shut
 
         def admit(key: NodePublic, _source: str) -> bool | Awaitable[bool]:
             known = registry.neighbours is None or registry.snapshot.node_by_key(key) is not None

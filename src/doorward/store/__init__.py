@@ -2,7 +2,7 @@
 
 Start with ``database``: ``Database.open``, then ``run`` to change and ``read`` to look, each with a plain function that
 takes a connection first. Those functions are in one module per noun (``users``, ``nodes``, ``keys``, ``registrations``,
-``policies``, ``settings``, ``processes``, ``audit``); they take and return the values of ``doorward.model`` and decide nothing: who may
+``policies``, ``settings``, ``checks``, ``cuts``, ``processes``, ``audit``); they take and return the values of ``doorward.model`` and decide nothing: who may
 change what is ``tailnet``'s business. A value that is not stored yet has ``id`` 0; ``insert`` returns it with its number.
 
 ::

@@ -21,9 +21,21 @@ def approve(connection: Connection, registration_id: int, node_id: int, now: dat
     statement = sa.update(registrations).where(
         registrations.c.id == registration_id,
         registrations.c.node_id.is_(None),
+        registrations.c.denied.is_(None),
         registrations.c.expires > now,
     )
     return connection.execute(statement.values(node_id=node_id)).rowcount == 1
+
+
+def deny(connection: Connection, registration_id: int, now: datetime) -> bool:
+    """Note that it was refused. Of several who decide exactly one is told true; false too once it has expired."""
+    statement = sa.update(registrations).where(
+        registrations.c.id == registration_id,
+        registrations.c.node_id.is_(None),
+        registrations.c.denied.is_(None),
+        registrations.c.expires > now,
+    )
+    return connection.execute(statement.values(denied=now)).rowcount == 1
 
 
 def delete(connection: Connection, registration_id: int) -> None:
@@ -32,7 +44,7 @@ def delete(connection: Connection, registration_id: int) -> None:
 
 
 def delete_expired(connection: Connection, now: datetime) -> int:
-    """Forget every one whose time is over, approved or not; return how many."""
+    """Forget every one whose time is over, decided or not; return how many."""
     return connection.execute(sa.delete(registrations).where(registrations.c.expires <= now)).rowcount
 
 
@@ -52,22 +64,24 @@ def by_node_key(connection: Connection, key: NodePublic) -> list[Registration]:
 
 
 def waiting(connection: Connection, now: datetime) -> list[Registration]:
-    """Those that nobody approved yet and whose time is not over, by id."""
+    """Those that nobody decided about yet and whose time is not over, by id."""
     return rows.load(
         connection,
         registrations,
         Registration,
         registrations.c.node_id.is_(None),
+        registrations.c.denied.is_(None),
         registrations.c.expires > now,
     )
 
 
 def count(connection: Connection) -> int:
-    """How many there are, approved or not."""
+    """How many there are, decided or not."""
     return connection.execute(sa.select(sa.func.count()).select_from(registrations)).scalar_one()
 
 
-def approved(connection: Connection) -> list[int]:
-    """The ids of those that became a node, by id."""
-    statement = sa.select(registrations.c.id).where(registrations.c.node_id.is_not(None))
+def decided(connection: Connection) -> list[int]:
+    """The ids of those that became a node, or were denied, by id."""
+    answered = sa.or_(registrations.c.node_id.is_not(None), registrations.c.denied.is_not(None))
+    statement = sa.select(registrations.c.id).where(answered)
     return list(connection.execute(statement.order_by(registrations.c.id)).scalars())

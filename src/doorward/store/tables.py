@@ -22,7 +22,9 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     event,
+    false,
     text,
+    true,
 )
 
 from doorward.model import Attribute, ChangeKind, CheckState, Role
@@ -44,8 +46,8 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 8
-OLDEST = 1
+VERSION = 9
+OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 metadata = MetaData(
     naming_convention={
@@ -106,6 +108,8 @@ nodes = _table(
     _must("approved_routes", Prefixes()),
     _must("system", Flag()),
     Column("attributes", Json(tuple[Attribute, ...]), nullable=False, server_default=text("'[]'")),
+    Column("suspended", Flag(), nullable=False, server_default=false()),
+    Column("approved", Flag(), nullable=False, server_default=true()),
     UniqueConstraint("stable_id"),
     UniqueConstraint("node_key"),
     UniqueConstraint("name"),
@@ -162,6 +166,7 @@ auth_keys = _table(
     _may("used", Moment()),
     _may("revoked", Moment()),
     _must("system", Flag()),
+    Column("preapproved", Flag(), nullable=False, server_default=false()),
     UniqueConstraint("secret_hash"),
     Index(None, "user_id"),
     numbered=True,
@@ -176,6 +181,7 @@ api_tokens = _table(
     _must("created", Moment()),
     _may("expires", Moment()),
     _may("revoked", Moment()),
+    _may("user_id", whole()),  # no foreign key: a token whose person is gone is worth nothing
     UniqueConstraint("secret_hash"),
     numbered=True,
 )
@@ -297,6 +303,8 @@ registrations = _table(
     _must("created", Moment()),
     _must("expires", Moment()),
     _may("node_id", whole()),
+    _may("denied", Moment()),
+    _may("came_from", AnyAddress()),
     UniqueConstraint("code_hash"),
     Index(None, "node_key"),
     numbered=True,
@@ -335,6 +343,19 @@ ssh_checks = _table(
     _may("until", Moment()),
     UniqueConstraint("link"),
     Index(None, "target_id"),
+    numbered=True,
+)
+
+# No foreign keys: whoever deletes a node names its cuts, and the id of a deleted one never means another.
+cuts = _table(
+    "cuts",
+    _must("first", whole()),
+    _must("second", whole()),
+    _must("created", Moment()),
+    _must("created_by", Words()),
+    _may("expires", Moment()),
+    _must("comment", Words()),
+    UniqueConstraint("first", "second"),
     numbered=True,
 )
 

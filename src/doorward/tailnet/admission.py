@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
@@ -27,7 +28,7 @@ from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.protocol.tailcfg.capability import MINIMUM_CAPVER, release_of
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import RegisterRequest
-from doorward.store import Connection, audit, nodes, registrations, users
+from doorward.store import Connection, audit, cuts, nodes, registrations, users
 from doorward.tailnet import secrets
 from doorward.tailnet.gate import Applicant, Desk, Gate, first_seen, tags_of
 from doorward.tailnet.observe import Observations
@@ -65,7 +66,12 @@ class Admission:
         # first asker is gone, so there may be several.
         self._waiting: dict[int, set[asyncio.Event]] = {}
 
-    async def register(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
+    async def register(
+        self,
+        machine_key: MachinePublic,
+        request: RegisterRequest,
+        came_from: IPv4Address | IPv6Address | None = None,
+    ) -> Outcome:
         """Decide a request. Raises DoorwardError, whose sentence the person at the client is to see, to refuse."""
         if request.Version < MINIMUM_CAPVER:
             raise NotPermitted(
@@ -86,27 +92,37 @@ class Admission:
                     cure="Was the client's state copied? Remove it here, then sign in again.",
                 )
             if snapshot.suspended(known):
-                raise NotPermitted(f"{snapshot.owner_name(known)} is suspended", cure="Ask an administrator.")
+                raise NotPermitted(snapshot.who_is_suspended(known), cure="Ask an administrator.")
             if known.expired(now):
                 return Outcome(Verdict.KEY_EXPIRED, known)
             return Outcome(Verdict.ADMITTED, await self._again(known, request))
         if request.Followup:
-            return await self._follow_up(machine_key, request)
+            return await self._follow_up(machine_key, request, came_from)
         if request.Auth is not None and request.Auth.AuthKey:
             return await self._by_key(machine_key, request, request.Auth.AuthKey)
-        return await self._park(machine_key, request)
+        return await self._park(machine_key, request, came_from)
 
     def waiting(self) -> int:
         """How many requests are held until a person decides."""
         return sum(map(len, self._waiting.values()))
 
-    async def approve(self, actor: str, registration_id: int, user: User) -> Node:
-        """Let a waiting node in, for this user. Raises NotFound, Conflict or NotPermitted."""
-        node = await self._writer.apply(
-            _approve, actor, registration_id, user.id, self._applicant(MachinePublic.zero(), None)
-        )
+    async def approve(
+        self, actor: str, registration_id: int, user: User, *, by_administrator: bool = False
+    ) -> Node:
+        """Let a waiting node in, for this user. Raises NotFound, Conflict or NotPermitted.
+
+        Unless an administrator does it, a new node still waits for one where that is the rule (``Joining.approval``).
+        """
+        present = self._applicant(MachinePublic.zero(), None)
+        node = await self._writer.apply(_approve, actor, registration_id, user.id, present, by_administrator)
         self.decided((registration_id,))
         return node
+
+    async def deny(self, actor: str, registration_id: int) -> Registration:
+        """Refuse a waiting node: its link is spent, and its client says so. Raises NotFound or Conflict."""
+        registration = await self._writer.apply(_deny, actor, registration_id, self._writer.now())
+        self.decided((registration_id,))
+        return registration
 
     def decided(self, registration_ids: Iterable[int]) -> None:
         """A person decided about these, here or at another process: answer who waits."""
@@ -155,7 +171,12 @@ class Admission:
             return Outcome(Verdict.ADMITTED, known)
         return Outcome(Verdict.ADMITTED, await self._introduced(node, request))
 
-    async def _park(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
+    async def _park(
+        self,
+        machine_key: MachinePublic,
+        request: RegisterRequest,
+        came_from: IPv4Address | IPv6Address | None,
+    ) -> Outcome:
         """Keep the request until a person decides, under the hash of a fresh code."""
         code = secrets.make_code(self._writer.entropy(secrets.ENTROPY))
         now = self._writer.now()
@@ -170,12 +191,21 @@ class Admission:
             ephemeral=request.Ephemeral,
             created=now,
             expires=now + lifetime,
+            came_from=came_from,
         )
         await self._writer.database.run(_park, draft)
         return Outcome(Verdict.NEEDS_PERSON, link_code=code.text)
 
-    async def _follow_up(self, machine_key: MachinePublic, request: RegisterRequest) -> Outcome:
-        """Hold the answer until the person has decided, or the link is spent: then there is a new link."""
+    async def _follow_up(
+        self,
+        machine_key: MachinePublic,
+        request: RegisterRequest,
+        came_from: IPv4Address | IPv6Address | None,
+    ) -> Outcome:
+        """Hold the answer until the person has decided, or the link is spent: then there is a new link.
+
+        Raises NotPermitted when they said no.
+        """
         code = request.Followup.rstrip("/").rpartition("/")[2]
         registration = await self._writer.database.read(registrations.by_code_hash, secrets.digest(code))
         if (
@@ -183,26 +213,32 @@ class Admission:
             or registration.machine_key != machine_key
             or registration.node_key != request.NodeKey
         ):
-            return await self._park(machine_key, request)
+            return await self._park(machine_key, request, came_from)
         event = asyncio.Event()
         self._waiting.setdefault(registration.id, set()).add(event)
         try:
             # Looked at again after the event exists: an approval between the two would be waited for in vain.
-            again = await self._writer.database.read(registrations.by_code_hash, registration.code_hash)
-            if again is None or again.node_id is None:
+            found = await self._writer.database.read(registrations.by_id, registration.id)
+            if found is None or (found.node_id is None and found.denied is None):
                 left = (registration.expires - self._writer.now()).total_seconds()
                 async with asyncio.timeout(max(0.0, left)):
                     await event.wait()
+                found = await self._writer.database.read(registrations.by_id, registration.id)
         except TimeoutError:
-            return await self._park(machine_key, request)
+            return await self._park(machine_key, request, came_from)
         finally:
             waiting = self._waiting[registration.id]
             waiting.discard(event)
             if not waiting:
                 del self._waiting[registration.id]
+        if found is not None and found.denied is not None:
+            raise NotPermitted(
+                "this device was not let in: somebody denied it",
+                cure="If that was a mistake, run `tailscale up` again and have the new link approved.",
+            )
         node = await self._writer.find(request.NodeKey)
         if node is None:
-            return await self._park(machine_key, request)
+            return await self._park(machine_key, request, came_from)
         return Outcome(Verdict.ADMITTED, node)
 
 
@@ -214,7 +250,7 @@ def _park(connection: Connection, draft: Registration) -> None:
     registrations.delete_expired(connection, draft.created)
     for older in registrations.by_node_key(connection, draft.node_key):
         # Of the same machine only: nobody may take away another's link by claiming its node key.
-        if older.node_id is None and older.machine_key == draft.machine_key:
+        if older.node_id is None and older.denied is None and older.machine_key == draft.machine_key:
             registrations.delete(connection, older.id)
     if registrations.count(connection) >= MOST_WAITING:
         raise TooMany("too many devices wait for approval", cure="Try again in a quarter of an hour.")
@@ -226,12 +262,15 @@ def _log_out(connection: Connection, node_id: int, now: datetime) -> Effect[None
     if node is None:
         return Effect(result=None)
     actor = f"node:{node.stable_id}"
-    if node.ephemeral:
+    if (
+        node.ephemeral and not node.suspended
+    ):  # a suspended one stays: forgotten, it could come back as another
+        lifted = cuts.delete_of(connection, (node_id,))
         nodes.delete(connection, node_id)
         audit.append(
             connection, actor=actor, action="node.logout", target=actor, details={"removed": True}, at=now
         )
-        return Effect(result=None, removed=(node_id,))
+        return Effect(result=None, removed=(node_id,), cuts_gone=tuple(lifted))
     if node.expired(now):
         return Effect(result=None)
     # Never later than now, and now rather than the client's wish: an expiry far in the past would say nothing more.
@@ -277,7 +316,12 @@ def _tag_refused(tag: str) -> NotPermitted:
 
 
 def _approve(
-    connection: Connection, actor: str, registration_id: int, user_id: int, present: Applicant
+    connection: Connection,
+    actor: str,
+    registration_id: int,
+    user_id: int,
+    present: Applicant,
+    by_administrator: bool,
 ) -> Effect[Node]:
     user = users.by_id(connection, user_id)
     if user is None:
@@ -286,13 +330,7 @@ def _approve(
         raise NotPermitted(
             f"{user.name} is suspended", cure="Lift the suspension first, or name another user."
         )
-    registration = registrations.by_id(connection, registration_id)
-    if registration is None or registration.expires <= present.now:
-        raise NotFound(
-            "this link is spent", cure="Run `tailscale up` again on the device: it shows a new one."
-        )
-    if registration.node_id is not None:
-        raise Conflict("this device was approved already")
+    registration = _undecided(connection, registration_id, present.now)
     request = RegisterRequest(
         Version=registration.cap_version,
         NodeKey=registration.node_key,
@@ -307,7 +345,44 @@ def _approve(
         if not applicant.policy.may_tag(user, tag):
             raise _tag_refused(tag)
     desk = Desk(connection, (applicant,))
-    desk.admit(applicant, owner=user, tags=tags, actor=actor, key=None, ephemeral=registration.ephemeral)
+    desk.admit(
+        applicant,
+        owner=user,
+        tags=tags,
+        actor=actor,
+        key=None,
+        ephemeral=registration.ephemeral,
+        by_administrator=by_administrator,
+    )
     (node,) = desk.close()
     registrations.approve(connection, registration_id, node.id, present.now)
     return Effect(result=node, nodes=(node,), registrations=(registration_id,))
+
+
+def _undecided(connection: Connection, registration_id: int, now: datetime) -> Registration:
+    """A registration that can still be decided. Raises NotFound or Conflict."""
+    registration = registrations.by_id(connection, registration_id)
+    if registration is None or registration.expires <= now:
+        raise NotFound(
+            "this link is spent", cure="Run `tailscale up` again on the device: it shows a new one."
+        )
+    if registration.node_id is not None:
+        raise Conflict("this device was approved already")
+    if registration.denied is not None:
+        raise Conflict(
+            "this device was denied already", cure="Run `tailscale up` again on it: it shows a new link."
+        )
+    return registration
+
+
+def _deny(connection: Connection, actor: str, registration_id: int, now: datetime) -> Effect[Registration]:
+    registration = _undecided(connection, registration_id, now)
+    registrations.deny(connection, registration_id, now)
+    details = {
+        "hostname": registration.hostinfo.Hostname,
+        "key": str(registration.node_key),
+        "came_from": "" if registration.came_from is None else str(registration.came_from),
+    }
+    audit.append(connection, actor, "node.deny", f"registration:{registration_id}", details, now)
+    denied = msgspec.structs.replace(registration, denied=now)
+    return Effect(result=denied, registrations=(registration_id,))

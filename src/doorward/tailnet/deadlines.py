@@ -19,7 +19,8 @@ class Due(Enum):
 
 def node_deadlines(node: Node, grace: timedelta) -> Iterator[tuple[datetime, Due]]:
     """The moments at which something is due for this node as it is now."""
-    if node.ephemeral and not node.observed.online:
+    # A suspended one stays: forgotten, it could come back as another.
+    if node.ephemeral and not node.observed.online and not node.suspended:
         yield (node.observed.last_seen or node.created) + grace, Due.REMOVE
     if node.key_expiry is not None:
         yield node.key_expiry, Due.EXPIRED

@@ -248,19 +248,18 @@ class Desk:
         actor: str,
         key: AuthKey | None,
         ephemeral: bool,
+        by_administrator: bool = False,
     ) -> None:
         """Make the node, or give a known one its new key. Raises DoorwardError to refuse, and has then done nothing.
 
-        Whether the key, its owner and the tags are good is checked by now.
+        Whether the key, its owner and the tags are good is checked by now. A new one waits for an administrator where that is
+        the rule, unless one has let it in, or made the key so.
         """
         request = applicant.request
-        if request.NodeKey in self._node_keys:
-            raise Conflict(
-                "this node key is registered already", cure="Sign in again: the client makes a new one."
-            )
-        expiry = None if tags else applicant.now + applicant.settings.key_duration
-        if expiry is not None and request.Expiry is not None:
-            expiry = min(expiry, request.Expiry)
+        self._require_fresh(applicant)
+        expiry = None if tags else applicant.settings.key_end(applicant.now)
+        if not tags and request.Expiry is not None:
+            expiry = request.Expiry if expiry is None else min(expiry, request.Expiry)
         system = key is not None and key.system
         fields: dict[str, Any] = {
             "node_key": request.NodeKey,
@@ -270,6 +269,8 @@ class Desk:
             "ephemeral": ephemeral,
             "auth_key_id": None if key is None else key.id,
         }
+        vouched = by_administrator or (key is not None and (key.preapproved or system))
+        welcome = vouched or not applicant.settings.joining.approval
         if system:
             self._write()  # which own nodes there are is read from the store
         process = processes.by_own_key(self._connection, key.id) if key is not None and system else None
@@ -281,14 +282,24 @@ class Desk:
         if key is not None:
             self._consume(key, applicant.now)
         if before is not None:
-            self._renew(before, applicant, fields, owner, actor)
+            self._renew(before, applicant, fields | {"approved": before.approved or welcome}, owner, actor)
         else:
             assert index is not None
-            self._draft(applicant, index, fields, owner, actor, system=system)
+            self._draft(applicant, index, fields | {"approved": welcome}, owner, actor, system=system)
         if process is not None:
             self._write()
             node = self._admitted[-1]
             processes.give_own_node(self._connection, process.serve, node.id)
+
+    def _require_fresh(self, applicant: Applicant) -> None:
+        """Raise DoorwardError where no node may be made of this machine, or with this key."""
+        if shut := [one.name for one in self._machines.get(applicant.machine_key, ()) if one.suspended]:
+            # Whoever brings it: it is the machine that is not to be let in.
+            raise NotPermitted(f"the device {shut[0]} is suspended", cure="Ask an administrator.")
+        if applicant.request.NodeKey in self._node_keys:
+            raise Conflict(
+                "this node key is registered already", cure="Sign in again: the client makes a new one."
+            )
 
     def close(self) -> list[Node]:
         """Write what is not written yet; the admitted nodes in their order."""
@@ -355,13 +366,15 @@ class Desk:
         self._note(node, applicant.now, actor, "node.register", owner)
 
     def _note(self, node: Node, at: datetime, actor: str, action: str, owner: User | None) -> None:
-        details = {
+        details: dict[str, Any] = {
             "name": node.name,
             "user": None if owner is None else owner.name,
             "tags": node.tags,
             "addresses": [str(address) for address in node.addresses],
             "key": str(node.node_key),
         }
+        if not node.approved:
+            details["waits"] = True
         self._events.append(audit.Entry(actor, action, f"node:{node.stable_id}", details, at))
 
     def _same_node(self, applicant: Applicant, owner: User | None, tags: tuple[str, ...]) -> Node | None:

@@ -28,12 +28,12 @@ import msgspec
 from doorward.errors import Conflict, DoorwardError
 from doorward.model import ChangeKind, Process
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
-from doorward.store import Connection, checks, feed, nodes, policies, processes, registrations, users
+from doorward.store import Connection, checks, cuts, feed, nodes, policies, processes, registrations, users
 from doorward.store import settings as stored
 from doorward.tailnet.admission import Admission
 from doorward.tailnet.observe import Observations
-from doorward.tailnet.settings import DNS
-from doorward.tailnet.writer import DNS_SETTING, News, Stored, Writer, load
+from doorward.tailnet.settings import DNS, Joining
+from doorward.tailnet.writer import DNS_SETTING, JOINING_SETTING, News, Stored, Writer, load
 from doorward.telemetry import gauge, log
 
 HEARTBEAT = 2.0  # seconds between two signs of life
@@ -291,7 +291,7 @@ def _look(connection: Connection, me: Process, last: int, *, beat: bool) -> _Loo
     alive = processes.alive(connection, LEASE)
     changes = feed.since(connection, last)
     if changes is None:
-        decided = registrations.approved(connection)
+        decided = registrations.decided(connection)
         return _Look(feed.newest(connection), load(connection), decided, alive, mine)
     said: dict[ChangeKind, set[int]] = {}
     for change in changes:
@@ -301,6 +301,8 @@ def _look(connection: Connection, me: Process, last: int, *, beat: bool) -> _Loo
     found = nodes.by_ids(connection, sorted(ids))
     asked = said.get(ChangeKind.CHECKS, set())
     kept = checks.by_ids(connection, sorted(asked))
+    parted = said.get(ChangeKind.CUTS, set())
+    cut = cuts.by_ids(connection, sorted(parted))
     news = News(
         nodes=found,
         removed=frozenset(ids).difference(node.id for node in found),
@@ -309,6 +311,9 @@ def _look(connection: Connection, me: Process, last: int, *, beat: bool) -> _Loo
         dns=stored.get(connection, DNS_SETTING, DNS) if ChangeKind.DNS in said else None,
         checks=kept,
         checks_gone=frozenset(asked).difference(check.id for check in kept),
+        cuts=cut,
+        cuts_gone=frozenset(parted).difference(one.id for one in cut),
+        joining=stored.get(connection, JOINING_SETTING, Joining) if ChangeKind.JOINING in said else None,
     )
     newest = changes[-1].id if changes else last
     return _Look(newest, news, said.get(ChangeKind.REGISTRATIONS, ()), alive, mine)

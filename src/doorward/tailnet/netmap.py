@@ -39,9 +39,15 @@ T = TypeVar("T")
 
 
 def peer_ids(snapshot: Snapshot, viewer: Node) -> frozenset[int]:
-    """Which nodes a viewer sees: what the policy shows it, and our own nodes; they see every node."""
+    """Which nodes a viewer sees: what the policy shows it, and our own nodes; they see every node.
+
+    One that is shut out sees nobody, and nobody sees it, our own nodes included.
+    """
+    shut = snapshot.policy.roster.blocked
     if viewer.system:
-        return frozenset(snapshot.nodes) - {viewer.id}
+        return frozenset(snapshot.nodes) - {viewer.id} - shut
+    if viewer.id in shut:
+        return frozenset()
     return snapshot.policy.peers(viewer.id) | snapshot.system
 
 
@@ -57,7 +63,8 @@ def seers(snapshot: Snapshot, node: Node) -> tuple[frozenset[int], ...]:
 
 def sees(snapshot: Snapshot, viewer: Node, peer: Node) -> bool:
     """True when the peer is in the viewer's netmap. Cheaper than asking for all peers."""
-    if viewer.id == peer.id:
+    shut = snapshot.policy.roster.blocked
+    if viewer.id == peer.id or viewer.id in shut or peer.id in shut:
         return False
     return viewer.system or peer.system or snapshot.policy.can_see(viewer.id, peer.id)
 
@@ -135,7 +142,7 @@ def _common(
         "Endpoints": list(node.observed.endpoints),
         "Created": node.created,
         "Cap": node.observed.cap_version,
-        "MachineAuthorized": True,
+        "MachineAuthorized": node.approved and not node.suspended,
         "Online": node.observed.online,
     }
     if node.key_expiry is not None:
@@ -334,6 +341,13 @@ def _pinned(cert_name: str) -> bool:
 def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
     """What the person at the node should know, by a stable id: clients show it in ``tailscale status``."""
     found: dict[str, DisplayMessage] = {}
+    if not node.approved:
+        found["approval-wait"] = DisplayMessage(
+            Title="This device waits for approval",
+            Text=f"An administrator can let it in: doorward nodes approve {node.name}",
+            Severity="medium",
+            ImpactsConnectivity=True,
+        )
     waiting = sorted(map(str, advertised(node) - frozenset(node.approved_routes)))
     if waiting:
         routes = " ".join(f"--approve {route}" for route in waiting)

@@ -35,11 +35,12 @@ from doorward.policy.posture import CountryOf
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.store import Database, audit, keys, policies, registrations
 from doorward.tailnet import attributes, names, secrets, units
+from doorward.tailnet.access import Access
 from doorward.tailnet.admission import Admission
 from doorward.tailnet.approval import Widening
 from doorward.tailnet.checks import Checks
-from doorward.tailnet.deadlines import Due
 from doorward.tailnet.dns import checked
+from doorward.tailnet.keeping import keep_deadlines
 from doorward.tailnet.neighbours import Neighbours, enter
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.outside import Outside
@@ -51,10 +52,6 @@ from doorward.tailnet.troubles import Troubles
 from doorward.tailnet.writer import Effect, Writer, load
 from doorward.telemetry import log
 
-DEADLINES = (
-    1.0  # seconds between two looks at what has fallen due, where nothing is known to fall due earlier
-)
-_BREATH = 0.05  # seconds between two looks at least, however much falls due
 _COMMENT_MAX = 500  # characters; what the API takes
 _KEY_LIFETIME_MAX = timedelta(days=365 * 2)
 
@@ -70,6 +67,7 @@ class Registry:
         observations: reports and presence of nodes.
         checks: who asks before an ssh goes on, and the record of every attempt.
         outside: providers at which people sign in, and who their subjects are.
+        access: who is shut out, who waits, which nodes are kept apart.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -79,6 +77,7 @@ class Registry:
         self.admission = Admission(writer, self.observations)
         self.checks = Checks(writer)
         self.outside = Outside(writer)
+        self.access = Access(writer)
         self.policy_file: Path | None = None
         self.neighbours: Neighbours | None = None
 
@@ -99,17 +98,17 @@ class Registry:
         await database.run(units.first_policy, clock.now())
         entered = None if process is None else await database.run(enter, process)
         # A shared one as a write: it takes its turn, and what is committed later is told of.
-        dns, version, people, every, checks = await (
-            database.read(load) if entered is None else database.run(load)
-        )
-        document = parse_policy(version.text)
+        found = await (database.read(load) if entered is None else database.run(load))
         snapshot = Snapshot.build(
-            msgspec.structs.replace(settings, dns=dns, several=entered is not None),
-            people,
-            every,
-            document,
-            version.text,
-            KeptChecks.of(checks),
+            msgspec.structs.replace(
+                settings, dns=found.dns, joining=found.joining, several=entered is not None
+            ),
+            found.users,
+            found.nodes,
+            parse_policy(found.policy.text),
+            found.policy.text,
+            KeptChecks.of(found.checks),
+            found.cuts,
         )
         registry = cls(Writer(database, snapshot, clock, entropy))
         registry.checks.look_at_clock(clock.now())
@@ -141,51 +140,9 @@ class Registry:
                 group.create_task(self.neighbours.run())
             group.create_task(self.writer.run())
             group.create_task(self.observations.run())
-            group.create_task(self._keep_deadlines())
+            group.create_task(keep_deadlines(self.writer, self.checks, self.access))
             group.create_task(Troubles(self.writer).run())
             group.create_task(keep_tidy(self.writer))
-
-    async def _keep_deadlines(self) -> None:
-        now = self.writer.now()
-        while True:
-            soon = self.writer.deadlines.next()
-            left = DEADLINES if soon is None else (soon - self.writer.now()).total_seconds()
-            await asyncio.sleep(min(DEADLINES, max(_BREATH, left)))
-            before, now = now, self.writer.now()
-            self.checks.look_at_clock(now)
-            overdue = self.writer.deadlines.due(now, self.snapshot.nodes)
-            if now < before:  # the clock was set back: what has been called over falls due again
-                for node in self.snapshot.nodes.values():
-                    self.writer.deadlines.add(node)
-            for node_id, due in overdue:
-                try:
-                    if due is Due.REMOVE:
-                        await self._remove_away(node_id)
-                    elif due is Due.ATTRIBUTE:
-                        await self.writer.apply(attributes.end_attributes, node_id, self.writer.now())
-                    else:
-                        self._announce_expiry(node_id)
-                except Exception as error:  # noqa: BLE001 - one node's trouble must not stop the rest
-                    _log.warning("a deadline could not be kept", node=node_id, reason=str(error))
-                    if (known := self.snapshot.nodes.get(node_id)) is not None:
-                        self.writer.deadlines.add(known)  # tried again at the next look
-
-    async def _remove_away(self, node_id: int) -> None:
-        if self.neighbours is None:
-            await self._remove_node("system", node_id, units.AWAY)
-            return
-        # Every process gets here: the first removes it, and the others find that it is gone.
-        grace = self.snapshot.settings.ephemeral_grace
-        await self.writer.apply(units.remove_away, node_id, grace, self.writer.now())
-        if (node := self.snapshot.nodes.get(node_id)) is not None:
-            self.writer.deadlines.add(node)
-
-    def _announce_expiry(self, node_id: int) -> None:
-        """Clients judge expiry by their own clock; those who watch the snapshot (the relay) are told here."""
-        node = self.snapshot.nodes.get(node_id)
-        if node is not None:
-            _log.info("node key expired", node=node.stable_id, name=node.name)
-            self.writer.observe(msgspec.structs.replace(node))
 
     # Users
 
@@ -242,10 +199,14 @@ class Registry:
         tags: Sequence[str] = (),
         reusable: bool = False,
         ephemeral: bool = False,
+        preapproved: bool = False,
         expires_in: timedelta = timedelta(hours=1),
         system: bool = False,
     ) -> tuple[AuthKey, str]:
-        """Make an auth key; its text is returned this once. Raises BadInput or NotFound."""
+        """Make an auth key; its text is returned this once. Raises BadInput or NotFound.
+
+        What a ``preapproved`` one admits waits for no administrator.
+        """
         owner = None if user is None else self._user(user)
         if owner is None and not tags and not system:
             raise BadInput("an auth key needs an owner for the nodes it admits", cure="Give --user or --tag.")
@@ -267,6 +228,7 @@ class Registry:
             created=now,
             expires=now + expires_in,
             system=system,
+            preapproved=preapproved,
         )
         process = self.writer.process if system else None
         return await self.writer.apply(units.create_auth_key, actor, draft, process), secret.text
@@ -333,26 +295,37 @@ class Registry:
         """The registration behind a link's code; None when there is none."""
         return await self.writer.database.read(registrations.by_code_hash, secrets.digest(code))
 
-    async def approve(self, actor: str, link_or_id: str, *, user: str | None = None) -> Node:
-        """Let a waiting node in. Takes its link, the code in it, or its number."""
+    async def approve(
+        self, actor: str, link_or_id: str, *, user: str | None = None, by_administrator: bool = False
+    ) -> Node:
+        """Let a waiting node in, for a person. Takes its link, the code in it, or its number.
+
+        Where devices wait for an administrator, one that is new does so still, unless it is an administrator who approves.
+        """
         if user is not None:
             owner = self._user(user)
         elif len(self.snapshot.users) == 1:
             owner = next(iter(self.snapshot.users.values()))
         else:
             raise BadInput("whose node is it?", cure="Give --user NAME.")
+        number = await self._waiting_number(link_or_id)
+        return await self.admission.approve(actor, number, owner, by_administrator=by_administrator)
+
+    async def deny(self, actor: str, link_or_id: str) -> Registration:
+        """Refuse a waiting node. Takes what ``approve`` takes."""
+        return await self.admission.deny(actor, await self._waiting_number(link_or_id))
+
+    async def _waiting_number(self, link_or_id: str) -> int:
         text = link_or_id.strip().rstrip("/").rpartition("/")[2]
         if text.isdecimal() and len(text) < 19:  # no more fit into the database
-            registration_id = int(text)
-        else:
-            registration = await self.registration(text)
-            if registration is None:
-                raise NotFound(
-                    "no device waits under this link",
-                    cure="`doorward nodes list` shows the devices that wait; a link lives for 15 minutes.",
-                )
-            registration_id = registration.id
-        return await self.admission.approve(actor, registration_id, owner)
+            return int(text)
+        registration = await self.registration(text)
+        if registration is None:
+            raise NotFound(
+                "no device waits under this link",
+                cure="`doorward nodes list` shows the devices that wait; a link lives for 15 minutes.",
+            )
+        return registration.id
 
     async def rename_node(self, actor: str, node_id: int, name: str) -> Node:
         """Give a node a name of your choice; a changed hostname no longer changes it."""
@@ -375,10 +348,9 @@ class Registry:
     async def set_tags(self, actor: str, node_id: int, tags: Sequence[str]) -> Node:
         """Replace a node's tags. None at all gives it back to the person who registered it."""
         self._check_tags(tags)
-        lifetime = self.snapshot.settings.key_duration
-        return await self.writer.apply(
-            units.set_tags, actor, node_id, tuple(sorted(set(tags))), lifetime, self.writer.now()
-        )
+        now = self.writer.now()
+        key_end = self.snapshot.settings.key_end(now)
+        return await self.writer.apply(units.set_tags, actor, node_id, tuple(sorted(set(tags))), key_end, now)
 
     async def set_attributes(
         self,

@@ -1,6 +1,6 @@
 """What holds for the whole tailnet: names, DNS, relays, how long keys last. Part of the snapshot."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
@@ -19,6 +19,16 @@ class DNS(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     nameservers: tuple[str, ...] = ()  # global resolvers; empty: each node keeps its own
     split: dict[str, tuple[str, ...]] = {}  # domain suffix to the resolvers that answer it
     records: tuple[DNSRecord, ...] = ()  # extra A and AAAA records
+
+
+KEY_LIFETIME = 180 * 86400  # seconds: as long as people are used to from the hosted service
+
+
+class Joining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who gets in, and for how long, as an administrator edits it. Stored."""
+
+    approval: bool = False  # a device that no administrator let in waits for one
+    key_lifetime: int | None = KEY_LIFETIME  # seconds until a person has to sign in again; None: never
 
 
 class Decide(StrEnum):
@@ -50,11 +60,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     pool: Pool = Pool()
     random_addresses: bool = False
-    key_duration: timedelta = timedelta(days=180)  # how long a person's node stays signed in
+    joining: Joining = Joining()
     ephemeral_grace: timedelta = timedelta(minutes=5)  # how long an ephemeral node may be away
     ssh_decide: Decide = Decide.POLICY
     ssh_fallback: timedelta = timedelta(minutes=10)  # how long nodes wait for control before they fall back
     registration_lifetime: timedelta = timedelta(minutes=15)  # how long a join link lives
+
+    def key_end(self, now: datetime) -> datetime | None:
+        """When the key of a person's node ends that signs in now; None: never."""
+        lifetime = self.joining.key_lifetime
+        return None if lifetime is None else now + timedelta(seconds=lifetime)
 
     def ports_of(self, own_node: int) -> tuple[int, ...]:
         """All that may be reached on one of doorward's own nodes."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from immutables import Map
 
 from doorward.errors import NotFound
-from doorward.model import EXIT_ROUTES, Node, Prefix, User
+from doorward.model import EXIT_ROUTES, Cut, Node, Prefix, User
 from doorward.policy import Document, Policy
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.tailnet.settings import Settings
@@ -38,7 +38,7 @@ def advertised(node: Node) -> frozenset[Prefix]:
 
 def serving(node: Node) -> frozenset[Prefix]:
     """The subnets a node routes now: advertised and approved. Exit routes are not among them."""
-    if not node.approved_routes:
+    if not node.approved_routes or node.suspended or not node.approved:
         return frozenset()
     return (advertised(node) & frozenset(node.approved_routes)) - EXIT_ROUTES
 
@@ -66,6 +66,7 @@ class Snapshot:
         "_user_by_name",
         "carriers",
         "checks",
+        "cuts",
         "document",
         "doors",
         "nodes",
@@ -84,6 +85,7 @@ class Snapshot:
     document: Document
     policy_text: str
     checks: KeptChecks  # of ssh
+    cuts: Map[int, Cut]  # the pairs of nodes that are kept apart
     carriers: frozenset[int]  # the nodes that may have routes going through them
     primary: Map[Prefix, int]  # which router a subnet goes through now
     system: frozenset[int]  # doorward's own nodes, one for each process
@@ -105,10 +107,12 @@ class Snapshot:
         document: Document,
         policy_text: str,
         checks: KeptChecks = KeptChecks(),  # noqa: B008 - a value, never changed
+        cuts: Iterable[Cut] = (),
     ) -> "Snapshot":
         """The first snapshot, from what the store holds."""
         made = cls()
         made.checks = checks
+        made.cuts = Map({cut.id: cut for cut in cuts})
         people = list(users)
         made.settings = settings
         made.users = Map({user.id: user for user in people})
@@ -119,7 +123,7 @@ class Snapshot:
         made.system, made.doors = frozenset(), ()
         every = sorted(nodes, key=lambda node: node.id)
         made.document, made.policy_text = document, policy_text
-        made.policy = Policy.compile(document, people, every, settings.country_of)
+        made.policy = Policy.compile(document, people, every, settings.country_of, _pairs(made.cuts))
         made._index(every, ())
         return made
 
@@ -154,7 +158,9 @@ class Snapshot:
 
     def compile(self, document: Document) -> Policy:
         """What a document means for the users and nodes there are."""
-        return Policy.compile(document, self.users.values(), self.nodes.values(), self.settings.country_of)
+        return Policy.compile(
+            document, self.users.values(), self.nodes.values(), self.settings.country_of, _pairs(self.cuts)
+        )
 
     def with_policy(self, document: Document, text: str) -> "Snapshot":
         """The next snapshot, under another policy. Raises PolicyError and changes nothing if it does not fit."""
@@ -168,6 +174,25 @@ class Snapshot:
         copy = self._copy()
         copy.checks = checks
         return copy
+
+    def with_cuts(self, changed: Iterable[Cut] = (), gone: Iterable[int] = ()) -> Next:
+        """The next snapshot, with these cuts added or replaced and those ids gone, and the nodes that they are about."""
+        copy = self._copy()
+        touched: set[int] = set()
+        for number in gone:
+            if (cut := copy.cuts.get(number)) is not None:
+                copy.cuts = copy.cuts.delete(number)
+                touched |= {*cut.pair}
+        for cut in changed:
+            copy.cuts = copy.cuts.set(cut.id, cut)
+            touched |= {*cut.pair}
+        copy.policy = self.policy.with_cuts(_pairs(copy.cuts))
+        return Next(copy, frozenset(touched))
+
+    def cut_between(self, one: Node, other: Node) -> Cut | None:
+        """What keeps two nodes apart, if anything does."""
+        pair = (min(one.id, other.id), max(one.id, other.id))
+        return next((cut for cut in self.cuts.values() if cut.pair == pair), None)
 
     def with_settings(self, settings: Settings) -> "Snapshot":
         """The next snapshot, under other settings."""
@@ -322,9 +347,18 @@ class Snapshot:
         return f"{node.name}.{self.settings.domain}"
 
     def suspended(self, node: Node) -> bool:
-        """True while the person who owns the node is suspended; a tagged node belongs to nobody."""
+        """True while the node is suspended, or the person who owns it; a tagged node belongs to nobody."""
+        return node.suspended or self._owner_is_suspended(node)
+
+    def _owner_is_suspended(self, node: Node) -> bool:
         owner = self.owner(node)
         return owner is not None and owner.suspended
+
+    def who_is_suspended(self, node: Node) -> str:
+        """Why a node is shut out, as a sentence without its full stop: it is its person who is, or the device."""
+        if self._owner_is_suspended(node):
+            return f"{self.owner_name(node)} is suspended"
+        return f"the device {node.name} is suspended"
 
     def find_node(self, text: str) -> Node:
         """The node that a person means: by name, full name, address, stable id or number. Raises NotFound."""
@@ -343,6 +377,10 @@ class Snapshot:
                 f"there is no node {text!r}", cure="`doorward nodes list` shows the nodes there are."
             )
         return node
+
+
+def _pairs(cuts: "Map[int, Cut]") -> list[tuple[int, int]]:
+    return [cut.pair for cut in cuts.values()]
 
 
 def _without(index: "Map[K, int]", key: K, node_id: int) -> "Map[K, int]":
@@ -371,6 +409,7 @@ def _policy_view_differs(before: Node | None, after: Node, *, placed: bool) -> b
         or before.addresses != after.addresses
         or before.approved_routes != after.approved_routes
         or before.attributes != after.attributes
+        or (before.suspended, before.approved) != (after.suspended, after.approved)
         or _HOST_FACTS(before.observed.hostinfo) != _HOST_FACTS(after.observed.hostinfo)
         or before.system != after.system
         or (placed and before.observed.came_from != after.observed.came_from)

@@ -27,7 +27,18 @@ from doorward.model import (
 )
 from doorward.policy import DEFAULT_POLICY, Document
 from doorward.policy.textdiff import count_changes
-from doorward.store import Connection, audit, feed, keys, nodes, policies, processes, signin, users
+from doorward.store import (
+    Connection,
+    audit,
+    cuts,
+    feed,
+    keys,
+    nodes,
+    policies,
+    processes,
+    signin,
+    users,
+)
 from doorward.store import settings as stored
 from doorward.tailnet import names
 from doorward.tailnet.approval import Widening, widen
@@ -189,6 +200,7 @@ def create_auth_key(
         "tags": key.tags,
         "reusable": key.reusable,
         "ephemeral": key.ephemeral,
+        "preapproved": key.preapproved,
         "expires": key.expires.isoformat(),
     }
     audit.append(connection, actor, "key.create", f"key:{key.id}", details, draft.created)
@@ -268,12 +280,13 @@ def expire_node(connection: Connection, actor: str, node_id: int, now: datetime)
 def delete_node(connection: Connection, actor: str, node_id: int, reason: str, now: datetime) -> Effect[None]:
     """Remove a node."""
     node = _node(connection, node_id)
+    lifted = cuts.delete_of(connection, (node_id,))
     nodes.delete(connection, node_id)
     details = {"name": node.name, "addresses": [str(address) for address in node.addresses]}
     if reason:
         details["reason"] = reason
     audit.append(connection, actor, "node.delete", f"node:{node.stable_id}", details, now)
-    return Effect(result=None, removed=(node_id,))
+    return Effect(result=None, removed=(node_id,), cuts_gone=tuple(lifted))
 
 
 def remove_away(connection: Connection, node_id: int, grace: timedelta, now: datetime) -> Effect[None]:
@@ -292,10 +305,10 @@ def set_tags(
     actor: str,
     node_id: int,
     tags: tuple[str, ...],
-    lifetime: timedelta,
+    key_end: datetime | None,
     now: datetime,
 ) -> Effect[Node]:
-    """Replace a node's tags. A tagged node's key does not end; untagged again, it ends after ``lifetime``."""
+    """Replace a node's tags. A tagged node's key does not end; untagged again, it ends at ``key_end``."""
     node = _node(connection, node_id)
     if not tags and node.user_id is None:
         raise Conflict(
@@ -304,7 +317,7 @@ def set_tags(
         )
     if tags == node.tags:
         return Effect(result=node)
-    expiry = None if tags else node.key_expiry or now + lifetime
+    expiry = None if tags else node.key_expiry or key_end
     return _change_node(connection, actor, "node.tags", node, {"tags": tags, "key_expiry": expiry}, now)
 
 

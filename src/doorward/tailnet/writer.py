@@ -14,20 +14,21 @@ import msgspec
 
 from doorward.clock import Clock
 from doorward.errors import DoorwardError, Unavailable
-from doorward.model import ChangeKind, Check, Node, PolicyVersion, Process, User
+from doorward.model import ChangeKind, Check, Cut, Node, PolicyVersion, Process, User
 from doorward.policy import Document, parse_policy
 from doorward.protocol.keys import NodePublic
-from doorward.store import Connection, Database, checks, feed, nodes, policies, users
+from doorward.store import Connection, Database, checks, cuts, feed, nodes, policies, users
 from doorward.store import settings as stored
 from doorward.store.faults import CommitUnknown
 from doorward.tailnet.changes import Changes
 from doorward.tailnet.deadlines import Deadlines
 from doorward.tailnet.netmap import PeerCache
-from doorward.tailnet.settings import DNS, Settings
+from doorward.tailnet.settings import DNS, Joining, Settings
 from doorward.tailnet.snapshot import Snapshot
 from doorward.telemetry import log
 
 DNS_SETTING = "dns"
+JOINING_SETTING = "joining"
 READ_AGAIN = 1.0  # seconds until the store is asked again for what became of a commit
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class Stored(NamedTuple):
     users: list[User]
     nodes: list[Node]
     checks: list[Check]
+    cuts: list[Cut]
+    joining: Joining
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +61,9 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     dns: DNS | None = None
     checks: list[Check] = []
     checks_gone: frozenset[int] = frozenset()
+    cuts: list[Cut] = []
+    cuts_gone: frozenset[int] = frozenset()
+    joining: Joining | None = None
 
 
 def load(connection: Connection) -> Stored:
@@ -66,7 +72,15 @@ def load(connection: Connection) -> Stored:
     assert version is not None, "a new store is given the default policy first"
     dns = stored.get(connection, DNS_SETTING, DNS) or DNS()
     people, every = users.load_all(connection), nodes.load_all(connection)
-    return Stored(dns, version, people, every, checks.load_all(connection))
+    return Stored(
+        dns,
+        version,
+        people,
+        every,
+        checks.load_all(connection),
+        cuts.load_all(connection),
+        stored.get(connection, JOINING_SETTING, Joining) or Joining(),
+    )
 
 
 class Effect(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -82,6 +96,9 @@ class Effect(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     registrations: tuple[int, ...] = ()  # a person decided about these
     checks: tuple[Check, ...] = ()  # of ssh: asked for or decided
     checks_gone: tuple[int, ...] = ()
+    cuts: tuple[Cut, ...] = ()  # made or changed
+    cuts_gone: tuple[int, ...] = ()
+    joining: Joining | None = None
 
     def said(self) -> dict[ChangeKind, tuple[int, ...]]:
         """What other processes have to read because of it."""
@@ -98,6 +115,10 @@ class Effect(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
             found[ChangeKind.REGISTRATIONS] = self.registrations
         if self.checks or self.checks_gone:
             found[ChangeKind.CHECKS] = (*(check.id for check in self.checks), *self.checks_gone)
+        if self.cuts or self.cuts_gone:
+            found[ChangeKind.CUTS] = (*(cut.id for cut in self.cuts), *self.cuts_gone)
+        if self.joining is not None:
+            found[ChangeKind.JOINING] = ()
         return found
 
 
@@ -201,6 +222,7 @@ class Writer:
         """The whole store as news."""
         gone = frozenset(self.snapshot.nodes.keys()).difference(node.id for node in now.nodes)
         over = frozenset(self.snapshot.checks.by_id).difference(check.id for check in now.checks)
+        lifted = frozenset(self.snapshot.cuts).difference(cut.id for cut in now.cuts)
         return News(
             nodes=now.nodes,
             removed=gone,
@@ -209,6 +231,9 @@ class Writer:
             dns=now.dns,
             checks=now.checks,
             checks_gone=over,
+            cuts=now.cuts,
+            cuts_gone=lifted,
+            joining=now.joining,
         )
 
     def take_in(self, news: News) -> None:
@@ -231,6 +256,9 @@ class Writer:
                 dns=None if news.dns == known.settings.dns else news.dns,
                 checks=tuple(check for check in news.checks if check != known.checks.by_id.get(check.id)),
                 checks_gone=tuple(news.checks_gone),
+                cuts=tuple(cut for cut in news.cuts if cut != known.cuts.get(cut.id)),
+                cuts_gone=tuple(news.cuts_gone),
+                joining=None if news.joining == known.settings.joining else news.joining,
             ),
             observed=True,
         )
@@ -271,12 +299,18 @@ class Writer:
             after, wide = after.with_settings(effect.settings), True
         if effect.dns is not None:
             after, wide = after.with_settings(msgspec.structs.replace(after.settings, dns=effect.dns)), True
+        if effect.joining is not None:
+            # No netmap says anything of it: it counts for who signs in from now on.
+            after = after.with_settings(msgspec.structs.replace(after.settings, joining=effect.joining))
         if effect.users is not None:
             after, wide = after.with_users(effect.users), True
         touched: frozenset[int] = frozenset()
         if effect.nodes or effect.removed:
             changed = effect.nodes if observed else [self._with_observed(node) for node in effect.nodes]
             after, touched = after.with_nodes(changed, effect.removed)
+        if effect.cuts or effect.cuts_gone:
+            after, parted = after.with_cuts(effect.cuts, effect.cuts_gone)
+            touched |= parted
         if effect.policy is not None:
             after, wide = after.with_policy(*effect.policy), True
         if effect.checks or effect.checks_gone:

@@ -44,7 +44,7 @@ COVERS = (
     "policy.ssh:account_for",
     "tailnet.checks:Checks.ask",
     "tailnet.registry:Registry.create_user",
-    "tailnet.registry:Registry.approve",
+    "tailnet.registry:Registry._waiting_number",
     "tailnet.snapshot:Snapshot.find_node",
 )
 LIMIT = 64 << 10  # of a body here; each is stored
@@ -71,6 +71,9 @@ SEEDS = (
     b'POST /api/v1/nodes/100.64.0.1/routes\n\n{"approve":["10.0.0.0/8","::/0"],"reject":["fe80::%1/64"]}',
     b'POST /api/v1/nodes/1/ping\n\n{"source":"one"}',
     b'POST /api/v1/registrations/approve\n\n{"link":"http://x/join/abc","user":"ann"}',
+    b'POST /api/v1/registrations/deny\n\n{"link":"7"}',
+    b'PUT /api/v1/nodes/1/cuts/two\n\n{"expires_in":60,"comment":"why"}',
+    b'PATCH /api/v1/joining\n\n{"approval":true,"key_lifetime":3600}',
     b'PUT /api/v1/policy\n\n{"text":"{\\"acls\\":[]}","filename":"f"}',
     b'PUT /api/v1/policy If-Match:"1"\n\n{"text":"{}"}',
     b"GET /api/v1/policy/history/1",

@@ -44,6 +44,7 @@ COVERS = (
     "cli.policy_edit:_json",
     "cli.policy_edit:remove_rule",
     "cli.nodes:_value",
+    "cli.nodes:is_link",
     "cli.times:parse_duration",
 )
 LIMIT = 1 << 20  # of an answer here; the command line reads up to its ANSWER_LIMIT
@@ -72,7 +73,8 @@ SEEDS = (
         b'[{"id":1,"stable_id":"n1","name":"a","fqdn":"a.b","user":"c","tags":[],"addresses":["100.64.0.1"],"online":true,'
         b'"last_seen":null,"routes":[],"expiry":null,"expired":false,"ephemeral":false,"created":"2026-01-02T03:04:05Z",'
         b'"hostname":"a","os":"linux","client_version":"1","cap_version":140,"endpoints":[],"came_from":"","relay":"",'
-        b'"ssh":true,"ssh_host_keys":["ssh-ed25519 AAAA"],"system":false}]'
+        b'"ssh":true,"ssh_host_keys":["ssh-ed25519 AAAA"],"system":false,'
+        b'"suspended":false,"approved":true}]'
     ),
     b"# doorward: x\nInclude y\n# doorward: end\nHost z\n",
 )
@@ -167,7 +169,13 @@ def _call(kind: Any, answer: bytes) -> None:
 def fuzz(data: bytes) -> None:
     """Understood, or refused with words for the person who typed it."""
     text = argument_of(data)
-    feed(text, times.parse_duration, nodes._value, lambda given: connection._RemoteServer(given, "token"))
+    feed(
+        text,
+        times.parse_duration,
+        nodes._value,
+        nodes.is_link,
+        lambda given: connection._RemoteServer(given, "token"),
+    )
     feed(text, lambda given: connection._RemoteServer("https://door.test", given))
     connection.api_path(text.encode("utf-8", "replace"), 3)
     for status, media_type in (

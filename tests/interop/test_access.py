@@ -1,0 +1,166 @@
+"""Ending access: what is open between two stock clients ends at once, whatever it is, and comes back when it may."""
+
+import asyncio
+import contextlib
+import getpass
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.clients import StockClient
+from tests.support.flows import Flow, echo_server, flowing, through_socks
+from tests.support.machines import all_ready
+from tests.support.openssh import OpenSSH
+from tests.support.server import Server, free_port
+from tests.support.waiting import eventually, until
+
+from doorward.engine.processes import stop
+
+pytestmark = pytest.mark.interop
+
+ME = getpass.getuser()
+POLICY = """{
+    "tagOwners": {"tag:server": []},
+    "grants": [{"src": ["bob"], "dst": ["tag:server"], "ip": ["*"]}],
+    "ssh": [{"action": "accept", "src": ["bob"], "dst": ["tag:server"], "users": ["autogroup:nonroot", "root"]}],
+}"""
+OWN = """{
+    "grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}],
+    "ssh": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["autogroup:nonroot", "root"]}],
+}"""
+AT_ONCE = 2.0  # seconds after the command has returned
+
+
+class Place:
+    """A laptop of bob's, and a server with SSH on that bob may reach."""
+
+    def __init__(self, server: Server, laptop: StockClient, ssh: OpenSSH, echo: int) -> None:
+        self.server, self.laptop, self.ssh, self.echo = server, laptop, ssh, echo
+
+    @contextlib.asynccontextmanager
+    async def piped(self, name: str, *arguments: str) -> AsyncIterator[Flow]:
+        """An ssh that sends back what it is told."""
+        async with self.ssh.session(*arguments) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            yield Flow(name, process.stdout, process.stdin)
+
+    @contextlib.asynccontextmanager
+    async def forwarded(self) -> AsyncIterator[Flow]:
+        """A connection through ``ssh -N -L``."""
+        port = free_port()
+        async with self.ssh.session("-N", "-L", f"{port}:127.0.0.1:{self.echo}", f"{ME}@server"):
+            streams = await _connected(port)
+            yield Flow("forward", *streams)
+            streams[1].close()
+
+    @contextlib.asynccontextmanager
+    async def plain(self) -> AsyncIterator[Flow]:
+        """A TCP connection, and no ssh."""
+        streams = await through_socks(self.laptop.socks_port, "server", self.echo)
+        yield Flow("tcp", *streams)
+        streams[1].close()
+
+    @contextlib.asynccontextmanager
+    async def everything(self) -> AsyncIterator[tuple[list[Flow], Path]]:
+        """One open connection of each kind, and the socket of a ControlMaster."""
+        control = self.laptop.folder / "control"
+        pid = self.laptop.folder / "pid"
+        async with contextlib.AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            await enter(self.ssh.session("-N", "-M", "-S", str(control), f"{ME}@server"))
+            await until(control.exists, 20)
+            flows = [
+                await enter(self.piped("ssh", "-tt", f"{ME}@server", f"echo $$ > {pid}; exec cat")),
+                await enter(self.piped("mux", "-tt", "-S", str(control), f"{ME}@server", "cat")),
+                await enter(self.forwarded()),
+                await enter(self.plain()),
+            ]
+            await enter(flowing(*flows))
+            await until(lambda: all(flow.flows for flow in flows) and pid.exists(), 20)
+            yield flows, control
+
+    async def new_session(self, control: Path) -> tuple[int | None, bytes]:
+        """What a new session on the multiplexed connection says within a moment; no code while it says nothing."""
+        process = await asyncio.create_subprocess_exec(
+            *self.ssh.command("ssh", "-S", str(control), f"{ME}@server", "echo in"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(3):
+                out, _ = await process.communicate()
+        except TimeoutError:
+            return None, b""
+        finally:
+            await stop(process, 1)
+        return process.returncode, out
+
+    async def ends(self, *command: str) -> None:
+        """The command ends all that is open, at once, and lets nothing new in."""
+        async with self.everything() as (flows, control):
+            assert await self.new_session(control) == (0, b"in\n")
+            await self.server.run(*command)
+            done = asyncio.get_running_loop().time()
+            assert (await self.new_session(control))[1] == b""
+            await until(lambda: asyncio.get_running_loop().time() > done + AT_ONCE + 0.5)
+            late = {flow.name: flow.last - done for flow in flows}
+            assert all(seconds < AT_ONCE for seconds in late.values()), late
+            # On the server what ran in the terminal is gone, too.
+            number = (self.laptop.folder / "pid").read_text().strip()
+            await until(lambda: not Path(f"/proc/{number}").exists(), 10)
+
+    async def reaches(self, within: float = 40) -> None:
+        """A new ssh gets in."""
+
+        async def gets_in() -> bool:
+            with contextlib.suppress(TimeoutError):
+                done = await self.ssh.run(ME, "echo in", check=False)
+                return done.stdout == "in\n"
+            return False
+
+        await eventually(gets_in, within)
+
+
+async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def place(policy: str, *owner: str) -> AsyncIterator[Place]:
+    """A laptop of bob's, and a server whose auth key is made so."""
+    async with (
+        Server() as server,
+        echo_server() as echo,
+        StockClient("server") as target,
+        StockClient("laptop") as laptop,
+    ):
+        await server.user("bob")
+        await server.set_policy(policy)
+        await target.up(server.url, await server.key(*owner), ssh=True)
+        await laptop.up(server.url, await server.key("--user", "bob"))
+        await all_ready([target, laptop])
+        yield Place(server, laptop, await OpenSSH.between(laptop, "server"), echo)
+
+
+async def test_what_is_open_ends_when_two_nodes_are_kept_apart_or_one_is_suspended() -> None:
+    async with place(POLICY, "--tag", "tag:server") as here:
+        await here.ends("nodes", "cut", "laptop", "server", "--for", "1h")
+        await here.server.run("nodes", "uncut", "server", "laptop")
+        await here.reaches()
+        await here.ends("nodes", "suspend", "laptop")
+        await here.server.run("nodes", "restore", "laptop")
+        await here.reaches()
+
+
+async def test_what_is_open_ends_when_a_person_is_suspended_between_their_own_devices_too() -> None:
+    async with place(OWN, "--user", "bob") as here:
+        await here.ends("users", "suspend", "bob")
+        await here.server.run("users", "restore", "bob")
+        await here.reaches()
