@@ -163,7 +163,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # what people call it, on the button and in addresses: lower-case letters, digits, "-"
     issuer: str
     client_id: str
-    client_secret: str = ""  # empty for a public client; never shown
+    client_secret: str = ""  # sealed; empty for a public client
     scopes: tuple[str, ...] = ("openid", "email", "profile")
     # Who may come in at the first sign-in without having been invited; any of the three is enough. None: nobody.
     domains: tuple[str, ...] = ()  # of a verified e-mail address; also what "group:NAME@DOMAIN" may end in

@@ -2,7 +2,7 @@
 
 import httpx2
 import pytest
-from tests.support.world import World
+from tests.support.world import SEALER, World
 
 from doorward.model import Claims, Role
 
@@ -31,7 +31,8 @@ async def test_a_secret_goes_in_and_never_comes_out(admin: httpx2.AsyncClient, w
     ]
     assert not any("secret" in text.replace("has_secret", "").replace("client_secret", "") for text in said)
     kept = await world.registry.outside.provider("corp")
-    assert kept.client_secret == "newer secret"
+    assert SEALER.open(kept.client_secret, kept.issuer) == "newer secret"
+    assert "newer" not in kept.client_secret
     assert "secret" not in repr(kept)
 
 
@@ -42,6 +43,9 @@ async def test_a_secret_goes_in_and_never_comes_out(admin: httpx2.AsyncClient, w
         ("POST", "/providers", CORP | {"name": "other", "issuer": "https://x?y"}, 400),
         ("POST", "/providers", CORP | {"name": "other", "role": "owner"}, 400),
         ("POST", "/providers", CORP | {"name": "other", "users": ["x"] * 1001}, 400),
+        ("POST", "/providers", CORP | {"name": "other", "client_secret": "very secret\n"}, 400),
+        ("PATCH", "/providers/corp", {"client_secret": "very secret" * 200}, 400),
+        ("PATCH", "/providers/none", {"client_secret": "very secret"}, 404),
         ("PATCH", "/providers/corp", {}, 400),
         ("PATCH", "/providers/corp", {"issuer": "https://evil.example.com"}, 400),
         ("PATCH", "/providers/none", {"groups": []}, 404),

@@ -1,15 +1,18 @@
 """Signing in at a real OpenID provider: what it says is believed, as far as its administrator here has said."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 from tests.support.provider import CLIENT_ID, CLIENT_SECRET, Browser, RealProvider
-from tests.support.world import World, open_world
+from tests.support.server import Server
+from tests.support.world import SEALER, World, open_world
 
 from doorward.clock import SystemClock
 from doorward.errors import NotPermitted, RemoteProtocolError, Unavailable
@@ -44,7 +47,7 @@ class Door:
         self.real = real
         self.provider = provider
         self.clock = SystemClock()
-        self.upstream = Upstream(self.clock, os.urandom, loopback_http=True)
+        self.upstream = Upstream(self.clock, os.urandom, SEALER, loopback_http=True)
 
     async def sign_in(
         self, browser: Browser, account: str, *, fresh: bool = False, agree: bool = True, **bent: Any
@@ -69,7 +72,7 @@ async def _door(world: World, real: RealProvider, **fields: Any) -> Door:
         name="corp",
         issuer=real.issuer,
         client_id=CLIENT_ID,
-        client_secret=CLIENT_SECRET,
+        client_secret=SEALER.seal(CLIENT_SECRET, real.issuer),
         scopes=("openid", "email", "profile", "groups"),
         domains=("example.com",),
         created=world.clock.now(),
@@ -162,13 +165,13 @@ async def test_it_changes_its_keys_goes_away_and_is_set_up_wrongly(world: World)
         assert {one.level for one in found} == {"ok"}, found
         await real.stop()
         with pytest.raises(Unavailable, match="cannot be asked"):
-            await Upstream(door.clock, os.urandom, loopback_http=True).start(
+            await Upstream(door.clock, os.urandom, SEALER, loopback_http=True).start(
                 door.provider, redirect_uri=BACK, fresh=False
             )
         (down,) = await door.upstream.examine(door.provider, redirect_uris=[BACK])
         assert (down.level, down.subject) == ("error", "discovery")
         await real.start()  # with other keys
-        door.upstream = Upstream(door.clock, os.urandom, loopback_http=True)
+        door.upstream = Upstream(door.clock, os.urandom, SEALER, loopback_http=True)
         async with real.browser() as browser:
             await door.sign_in(browser, "u-ann")
             await real.stop()
@@ -176,9 +179,90 @@ async def test_it_changes_its_keys_goes_away_and_is_set_up_wrongly(world: World)
             door.upstream._known[real.issuer].keys_at -= 60  # it has not looked for a minute
         async with real.browser() as browser:
             assert (await door.sign_in(browser, "u-ann")).subject == "u-ann"
-        door.provider = msgspec.structs.replace(door.provider, client_secret="wrong")
+        door.provider = msgspec.structs.replace(
+            door.provider, client_secret=SEALER.seal("wrong", real.issuer)
+        )
         async with real.browser() as browser:
             with pytest.raises(Unavailable, match="client ID and secret"):
                 await door.sign_in(browser, "u-ann")
         found = await door.upstream.examine(door.provider, redirect_uris=[BACK])
         assert [one.subject for one in found if one.level == "error"] == ["client"]
+
+
+class Visitor(Browser):
+    """A browser at doorward's own door."""
+
+    def __init__(self, origin: str, ends_at: str) -> None:
+        super().__init__(ends_at)
+        self._origin = origin
+
+    async def come_in(self, account: str) -> httpx2.Response:
+        """Press the provider's button, sign in there, and come back: the page that one gets to see."""
+        form = re.search(
+            r'name="asking" value="(\d+)"', (await self._client.get(f"{self._origin}/signin")).text
+        )
+        assert form is not None
+        leave = await self._client.post(
+            f"{self._origin}/signin/provider",
+            data={"asking": form[1], "provider": "corp"},
+            headers={"origin": self._origin, "sec-fetch-site": "same-origin"},
+        )
+        onward = leave.headers.get("refresh", "").partition("url=")[2]
+        if not onward:
+            return leave
+        query = await self.sign_in(onward, account)
+        return await self._client.get(self._ends_at, params=query, follow_redirects=True)
+
+    async def me(self) -> str:
+        """What the page about oneself says, and where one is sent from it."""
+        answer = await self._client.get(f"{self._origin}/me")
+        return answer.headers.get("location", "") + answer.text
+
+
+async def test_from_the_button_of_the_door_and_back(tmp_path: Path) -> None:
+    environ = {"DOORWARD_LOGIN_LOOPBACK_HTTP": "true", "DOORWARD_TAILSCALED": "off"}
+    async with Server(environ=environ) as server:
+        origin = f"http://localhost:{server.listens_at[1]}"
+        back = f"{origin}/signin/callback/corp"
+        async with RealProvider(ACCOUNTS, redirect_uri=back) as real, Visitor(origin, back) as visitor:
+            secret = tmp_path / "secret"
+            secret.write_text(f"{CLIENT_SECRET}\n")
+            added = ["providers", "add", "corp", "--issuer", real.issuer, "--client-id", CLIENT_ID]
+            made = await server.json(
+                *added,
+                "--client-secret-file",
+                str(secret),
+                "--domains",
+                "example.com",
+                "--scopes",
+                "openid",
+                "email",
+                "profile",
+                "groups",
+            )
+            assert back in made["redirect_uris"]
+            found = await server.json("providers", "test", "corp")
+            assert {one["level"] for one in found} == {"ok"}, found
+            kept = b"".join(file.read_bytes() for file in server.folder.glob("doorward.db*"))
+            assert b"sealed-1." in kept
+            assert CLIENT_SECRET.encode() not in kept + server.log.read_bytes()
+
+            page = await visitor.come_in("u-ann")
+            assert page.status_code == 200, page.text
+            assert "ann@example.com" in await visitor.me()
+            (ann,) = await server.json("users", "list")
+            assert (ann["name"], ann["display_name"]) == ("ann@example.com", "Ann")
+            assert ann["groups"] == ["eng@example.com", "ops@example.com"]
+            (session,) = await server.json("users", "sessions", "ann@example.com")
+            assert session["method"] == "provider:corp"
+
+            # Somebody of the same address, for whom nobody vouches, is refused on a page that says what helps.
+            async with Visitor(origin, back) as eve:
+                refused = await eve.come_in("u-eve")
+                assert refused.status_code == 403
+                assert "u-eve" in refused.text
+                assert "ann@example.com" not in await eve.me()
+            await server.run("users", "suspend", "ann@example.com")
+            assert "/signin" in await visitor.me()  # signed out everywhere
+            assert "suspended" in (await visitor.come_in("u-ann")).text
+            await server.run("users", "restore", "ann@example.com")

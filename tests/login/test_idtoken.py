@@ -302,6 +302,23 @@ def test_only_the_provider_s_own_word_makes_an_address_verified(said: dict[str, 
     assert found.email_verified is verified
 
 
+@pytest.mark.parametrize(
+    ("email", "hd", "verified"),
+    [
+        ("ann@gmail.com", None, True),
+        ("ann@example.com", "example.com", True),
+        ("ann@example.com", None, False),  # had a mailbox there once
+        ("ann@example.com", "example.org", False),
+    ],
+)
+def test_google_speaks_for_its_own_addresses_and_for_organizations(
+    email: str, hd: str | None, verified: bool
+) -> None:
+    said = claims(iss="https://accounts.google.com", email=email, email_verified=True, hd=hd)
+    userinfo = {"sub": "s1", "hd": email.partition("@")[2]}  # what is not signed proves no organization
+    assert claims_of("google", said, userinfo, "groups").email_verified is verified
+
+
 def test_the_word_for_one_address_is_none_for_another() -> None:
     said = claims(email="boss@example.com")  # without a word
     userinfo = {"sub": "s1", "email": "ann@example.com", "email_verified": True}

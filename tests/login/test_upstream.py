@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from tests.support.corp import BACK, PROVIDER, SECRET, Corp, Net, told
 from tests.support.idtokens import CLIENT, ISSUER, jwk, signed
-from tests.support.world import counting_entropy
+from tests.support.world import SEALER, counting_entropy
 
 from doorward.errors import DoorwardError, NotPermitted, RemoteProtocolError, Unavailable
 from doorward.login.upstream import KEEP, KEYS_AGAIN, Upstream, open_fetcher
@@ -293,6 +293,14 @@ async def test_a_wrong_secret_is_the_administrator_s_to_mend(corp: Corp) -> None
     assert SECRET not in refused.value.sentence()
 
 
+async def test_a_secret_that_was_kept_for_another_issuer_is_not_sent(corp: Corp) -> None:
+    """Somebody who can write the database moves it to a provider of their own."""
+    moved = msgspec.structs.replace(PROVIDER, client_secret=SEALER.seal(SECRET, "https://other.example.com"))
+    with pytest.raises(Unavailable, match="kept under another key"):
+        await corp.sign_in(provider=moved)
+    assert corp.count("/token") == 0
+
+
 async def test_an_answer_without_a_token(corp: Corp) -> None:
     corp.answers["/token"] = told({"access_token": "a"})
     with pytest.raises(RemoteProtocolError, match="gave no ID token"):
@@ -319,6 +327,7 @@ async def test_http_is_for_this_machine_and_only_where_allowed(
     upstream = Upstream(
         corp.clock,
         counting_entropy(),
+        SEALER,
         loopback_http=allowed,
         open_fetcher=lambda private: Net(corp, private),
     )

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from tests.support.clock import FakeClock
 from tests.support.idtokens import CLIENT, ISSUER, claims, jwk, jwks, signed
-from tests.support.world import counting_entropy
+from tests.support.world import SEALER, counting_entropy
 
 from doorward.errors import DoorwardError
 from doorward.login.upstream import Started, Upstream
@@ -23,7 +23,7 @@ PROVIDER = Provider(
     name="corp",
     issuer=ISSUER,
     client_id=CLIENT,
-    client_secret=SECRET,
+    client_secret=SEALER.seal(SECRET, ISSUER),
     created=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
@@ -51,7 +51,7 @@ class Corp:
         self.asked: list[tuple[str, str, bool, dict[str, str], dict[str, str]]] = []
         self.nonce = ""
         self.upstream = Upstream(
-            self.clock, counting_entropy(), open_fetcher=lambda private: Net(self, private)
+            self.clock, counting_entropy(), SEALER, open_fetcher=lambda private: Net(self, private)
         )
 
     def answer(

@@ -4,6 +4,7 @@ Time stands still until a test moves it, and randomness counts up, so that every
 """
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from doorward.errors import Unavailable
 from doorward.login.doors import Doors
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
+from doorward.login.sealing import Sealer
 from doorward.login.sessions import Sessions
 from doorward.login.upstream import Upstream
 from doorward.model import Node
@@ -38,6 +40,7 @@ from doorward.tailnet.settings import Settings
 from doorward.transport.fetch import Answer, Fetcher
 
 CAPVER = 140
+SEALER = Sealer(bytes(32), os.urandom)
 
 
 class Nowhere(Fetcher):
@@ -88,7 +91,7 @@ class World:
                 Way("https://door.test", "in the tailnet"),
                 Way("http://localhost:8080", "on the server", is_here=True),
             ),
-            upstream=Upstream(clock, registry.writer.entropy, open_fetcher=lambda _: Nowhere()),
+            upstream=Upstream(clock, registry.writer.entropy, SEALER, open_fetcher=lambda _: Nowhere()),
             person=Sessions(registry, Doors("https://door.test", 8080)).of,
         )
         self.app: ASGIApp = Starlette(routes=api.create(self.context))

@@ -54,6 +54,7 @@ async def get_provider(call: Call, name: str) -> types.Provider:
 async def add_provider(call: Call, body: types.NewProvider) -> types.Provider:
     """Let people sign in at another provider. It is not asked anything yet."""
     given = {name: getattr(body, name) for name in body.__struct_fields__}
+    given["client_secret"] = call.context.upstream.sealer.seal(body.client_secret, body.issuer)
     draft = Provider(id=0, created=call.context.clock.now(), **given)
     return _answer(call, await call.registry.outside.add(call.actor, draft))
 
@@ -68,6 +69,9 @@ async def change_provider(call: Call, name: str, body: types.ProviderChange) -> 
         raise BadInput(
             "nothing is to be changed", cure="Send a client_id, a client_secret, domains or the like."
         )
+    if body.client_secret is not None:
+        issuer = (await call.registry.outside.provider(name)).issuer
+        changes["client_secret"] = call.context.upstream.sealer.seal(body.client_secret, issuer)
     return _answer(call, await call.registry.outside.change(call.actor, name, changes))
 
 

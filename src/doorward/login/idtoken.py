@@ -35,6 +35,7 @@ MAX_AGE = timedelta(minutes=10)  # of a token that was made for this very reques
 MAX_TOKEN = 128 << 10  # characters; hundreds of groups fit
 MAX_KEYS = 100
 MAX_GROUPS = 1000  # of one person
+_GOOGLE = "https://accounts.google.com"
 _RSA_BITS = (2048, 8192)  # weaker is broken one day, longer costs us more than them
 _WORD_MAX = 200  # characters of a name or group
 _EMAIL = re.compile(r"[^\s@\x00-\x1f\"<>(),;:\\]{1,64}@[a-z0-9.-]{1,190}")
@@ -252,7 +253,7 @@ def claims_of(
         issuer=said["iss"],
         subject=said["sub"],
         email=address,
-        email_verified=bool(address) and _is_verified(source),
+        email_verified=bool(address) and _is_verified(source) and _may_speak_for(address, said),
         name=_text(every.get("name")),
         preferred_username=_text(every.get("preferred_username")),
         groups=_groups(provider, every, groups_claim),
@@ -274,6 +275,16 @@ def _is_verified(source: dict[str, Any]) -> bool:
     if "email_verified" in source:
         return source["email_verified"] in (True, "true")
     return source.get("xms_edov") in (True, "1", "true")
+
+
+def _may_speak_for(address: str, said: dict[str, Any]) -> bool:
+    """False for an address of a domain that Google only once saw mail sent to.
+
+    Anybody who had a mailbox there may keep a Google account of that address, verified for ever. Google itself answers for its own
+    addresses, and for the domain of an organization (``hd``), as it says of these claims.
+    """
+    domain = address.rpartition("@")[2]
+    return said["iss"] != _GOOGLE or domain == "gmail.com" or said.get("hd") == domain
 
 
 def _groups(provider: str, every: dict[str, Any], claim: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from doorward.login.idtoken import (
     claims_of,
     read_keys,
 )
+from doorward.login.sealing import Sealer
 from doorward.model import Claims, Provider
 from doorward.transport.fetch import Answer, Fetcher
 
@@ -127,6 +128,7 @@ class Upstream:
     Args:
         clock: the time that tokens are judged by.
         entropy: random bytes, for state, nonce and verifier.
+        sealer: opens the client secrets, which providers have sealed.
         loopback_http: let a provider on this very machine be asked without TLS. For tests and labs.
         open_fetcher: makes the HTTP client; it is told whether private addresses may be asked.
     """
@@ -135,12 +137,14 @@ class Upstream:
         self,
         clock: Clock,
         entropy: Callable[[int], bytes],
+        sealer: Sealer,
         *,
         loopback_http: bool = False,
         open_fetcher: OpenFetcher = open_fetcher,
     ) -> None:
         self._clock = clock
         self._entropy = entropy
+        self.sealer = sealer
         self._loopback_http = loopback_http
         self._open_fetcher = open_fetcher
         self._known: dict[str, _Known] = {}  # by issuer: as many as administrators have named
@@ -317,10 +321,12 @@ class Upstream:
         if not provider.client_secret:
             form["client_id"] = provider.client_id
         elif "client_secret_basic" in methods:
-            pair = f"{quote_plus(provider.client_id)}:{quote_plus(provider.client_secret)}"
+            secret = self.sealer.open(provider.client_secret, provider.issuer)
+            pair = f"{quote_plus(provider.client_id)}:{quote_plus(secret)}"
             headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
         elif "client_secret_post" in methods:
-            form |= {"client_id": provider.client_id, "client_secret": provider.client_secret}
+            secret = self.sealer.open(provider.client_secret, provider.issuer)
+            form |= {"client_id": provider.client_id, "client_secret": secret}
         else:
             raise Unavailable(
                 f"{provider.name} takes no client secret in a way that is known here",

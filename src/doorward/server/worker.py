@@ -37,6 +37,7 @@ from doorward.login.invitations import Invitations
 from doorward.login.me import Me
 from doorward.login.means import Means
 from doorward.login.providers import Providers
+from doorward.login.sealing import Sealer
 from doorward.login.sessions import Sessions
 from doorward.login.upstream import Upstream
 from doorward.login.whoami import whoami_route
@@ -370,7 +371,12 @@ class Worker:
             started=self._started,
             clock=self._clock,
         )
-        upstream = Upstream(self._clock, os.urandom, loopback_http=self._settings.login.loopback_http)
+        upstream = Upstream(
+            self._clock,
+            os.urandom,
+            Sealer(self._noise_key.raw, os.urandom),
+            loopback_http=self._settings.login.loopback_http,
+        )
         context = ApiContext(
             registry=registry,
             clock=self._clock,

@@ -31,7 +31,7 @@ _EMAIL = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}@[a-z0-9][a-z0-9.-]{0,190}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, section 3.3
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _MOST = 1000  # entries of one list
-_LONG = 2000  # characters of a client secret, and of anything else
+_LONG = 2000  # characters of anything
 CHANGEABLE = frozenset(("client_id", "client_secret", "scopes", "domains", "users", "groups", "groups_claim"))
 
 
@@ -60,9 +60,9 @@ def check_provider(provider: Provider) -> Provider:
             "the issuer is no https address without a question mark",
             "Give it exactly as the provider does: https://accounts.example.com, for example.",
         )
-    for name in ("client_id", "client_secret", "groups_claim"):
+    for name in ("client_id", "groups_claim"):
         text = getattr(provider, name)
-        if len(text) > _LONG or not text.isprintable() or not (text.strip() or name == "client_secret"):
+        if len(text) > _LONG or not text.isprintable() or not text.strip():
             _bad(name, f"{name} is empty, too long or no text", "Copy it from the provider once more.")
     domains = _listed("domains", provider.domains, _DOMAIN, "a domain", "Write it like example.com.")
     addresses = _listed(

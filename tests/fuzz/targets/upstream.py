@@ -12,6 +12,7 @@ from tests.support.idtokens import CLIENT, ISSUER, NONCE, claims, jwk, jwks, sig
 
 from doorward.errors import DoorwardError
 from doorward.login.idtoken import Expected, check_id_token, claims_of, read_keys
+from doorward.login.sealing import Sealer
 from doorward.login.upstream import Upstream
 from doorward.model import Provider
 from doorward.tailnet.outside import check_provider
@@ -47,6 +48,7 @@ GOOD = claims(
 TOKEN = signed(GOOD)
 KEYS = jwks(jwk("ES256"), jwk("RS256"), jwk("EdDSA"))
 PUBLISHED = read_keys("corp", KEYS)
+SEALER = Sealer(bytes(32), bytes)
 PROVIDER = Provider(
     id=1, name="corp", issuer=ISSUER, client_id=CLIENT, created=datetime(2026, 1, 1, tzinfo=UTC)
 )
@@ -124,7 +126,7 @@ def _signed(data: bytes) -> None:
 
 
 async def _flow(end: str, data: bytes) -> None:
-    upstream = Upstream(FakeClock(), bytes, open_fetcher=lambda _: _Net(end, data))
+    upstream = Upstream(FakeClock(), bytes, SEALER, open_fetcher=lambda _: _Net(end, data))
     text = text_of(data)
     try:
         await upstream.start(
