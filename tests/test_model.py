@@ -81,6 +81,7 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
         created=nouns.NOW,
         expires=nouns.SOON,
     ),
+    "Cut": lambda: model.Cut(id=1, first=1, second=2, created=nouns.NOW, created_by="cli"),
     "Change": lambda: Change(id=1, boot=1, kind=ChangeKind.NODES, ids=(1,)),
     "Check": lambda: Check(
         id=1,
