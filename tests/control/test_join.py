@@ -8,14 +8,15 @@ from pathlib import Path
 import httpx2
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Route
+from tests.support.browsing import DOOR, FORM, LOCAL, House
 from tests.support.markup import Markup
 from tests.support.nouns import machine_key, node_key
 from tests.support.world import CAPVER, World, open_world
 
 from doorward.asgi import SecurityHeaders
-from doorward.control import join
+from doorward.control.join import JoinPage
 from doorward.login import pages
+from doorward.model import Role
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import RegisterRequest
 from doorward.tailnet.settings import Joining
@@ -36,10 +37,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def browser(world: World) -> AsyncIterator[httpx2.AsyncClient]:
-    app = Starlette(
-        routes=[Route("/join/{code}", join.page(world.registry, world.clock), methods=["GET"])],
-    )
+def house(world: World) -> House:
+    made = House(world)
+    made.routes += JoinPage(made.askings, world.clock).routes()
+    return made
+
+
+@pytest.fixture
+async def browser(house: House) -> AsyncIterator[httpx2.AsyncClient]:
+    """Somebody who opens the link under control's own address."""
+    app = Starlette(routes=house.routes)
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(SecurityHeaders(app)), base_url="http://127.0.0.1:8080"
     ) as client:
@@ -73,7 +80,11 @@ async def test_a_waiting_device_is_shown_and_how_it_is_let_in(
     assert refreshes(page) == ["5"]
     # Nothing can be approved here.
     assert "button" not in [tag for tag, _ in page.tags]
-    assert [each["href"] for each in page.all("a")] == ["?refresh=no"]
+    assert [each["href"] for each in page.all("a")] == [
+        f"{DOOR}/join/{code}",
+        f"{LOCAL}/join/{code}",
+        "?refresh=no",
+    ]
 
 
 async def test_the_line_on_the_page_is_the_one_that_works(world: World, browser: httpx2.AsyncClient) -> None:
@@ -102,7 +113,7 @@ async def test_the_page_can_be_told_to_hold_still(world: World, browser: httpx2.
     code = (await world.ask(1, "tablet")).link_code
     page = Markup((await browser.get(f"/join/{code}", params={"refresh": "no"})).text)
     assert refreshes(page) == []
-    assert [each["href"] for each in page.all("a")] == ["?"]
+    assert [each["href"] for each in page.all("a")][2:] == ["?"]
 
 
 async def test_tags_that_a_device_asks_for_are_named(world: World, browser: httpx2.AsyncClient) -> None:
@@ -251,7 +262,9 @@ async def test_head_and_no_other_method(world: World, browser: httpx2.AsyncClien
     code = (await world.ask(1, "tablet")).link_code
     assert (await browser.head(f"/join/{code}")).status_code == 200
     assert (await browser.head("/join/spent")).status_code == 404
-    assert (await browser.post(f"/join/{code}")).status_code == 405
+    assert (await browser.put(f"/join/{code}")).status_code == 405
+    form = {"decision": "approve"}
+    assert (await browser.post(f"/join/{code}", data=form)).status_code == 421  # nothing is decided here
     assert (await world.registry.list_registrations())[0].node_id is None
 
 
@@ -264,3 +277,111 @@ async def test_who_asks_too_often_waits(world: World, browser: httpx2.AsyncClien
     assert refreshes(Markup(refused.text)) == ["6"]  # a waiting page finds its way back
     world.clock.advance(1)
     assert (await browser.get(f"/join/{code}")).status_code == 200
+
+
+# At the door: yes and no
+
+
+async def test_a_person_takes_a_device_in_by_a_fresh_proof(world: World, house: House) -> None:
+    bob = await house.resident("bob")
+    code = (await world.ask(1, "tablet")).link_code
+    page = await bob.get(f"/join/{code}")
+    assert "Is this your device?" in page.text
+    assert "It will be yours, bob" in Markup(page.text).text
+    assert '<meta http-equiv="refresh"' not in page.text
+    await bob.post(f"/join/{code}", decision="approve")  # the passkey was used a moment ago
+    assert "tablet is in" in Markup((await bob.follow()).text).text
+    (node,) = world.registry.snapshot.nodes.values()
+    assert world.registry.snapshot.owner_name(node) == "bob"
+    world.clock.advance(timedelta(minutes=16))
+    code = (await world.ask(2, "phone")).link_code
+    await bob.post(f"/join/{code}", decision="approve")
+    assert "Show who you are" in bob.page.text
+    assert len(world.registry.snapshot.nodes) == 1
+    await bob.prove()
+    assert len(world.registry.snapshot.nodes) == 2
+
+
+async def test_a_device_inside_says_who_one_is_but_lets_nothing_in(world: World, house: House) -> None:
+    alice = await house.resident("alice")
+    await alice.post("/signout")
+    house.identity = await world.join(1, "laptop", "alice")
+    code = (await world.ask(2, "phone")).link_code
+    page = await alice.get(f"/join/{code}")
+    assert "You are <bdi>alice</bdi>" in page.text
+    for decision in ("approve", "deny"):
+        await alice.post(f"/join/{code}", decision=decision)
+        assert "Show who you are" in alice.page.text
+        assert len(world.registry.snapshot.nodes) == 1
+    await alice.prove()
+    assert (await alice.follow()).status_code == 403  # denied, the last that was asked
+    again = (await world.ask(2, "phone")).link_code
+    await alice.post(f"/join/{again}", decision="approve")
+    assert len(world.registry.snapshot.nodes) == 2
+
+
+async def test_a_stranger_is_asked_who_they_are_and_learns_nobodys_name(world: World, house: House) -> None:
+    await world.join(1, "laptop", "alice")
+    code = (await world.ask(2, "laptop")).link_code
+    stranger = house.browser()
+    page = await stranger.get(f"/join/{code}")
+    assert "alice" not in page.text
+    await stranger.post(f"/join/{code}", decision="approve")
+    assert "data-passkey" in stranger.page.text
+    assert (await stranger.post(f"/join/{code}", decision="perhaps")).status_code == 400
+
+
+async def test_another_persons_machine_is_named_to_who_would_take_it(world: World, house: House) -> None:
+    await world.join(1, "laptop", "alice")
+    bob = await house.resident("bob")
+    asked = await world.registry.admission.register(
+        machine_key(1),
+        RegisterRequest(Version=CAPVER, NodeKey=node_key(9), Hostinfo=Hostinfo(Hostname="laptop")),
+    )
+    page = Markup((await bob.get(f"/join/{asked.link_code}")).text)
+    assert "This machine was another person's: laptop of alice." in page.text
+    await bob.post(f"/join/{asked.link_code}", decision="approve")
+    owners = {world.registry.snapshot.owner_name(node) for node in world.registry.snapshot.nodes.values()}
+    assert owners == {"alice", "bob"}
+
+
+async def test_where_an_administrator_looks_a_member_is_not_enough(world: World, house: House) -> None:
+    await world.registry.access.set_joining("cli", Joining(approval=True))
+    bob, boss = await house.resident("bob"), await house.resident("carol", Role.IT_ADMIN)
+    code = (await world.ask(1, "tablet")).link_code
+    await bob.post(f"/join/{code}", decision="approve")
+    page = await bob.follow()
+    assert "one more door to pass" in page.text
+    assert "<form" not in page.text
+    assert (await bob.post(f"/join/{code}", decision="approve")).status_code == 403
+    page = await boss.get(f"/join/{code}")
+    assert "Shut it out" in page.text
+    await boss.post(f"/join/{code}", decision="approve")
+    assert "is in" in (await boss.follow()).text
+    # What an administrator takes in waits for nobody.
+    code = (await world.ask(2, "phone")).link_code
+    await boss.post(f"/join/{code}", decision="approve")
+    assert all(node.approved for node in world.registry.snapshot.nodes.values())
+
+
+async def test_two_who_decide_at_once_are_one(world: World, house: House) -> None:
+    bob, carol = await house.resident("bob"), await house.resident("carol")
+    code = (await world.ask(1, "tablet")).link_code
+    await bob.post(f"/join/{code}", decision="approve")
+    page = await carol.post(f"/join/{code}", decision="deny")
+    assert page.status_code == 403
+    (node,) = world.registry.snapshot.nodes.values()
+    assert world.registry.snapshot.owner_name(node) == "bob"
+
+
+async def test_another_sites_page_lets_nothing_in(world: World, house: House) -> None:
+    bob = await house.resident("bob")
+    code = (await world.ask(1, "tablet")).link_code
+    page = await bob.client.post(
+        f"/join/{code}",
+        data={"decision": "approve"},
+        headers={"sec-fetch-site": "cross-site", "content-type": FORM},
+    )
+    assert page.status_code == 403
+    assert len(world.registry.snapshot.nodes) == 0
+    assert (await bob.post(f"/join/{'a' * 32}", decision="approve")).status_code == 404

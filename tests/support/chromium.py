@@ -13,11 +13,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.async_api import BrowserContext, Page, async_playwright
 from tests.support.clients import StockClient
+from tests.support.npm import installed
 from tests.support.programs import require
 from tests.support.server import Server
 
 SLOW = 30_000  # milliseconds that something may take on a busy machine
 
+_HERE = Path(__file__).parent
+# A page that looks again by itself may, if it can be told not to (WCAG 2.2.1): axe does not see that, so it is looked at below.
+_RULES = """{
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    rules: {"meta-refresh": {enabled: false}},
+}"""
 _AUTHENTICATOR = {
     "protocol": "ctap2",
     "transport": "internal",
@@ -75,6 +82,23 @@ async def chromium(
             yield page
         finally:
             await context.close()
+
+
+async def is_for_everybody(page: Page) -> None:
+    """Fail for what axe finds wrong with a page, in light and in dark: contrast, names, labels, order (WCAG 2.2 AA)."""
+    axe = (installed(_HERE / "axe") / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    looks_again = await page.locator("meta[http-equiv=refresh]").count()
+    assert not looks_again or await page.locator('a[href="?refresh=no"]').count(), page.url
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)
+        # Not as a script of the page, whose policy takes none but its own.
+        await page.evaluate(axe)
+        found = await page.evaluate(f"axe.run(document, {_RULES})")
+        wrong = [
+            f"{scheme}: {one['id']}: {one['help']}: {[node['html'] for node in one['nodes']]}"
+            for one in found["violations"]
+        ]
+        assert wrong == [], f"{page.url}: {wrong}"
 
 
 async def give_authenticator(context: BrowserContext, page: Page) -> None:

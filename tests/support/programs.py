@@ -14,9 +14,6 @@ from doorward.engine.programs import ProgramError, cache_folder, find_client, pa
 from doorward.engine.setup import CLIENT_PACKAGES, CLIENT_VERSION, build
 
 OLDEST_CLIENT = "v1.80.3"
-PEBBLE_VERSION = "v2.10.1"
-_PEBBLE = "github.com/letsencrypt/pebble/v2/cmd/"
-PEBBLE_PACKAGES = (f"{_PEBBLE}pebble", f"{_PEBBLE}pebble-challtestsrv")
 _SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 
 # Debian's packages for programs that are not called like their package.
@@ -31,7 +28,6 @@ _PACKAGES = {
     "socat": "socat",
     "systemd-analyze": "systemd",
     "node": "nodejs",
-    "knotd": "knot",
 }
 
 
@@ -50,8 +46,6 @@ def require(name: str) -> Path:
         return client.tailscale if name == "tailscale" else client.tailscaled
     if name == "derper":
         return _require_built("tailscale.com/cmd/derper", CLIENT_VERSION, cache_folder(os.environ) / "bin")
-    if name in {"pebble", "pebble-challtestsrv"}:
-        return _require_built(f"{_PEBBLE}{name}", PEBBLE_VERSION, _pebble_folder())
     found = shutil.which(name, path=_SEARCH)
     if found is None and name in {"postgres", "initdb", "pg_ctl"}:
         found = max((str(path) for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
@@ -91,10 +85,6 @@ def _lacking(what: str, how: str) -> NoReturn:
     missing(f"{what} is missing; to get it: {how}")
 
 
-def _pebble_folder() -> Path:
-    return cache_folder(os.environ) / f"pebble-{PEBBLE_VERSION}" / "bin"
-
-
 def _require_built(package: str, version: str, folder: Path) -> Path:
     program = folder / package.rpartition("/")[2]
     if program.exists():
@@ -110,13 +100,13 @@ def _require_built(package: str, version: str, folder: Path) -> Path:
 
 def prepare() -> None:
     """Make every program that only tests use and that is not here yet. For the start of a whole run: it takes minutes."""
-    from tests.support.provider import installed  # noqa: PLC0415 - it imports this module
+    from tests.support.npm import installed  # noqa: PLC0415 - it imports this module
 
-    installed()
+    for name in ("oidc", "axe"):
+        installed(Path(__file__).parent / name)
     cache = cache_folder(os.environ)
     build([*CLIENT_PACKAGES, "tailscale.com/cmd/derper"], CLIENT_VERSION, cache / "bin")
     build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
-    build(PEBBLE_PACKAGES, PEBBLE_VERSION, _pebble_folder())
 
 
 if __name__ == "__main__":

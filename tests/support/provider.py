@@ -1,13 +1,9 @@
 """A real OpenID provider, npm's ``oidc-provider``, and a browser that signs in there."""
 
 import asyncio
-import fcntl
 import json
-import os
 import re
 import shutil
-import subprocess
-import tempfile
 from html import unescape
 from pathlib import Path
 from types import TracebackType
@@ -16,41 +12,16 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import httpx2
 from joserfc.jwk import ECKey
+from tests.support.npm import installed
 from tests.support.programs import require
-from tests.support.require import missing
 from tests.support.server import free_port
 
 from doorward.engine.processes import tied_to_us
-from doorward.engine.programs import cache_folder
 
 CLIENT_ID = "doorward"
 CLIENT_SECRET = "a secret of tests"
 _HERE = Path(__file__).parent / "oidc"
-_LOCKED = ("package.json", "package-lock.json")
 _MOST_STEPS = 12  # of a browser, from the first address to the last
-
-
-def installed() -> Path:
-    """The folder with the provider's packages, put there by npm the first time; each is checked by the hash in the lock."""
-    require("node")
-    npm = str(require("npm"))
-    version = json.loads((_HERE / "package.json").read_text())["dependencies"]["oidc-provider"]
-    folder = cache_folder(os.environ) / f"oidc-provider-{version}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be at it
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-                for name in _LOCKED:
-                    shutil.copy(_HERE / name, partial)
-                command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-                done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    missing(f"oidc-provider cannot be installed: {done.stderr[-500:]}")
-                Path(partial, "node_modules").rename(Path(partial, "done"))
-                folder.mkdir()
-                Path(partial, "done").rename(folder / "node_modules")
-    return folder
 
 
 class RealProvider:
@@ -99,7 +70,7 @@ class RealProvider:
 
     async def start(self) -> None:
         """Start it with a new key: whoever knows the one before does not know it."""
-        folder = await asyncio.to_thread(installed)
+        folder = await asyncio.to_thread(installed, _HERE)
         # Node.js looks for packages beside the program.
         await asyncio.to_thread(shutil.copy, _HERE / "provider.mjs", folder)
         key = ECKey.generate_key("P-256", auto_kid=True).as_dict(private=True)

@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from doorward.control import join
 from doorward.control.ask import Questions
 from doorward.control.fanout import Fanout, MapStream, Send
 from doorward.control.hold import DecideSSH, Hold, malformed
@@ -91,10 +90,7 @@ class Control:
             ],
             exception_handlers={DoorwardError: _refused, ClientDisconnect: _gone, Exception: _failed},
         )
-        self.routes = [
-            Route("/key", self.key, methods=["GET"]),
-            Route("/join/{code}", join.page(registry), methods=["GET"]),
-        ]
+        self.routes = [Route("/key", self.key, methods=["GET"])]
 
     async def run(self) -> None:
         """Background work until cancelled: it keeps the map streams up to date."""

@@ -1,27 +1,32 @@
-"""``GET /join/CODE``: what is behind the link that a client shows: which device waits, and how it is let in.
+"""``/join/CODE``: what is behind the link that a client shows: which device waits, and yes or no.
 
-The page needs no sign-in, because it opens on a device that is not in the tailnet yet. So it changes nothing: whoever has
-the link learns what the device said of itself, and an administrator approves it on doorward's own machine.
+It opens on a device that is not in the tailnet yet, so looking takes no sign-in: whoever has the link learns what the device said of
+itself. At the door, or on doorward's own machine, a person takes the device in as theirs, by a proof that is not older than a
+quarter of an hour. Under the control server's own name nothing is decided, because no cookie and no passkey is good there.
 """
 
 import re
-from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
+from doorward.api.access import ALLOWED, Permission, Principal
 from doorward.asgi import RateExceeded, RateLimit
-from doorward.clock import Clock, SystemClock
-from doorward.errors import NotFound, NotPermitted
+from doorward.clock import Clock
+from doorward.errors import BadInput, NotFound, NotPermitted
 from doorward.login import pages
+from doorward.login.asking import Askings, Proven, Question, as_page, go_on
+from doorward.login.doors import Doors, asker
 from doorward.login.pages import Door
-from doorward.model import Node, Registration
+from doorward.login.sessions import Visitor
+from doorward.model import Node, Registration, User
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
-from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
-from doorward.transport.sources import address_key
 
+ACT = "join"  # what is asked for before a device is let in
 REFRESH = 5  # seconds between two looks of a waiting page
 # A waiting page takes 0.2 tokens a second. The code cannot be guessed (160 random bits): this spares the database, and
 # leaves room for a whole office behind one address.
@@ -29,8 +34,6 @@ _RATE, _BURST = 10.0, 60.0
 
 _CODE = re.compile(r"[a-z2-7]{32}")  # tailnet.secrets.make_code; anything else was never a link of ours
 _TAGS_SHOWN = 8
-
-_clock = SystemClock()
 
 
 class SpentLink(NotFound):
@@ -45,28 +48,48 @@ class DeniedDevice(NotPermitted):
     problem = "denied-device"
 
 
-def page(registry: Registry, clock: Clock = _clock) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint; ``clock`` is for its rate limit.
+class JoinPage:
+    """The page, and what its buttons do.
 
-    It answers 200 while the device waits and once it is in, 404 for a spent link, 429 when asked too often.
+    Args:
+        askings: who sits there.
+        clock: for its rate limit.
     """
-    limit = RateLimit(rate=_RATE, burst=_BURST, clock=clock)
 
-    async def join(request: Request) -> Response:
+    def __init__(self, askings: Askings, clock: Clock) -> None:
+        self._askings = askings
+        self._registry = askings.registry
+        self._limit = RateLimit(rate=_RATE, burst=_BURST, clock=clock)
+        askings.acts[ACT] = self._decided
+
+    def routes(self) -> list[Route]:
+        """200 while the device waits and once it is in, 403 for a denied one, 404 for a spent link, 429 when asked too often."""
+        return [
+            Route("/join/{code}", self._show, methods=["GET"]),
+            Route("/join/{code}", as_page(self._registry, self._answer), methods=["POST"]),
+        ]
+
+    async def _found(self, code: str) -> Registration | None:
+        return await self._registry.registration(code) if _CODE.fullmatch(code) else None
+
+    async def _show(self, request: Request) -> Response:
+        registry = self._registry
         snapshot = registry.snapshot
         tailnet = snapshot.settings.display_name or snapshot.settings.domain
         try:
-            limit.take(address_key(request.client))
+            self._limit.take(asker(request))
         except RateExceeded as error:
             return pages.refusal(error, tailnet=tailnet, refresh=error.retry_after + REFRESH)
         code = request.path_params["code"]
-        found = await registry.registration(code) if _CODE.fullmatch(code) else None
+        found = await self._found(code)
+        visitor = await self._askings.sessions.visitor(request)
         snapshot = registry.snapshot  # again: an approval while the store was asked is in this one
+        seen = _Seen(code, visitor, self._askings.doors, self._askings.doors.of(request) is not None)
         again = 0
         if found is not None and found.node_id is not None:
             node = snapshot.nodes.get(found.node_id)
             if node is not None:
-                return _let_in(snapshot, tailnet, node)
+                return _let_in(snapshot, tailnet, node, seen)
             # Deleted since; or so new that the store knows it a moment before the snapshot does.
             again = REFRESH
         elif found is not None and found.denied is not None:
@@ -81,11 +104,11 @@ def page(registry: Registry, clock: Clock = _clock) -> Callable[[Request], Await
                 ),
             )
         elif found is not None and found.expires > (now := registry.writer.now()):
-            refresh = 0 if request.query_params.get("refresh") == "no" else REFRESH
-            return _waits(snapshot, tailnet, found, code, now, refresh)
+            still = request.query_params.get("refresh") == "no"
+            return _waits(snapshot, tailnet, found, seen, now, still=still)
         lifetime = pages.duration(snapshot.settings.registration_lifetime.total_seconds())
         return pages.refusal(
-            SpentLink("this link is spent"),
+            _spent(),
             tailnet=tailnet,
             refresh=again,
             label="ended",
@@ -96,38 +119,106 @@ def page(registry: Registry, clock: Clock = _clock) -> Callable[[Request], Await
             ),
         )
 
-    return join
+    async def _answer(self, request: Request) -> Response:
+        form = await self._askings.form(request)
+        code = request.path_params["code"]
+        found = await self._found(code)
+        if found is None:
+            raise _spent()
+        wish = form.get("decision")
+        if wish not in {"approve", "deny"}:
+            raise BadInput("the form says neither yes nor no", cure="Load the page again.")
+        visitor = await self._askings.sessions.visitor(request)
+        known = visitor.signed_in
+        if known is not None and known.is_fresh(self._registry.writer.now()):
+            return await self._decide(code, known.user, approve=wish == "approve")
+        yes, name = wish == "approve", found.hostinfo.Hostname or "this device"
+        question = Question(
+            f"{'Let' if yes else 'Turn'} {name} {'in' if yes else 'away'}",
+            "Show who you are. The device becomes yours." if yes else "Show who you are.",
+        )
+        argument = {"code": code, "approve": yes}
+        return await self._askings.begin(request, ACT, argument, question, user=visitor.user)
+
+    async def _decided(self, request: Request, proven: Proven, argument: Any) -> Response:
+        del request
+        return await self._decide(str(argument["code"]), proven.user, approve=bool(argument["approve"]))
+
+    async def _decide(self, code: str, user: User, *, approve: bool) -> Response:
+        found = await self._found(code)
+        if found is None:
+            raise _spent()
+        actor = f"user:{user.name}"
+        if found.node_id is not None:
+            # It is in already, as somebody's; where the administrator's word is still missing, this may be it.
+            Principal(actor, user.role).require(Permission.NODES)
+            if approve:
+                await self._registry.access.approve_node(actor, found.node_id)
+            else:
+                await self._registry.access.suspend_node(actor, found.node_id, suspended=True)
+        elif approve:
+            may = Permission.NODES in ALLOWED[user.role]
+            await self._registry.approve(actor, code, user=user.name, by_administrator=may)
+        else:
+            await self._registry.deny(actor, code)
+        return go_on(f"/join/{code}")
 
 
-def _let_in(snapshot: Snapshot, tailnet: str, node: Node) -> Response:
-    owner = snapshot.owner(node)
+class _Seen(NamedTuple):
+    """Who looks at which link, and where."""
+
+    code: str
+    visitor: Visitor
+    doors: Doors
+    here: bool  # at a door, where something can be decided
+
+    @property
+    def user(self) -> User | None:
+        return self.visitor.user
+
+
+def _spent() -> SpentLink:
+    return SpentLink("this link is spent", cure="Run `tailscale up` again on the device: it shows a new one.")
+
+
+def _let_in(snapshot: Snapshot, tailnet: str, node: Node, seen: _Seen) -> Response:
+    owner, user = snapshot.owner(node), seen.user
+    waits = not node.approved
     return pages.page(
         "join.html",
         tailnet=tailnet,
-        door=Door.OPEN if node.approved else Door.AJAR,
-        label="let in" if node.approved else "waits for an administrator",
-        before=pages.device_side(
-            node.name, node.observed.hostinfo.OS, "inside" if node.approved else "outside"
-        ),
+        door=Door.AJAR if waits else Door.OPEN,
+        label="waits for an administrator" if waits else "let in",
+        before=pages.device_side(node.name, node.observed.hostinfo.OS, "outside" if waits else "inside"),
         behind=pages.tailnet_side(tailnet),
         node=node,
         fqdn=snapshot.fqdn(node),
         owner=f"{owner.name}'s" if owner is not None else " ".join(node.tags) or "doorward's own",
+        user=user,
+        arch="" if user is None else pages.arch(user.name, user.id),
+        asks=waits and seen.here and user is not None and Permission.NODES in ALLOWED[user.role],
     )
 
 
 def _waits(
-    snapshot: Snapshot, tailnet: str, found: Registration, code: str, now: datetime, refresh: int
+    snapshot: Snapshot, tailnet: str, found: Registration, seen: _Seen, now: datetime, *, still: bool
 ) -> Response:
-    host = found.hostinfo
+    host, user = found.hostinfo, seen.user
     digits = found.node_key.raw.hex()
     tags = host.RequestTags or []
+    # Named to people of the tailnet only: a stranger with the link learns what the device said, and nothing of us.
+    others = {
+        owner.name: node.name
+        for node in (() if user is None else snapshot.nodes_of_machine(found.machine_key))
+        if (owner := snapshot.owner(node)) is not None and user is not None and owner.id != user.id
+    }
     return pages.page(
         "join.html",
         tailnet=tailnet,
         door=Door.AJAR,
         label="waits for approval",
-        refresh=refresh,
+        # Nobody's page changes under their hands: only one that has nothing to press looks again by itself.
+        refresh=0 if seen.here or still else REFRESH,
         before=pages.device_side(host.Hostname or "a device", host.OS, "outside"),
         behind=pages.tailnet_side(tailnet),
         node=None,
@@ -142,7 +233,14 @@ def _waits(
         created=found.created,
         left=pages.duration((found.expires - now).total_seconds()),
         expires=found.expires,
-        link=f"{snapshot.settings.url}/join/{code}",
+        came_from="" if found.came_from is None else str(found.came_from),
+        others=sorted(others.items()),
+        link=f"{snapshot.settings.url}/join/{seen.code}",
+        path=f"/join/{seen.code}",
+        here=seen.here,
+        user=user,
+        arch="" if user is None else pages.arch(user.name, user.id),
+        doors=[place.origin for place in (seen.doors.main, seen.doors.local) if place is not None],
         name_needed=len(snapshot.users) != 1,  # with one person only, the command knows whose it is
     )
 

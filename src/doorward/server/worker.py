@@ -26,12 +26,12 @@ from doorward.api.context import ApiContext
 from doorward.asgi import SecurityHeaders, StripIdentityHeaders
 from doorward.clock import Clock, SystemClock
 from doorward.config import Settings
-from doorward.config.settings import split_listen
 from doorward.control import Control
+from doorward.control.join import JoinPage
 from doorward.errors import BadInput, DoorwardError
 from doorward.login import pages
 from doorward.login.asking import Askings
-from doorward.login.doors import Doors
+from doorward.login.doors import Doors, place_of
 from doorward.login.entrance import Entrance
 from doorward.login.invitations import Invitations
 from doorward.login.me import Me
@@ -49,7 +49,6 @@ from doorward.relay import Relay
 from doorward.relay.mesh import Mesh, Peer
 from doorward.relay.stun import STUNServer
 from doorward.server import descriptors, tls
-from doorward.server.acme.service import Acme
 from doorward.server.certificates import Certificates
 from doorward.server.child import Child
 from doorward.server.countries import countries_of
@@ -88,7 +87,6 @@ class Sockets:
     door: Sequence[socket.socket]
     admin: Sequence[socket.socket]
     relay: Sequence[socket.socket] = ()
-    acme: Sequence[socket.socket] = ()  # plain, for http-01
     stun: Sequence[socket.socket] = ()
     worker: Sequence[socket.socket] = ()  # ours alone, where there are several workers
 
@@ -161,9 +159,8 @@ class Worker:
             stun = STUNServer(self._sockets.stun)
             closing.callback(stun.close)
             stun.start()
-            acme = self._acme(registry)
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise, askings, invitations, acme)
+            app = self._app(registry, control, relay, own_node, noise, askings, invitations)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -171,12 +168,12 @@ class Worker:
                     group.create_task(relay.run()),
                     group.create_task(give_back()),
                     group.create_task(mesh.run()),
-                    group.create_task(self._refresh(registry, reload, acme)),
+                    group.create_task(self._refresh(registry, reload)),
                     group.create_task(self._follow_siblings(registry)),
                 ]
                 server = group.create_task(
                     serve(
-                        self._listeners(own_node, acme),
+                        self._listeners(own_node),
                         app,
                         {UPGRADE_TOKEN: noise.takeover, "derp": relay.takeover},
                         clock=self._clock,
@@ -187,15 +184,11 @@ class Worker:
                         proxies=self._settings.proxies(),
                     )
                 )
-                if acme is not None:
-                    group.create_task(acme.serve(self._sockets.acme, stop))
                 await accepting.wait()
                 ready()
                 background.append(group.create_task(own_node.run()))
                 if self._team.number == 1:
                     background.append(group.create_task(self._first_link(invitations).run()))
-                if acme is not None:
-                    background.append(group.create_task(acme.keeper.run()))
                 await stop.wait()
                 registry.writer.changes.end_all()
                 for task in reversed(background):
@@ -303,23 +296,15 @@ class Worker:
 
     def _askings(self, registry: Registry) -> Askings:
         """Who sits before a browser, at the door and on this machine."""
-        doors = Doors(self._settings.door, split_listen(self._settings.listen)[1])
+        here = next((way for way in ways(self._settings) if way.is_here), None)
+        doors = Doors(self._settings.door, 0 if here is None else place_of(here.origin).port)
         return Askings(registry, Sessions(registry, doors), doors, self._clock)
 
     def _invitations(self, registry: Registry) -> Invitations:
         return Invitations(registry.writer.database, self._clock, os.urandom)
 
-    def _acme(self, registry: Registry) -> Acme | None:
-        """What orders certificates, where the settings want any."""
-        if self._certificates.acme is None:
-            return None
-        return Acme(self._settings, self._certificates, registry, self._noise_key.raw, self._clock)
-
-    def _listeners(self, own_node: OwnNode, acme: Acme | None) -> list[ListenerSpec]:
+    def _listeners(self, own_node: OwnNode) -> list[ListenerSpec]:
         certificates = self._certificates
-        proof = None
-        if acme is not None and self._settings.tls.acme.challenge == "tls-alpn-01":
-            proof = acme.answers.proof
         public = certificates.public
         listeners = [
             ListenerSpec(name=ADMIN, sockets=self._sockets.admin),
@@ -327,14 +312,12 @@ class Worker:
                 name=PUBLIC,
                 sockets=self._sockets.public,
                 ssl_context=None if public is None else public.context,
-                proof=None if public is None else proof,
             ),
             ListenerSpec(
                 name=DOOR,
                 sockets=self._sockets.door,
                 ssl_context=certificates.door.context,
                 identify=own_node.identify,
-                proof=proof,
             ),
         ]
         if self._sockets.relay:
@@ -355,7 +338,6 @@ class Worker:
         noise: Ts2021,
         askings: Askings,
         invitations: Invitations,
-        acme: Acme | None,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -364,7 +346,6 @@ class Worker:
             registry,
             own_node,
             certificates=self._certificates,
-            keeper=None if acme is None else acme.keeper,
             others=self._others,
             own_region=self._own_region,
             team=self._team,
@@ -392,6 +373,7 @@ class Worker:
         routes: list[BaseRoute] = [
             *control.routes,
             *siblings.routes,
+            *JoinPage(askings, self._clock).routes(),
             *CheckPage(askings, self._clock).routes(),
             WebSocketRoute(PATH, _Endpoint(noise.websocket)),
             *relay.routes(),
@@ -401,7 +383,6 @@ class Worker:
             *Providers(askings, upstream, self._clock).routes(),
             *Me(askings, self._clock).routes(),
             *pages.routes(),
-            *([] if acme is None else acme.answers.routes()),
             Route("/ca.pem", self._ca, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
         ]
@@ -417,7 +398,7 @@ class Worker:
         """The authority's certificate, which anyone may have."""
         return Response(self._authority.pem, media_type="application/x-pem-file")
 
-    async def _refresh(self, registry: Registry, reload: asyncio.Event, acme: Acme | None) -> None:
+    async def _refresh(self, registry: Registry, reload: asyncio.Event) -> None:
         """Renew what is due every hour, and at once when asked to reload. What fails leaves everything as it was."""
         while True:
             with contextlib.suppress(TimeoutError):
@@ -426,8 +407,6 @@ class Worker:
             asked = reload.is_set()
             reload.clear()
             self._certificates.refresh()
-            if asked and acme is not None:
-                acme.keeper.ask()
             if asked:
                 await self._read_countries_again(registry)
             try:

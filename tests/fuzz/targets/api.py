@@ -17,6 +17,7 @@ from doorward import asgi
 from doorward.api import app
 from doorward.control.app import Control
 from doorward.control.ask import Questions
+from doorward.control.join import JoinPage
 from doorward.errors import DoorwardError
 from doorward.model import Node
 from doorward.protocol.keys import MachinePrivate
@@ -37,7 +38,7 @@ COVERS = (
     "control.ask:Questions.answer",
     "control.ask:Questions.c2n",
     "control.ask:Questions.ping",
-    "control.join:page.join",
+    "control.join:JoinPage._found",
     "control.map:Map.__call__",
     "control.register:Register.__call__",
     "policy.compile:Policy.ssh_match",
@@ -142,8 +143,8 @@ class _Tailnet:
         )
         self.inside = control.inside
         house = House(self.world)
-        page = CheckPage(house.askings, self.world.clock)
-        self.outside = Starlette(routes=[*control.routes, *page.routes(), *house.routes])
+        check, join = (kind(house.askings, self.world.clock) for kind in (CheckPage, JoinPage))
+        self.outside = Starlette(routes=[*control.routes, *check.routes(), *join.routes(), *house.routes])
         self.questions = _Answered(registry, counting_entropy())
         control.questions._open["abc"] = (machine_key(1), asyncio.get_running_loop().create_future())
 
