@@ -160,3 +160,62 @@ def test_is_dns_name() -> None:
     assert not is_dns_name("a_b.example.com")
     assert not is_dns_name("127.0.0.1")
     assert not is_dns_name("::1")
+
+
+ACME = {
+    "url": "https://control.example.com",
+    "door": "https://door.example.com",
+    "tls.acme.directory": "https://ca.example/dir",
+    "tls.acme.agree": True,
+}
+DNS = {"tls.acme.challenge": "dns-01"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"tls.acme.email": "me@example.com"},
+        {"tls.acme.challenge": "http-01"},
+        {"tls.acme.challenge": "http-01", "tls.acme.listen": "0.0.0.0:80"},
+        {"url": "http://192.168.1.2", "tls.acme.challenge": "http-01"},
+        {"url": "http://192.168.1.2", **DNS, "tls.acme.hook": "/usr/bin/hook"},
+        {**DNS, "tls.acme.dns.server": "192.0.2.1", "tls.acme.dns.key": "/key"},
+        {"tls.acme.names": ["url"], "door": None},
+        {"tls.url.cert": "a.pem", "tls.url.key": "a.key"},
+    ],
+)
+def test_acme_that_can_work(tmp_path: Path, flags: dict[str, object]) -> None:
+    _load(tmp_path, **ACME | flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "place"),
+    [
+        ({"tls.acme.directory": "http://ca.example/dir"}, "not an https address", "directory"),
+        ({"tls.acme.directory": "https://ca.example:x/"}, "not an https address", "directory"),
+        ({"tls.acme.directory": "https://"}, "not an https address", "directory"),
+        ({"tls.acme.directory": "https://ca.example/\n"}, "not an https address", "directory"),
+        ({"tls.acme.agree": False}, "terms of service", "directory"),
+        ({"tls.acme.email": "me, you"}, "not an e-mail", "email"),
+        ({"door": None}, "no name outside", ""),
+        ({"tls.acme.names": ["url"], "url": "http://127.0.0.1:8080"}, "no address to order", "directory"),
+        ({"url": "https://192.0.2.1"}, "not a name that an authority", "url"),
+        ({"url": "http://192.168.1.2"}, "speaks no TLS", ""),
+        (DNS, "either a program", "challenge"),
+        (
+            {**DNS, "tls.acme.hook": "/a", "tls.acme.dns.server": "b", "tls.acme.dns.key": "/c"},
+            "either a program",
+            "challenge",
+        ),
+        ({**DNS, "tls.acme.dns.server": "b"}, "takes updates from anybody", "server"),
+        ({"tls.acme.listen": "80"}, "not an address to listen on", "listen"),
+    ],
+)
+def test_acme_that_cannot_work_is_refused_with_its_cure(
+    tmp_path: Path, flags: dict[str, object], message: str, place: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        _load(tmp_path, **ACME | flags)
+    assert refused.value.place.endswith(place)
+    assert refused.value.cure

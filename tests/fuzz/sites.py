@@ -62,6 +62,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "policy.roster:Roster._holders",
         "policy.sources:Sources.resolve",
         "policy.sources:sorted_prefixes",
+        "server.acme.keeper:renewal",
         "relay.session:_set_user_timeout",
         "tailnet.addresses:indexes_in",
         "tailnet.checks:_decide",
@@ -72,6 +73,7 @@ OWN: dict[str, tuple[str, ...]] = {
     ),
     "random bytes of our own": (
         "engine.client:ControlClient._pause",
+        "server.acme.keeper:Keeper._failed",
         "server.worker:Worker._process",
         "tailnet.admission:Admission._applicant",
     ),
@@ -81,6 +83,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.team:decode_payload",
     ),
     "what another worker of the same serve says, on a socket or in a file that only this user may open": (
+        "server.acme.folder:Folder.answers",
+        "server.acme.folder:Folder.state",
         "server.own_reports:Reports.read",
         "server.siblings:Siblings._answer",
         "server.siblings:Siblings.ping",
@@ -92,6 +96,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.asking:Askings.page",
         "login.me:Me._forget",
         "model:Process.worker",
+        "server.acme.sharing:Sharing._open",
         "store.audit:append",
         "store.audit:load",
         "store.columns:AnyAddress.process_result_value",
@@ -121,6 +126,9 @@ OWN: dict[str, tuple[str, ...]] = {
     "what the policy's own compiler wrote": ("login.whoami:_names",),
     "the lines of a compiler that an administrator started, for a count on the screen": (
         "engine.setup:_Work._count",
+    ),
+    "a key that the server made, in a file that only this user may open": (
+        "server.acme.conversation:Conversation._connect",
     ),
     "the server's secrets, by the same two calls as the relay's, which are fed": (
         "server.worker:Worker.__init__",

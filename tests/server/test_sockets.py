@@ -46,6 +46,29 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> Ports:
     return ports
 
 
+def _acme(**more: object) -> dict[str, object]:
+    return {
+        "url": "https://control.example.com",
+        "door": "https://door.example.com",
+        "tls.acme.directory": "https://ca.example/dir",
+        "tls.acme.agree": True,
+        "ports.door": _free(),
+        **{f"tls.acme.{name}": value for name, value in more.items()},
+    }
+
+
+def test_a_plain_listener_is_there_for_http_01_alone(tmp_path: Path) -> None:
+    plain = _free()
+    flags = _acme(challenge="http-01", listen=f"127.0.0.1:{plain}")
+    with closing(bind(_settings(tmp_path / "a", **flags), {})) as bound:
+        assert _port(bound, "acme") == plain
+        assert "relay" not in bound.sockets  # it shares control's listener, which has a certificate
+    with closing(bind(_settings(tmp_path / "b", **_acme()), {})) as bound:
+        assert "acme" not in bound.sockets
+    with _taken() as port, pytest.raises(SocketError, match=f"listens on 127.0.0.1 port {port}"):
+        bind(_settings(tmp_path / "c", **_acme(challenge="http-01", listen=f"127.0.0.1:{port}")), {})
+
+
 def test_the_first_start_takes_the_usual_ports_and_settles_the_addresses(
     tmp_path: Path, usual: Ports
 ) -> None:

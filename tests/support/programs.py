@@ -14,6 +14,9 @@ from doorward.engine.programs import ProgramError, cache_folder, find_client, pa
 from doorward.engine.setup import CLIENT_PACKAGES, CLIENT_VERSION, build
 
 OLDEST_CLIENT = "v1.80.3"
+PEBBLE_VERSION = "v2.10.1"
+_PEBBLE = "github.com/letsencrypt/pebble/v2/cmd/"
+PEBBLE_PACKAGES = (f"{_PEBBLE}pebble", f"{_PEBBLE}pebble-challtestsrv")
 _SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 
 # Debian's packages for programs that are not called like their package.
@@ -28,6 +31,7 @@ _PACKAGES = {
     "socat": "socat",
     "systemd-analyze": "systemd",
     "node": "nodejs",
+    "knotd": "knot",
 }
 
 
@@ -46,6 +50,8 @@ def require(name: str) -> Path:
         return client.tailscale if name == "tailscale" else client.tailscaled
     if name == "derper":
         return _require_built("tailscale.com/cmd/derper", CLIENT_VERSION, cache_folder(os.environ) / "bin")
+    if name in {"pebble", "pebble-challtestsrv"}:
+        return _require_built(f"{_PEBBLE}{name}", PEBBLE_VERSION, _pebble_folder())
     found = shutil.which(name, path=_SEARCH)
     if found is None and name in {"postgres", "initdb", "pg_ctl"}:
         found = max((str(path) for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
@@ -85,6 +91,10 @@ def _lacking(what: str, how: str) -> NoReturn:
     missing(f"{what} is missing; to get it: {how}")
 
 
+def _pebble_folder() -> Path:
+    return cache_folder(os.environ) / f"pebble-{PEBBLE_VERSION}" / "bin"
+
+
 def _require_built(package: str, version: str, folder: Path) -> Path:
     program = folder / package.rpartition("/")[2]
     if program.exists():
@@ -107,6 +117,7 @@ def prepare() -> None:
     cache = cache_folder(os.environ)
     build([*CLIENT_PACKAGES, "tailscale.com/cmd/derper"], CLIENT_VERSION, cache / "bin")
     build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
+    build(PEBBLE_PACKAGES, PEBBLE_VERSION, _pebble_folder())
 
 
 if __name__ == "__main__":

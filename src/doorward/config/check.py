@@ -16,6 +16,7 @@ _PLAIN_HTTP = tuple(
     for text in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 )
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_EMAIL = re.compile(r"[!-~]{1,64}@[A-Za-z0-9.-]{1,253}")
 
 
 def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
@@ -43,24 +44,7 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
     whole = settings.settled(Ports(listen=split_listen(settings.listen)[1]))
     _check_url(whole, refuse)
     _check_door(whole, refuse)
-    for name, pair, address in (
-        ("tls.url", settings.tls.url, whole.url),
-        ("tls.door", settings.tls.door, whole.door),
-    ):
-        if (pair.cert is None) != (pair.key is None):
-            there = f"{name}.{'cert' if pair.cert else 'key'}"
-            refuse(
-                there,
-                f"{name} has a certificate or a key without the other",
-                f"Set {name}.cert and {name}.key.",
-            )
-        if pair.cert is not None and address.startswith("http:"):
-            # The listener would speak TLS, and everybody would be told to speak plain HTTP to it.
-            refuse(
-                f"{name}.cert",
-                f"{name} is a certificate for {address}, which is plain http",
-                f"Write https in {name.removeprefix('tls.')}, or take {name}.cert and {name}.key away.",
-            )
+    _check_tls(settings, whole, refuse)
     if not settings.addresses.ipv4.subnet_of(TAILNET_V4):
         refuse(
             "addresses.ipv4", f"{settings.addresses.ipv4} is not inside {TAILNET_V4}", "Choose a part of it."
@@ -86,6 +70,30 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
     for one in settings.relay.maps:
         if one.startswith("http://"):
             refuse("relay.maps", f"{one} could be changed on the way", "Use an https address, or a file.")
+
+
+def _check_tls(settings: Settings, whole: Settings, refuse: Any) -> None:
+    """Certificates; ``whole`` are the same settings with their addresses."""
+    for name, pair, address in (
+        ("tls.url", settings.tls.url, whole.url),
+        ("tls.door", settings.tls.door, whole.door),
+    ):
+        if (pair.cert is None) != (pair.key is None):
+            there = f"{name}.{'cert' if pair.cert else 'key'}"
+            refuse(
+                there,
+                f"{name} has a certificate or a key without the other",
+                f"Set {name}.cert and {name}.key.",
+            )
+        if pair.cert is not None and address.startswith("http:"):
+            # The listener would speak TLS, and everybody would be told to speak plain HTTP to it.
+            refuse(
+                f"{name}.cert",
+                f"{name} is a certificate for {address}, which is plain http",
+                f"Write https in {name.removeprefix('tls.')}, or take {name}.cert and {name}.key away.",
+            )
+    if settings.tls.acme.directory:
+        _check_acme(settings, refuse)
 
 
 def _check_url(settings: Settings, refuse: Any) -> None:
@@ -135,6 +143,81 @@ def _check_door(settings: Settings, refuse: Any) -> None:
             " and control must not",
             "Give the door a name of its own.",
         )
+
+
+def _check_acme(settings: Settings, refuse: Any) -> None:
+    acme = settings.tls.acme
+    try:
+        parts = urlsplit(acme.directory)
+        good = parts.scheme == "https" and bool(parts.hostname) and (parts.port or 443) > 0
+    except ValueError:
+        good = False
+    if not good or not acme.directory.isascii() or not acme.directory.isprintable():
+        refuse(
+            "tls.acme.directory",
+            f"{acme.directory!r} is not an https address of an ACME directory",
+            "Let's Encrypt's is https://acme-v02.api.letsencrypt.org/directory.",
+        )
+    if not acme.agree:
+        refuse(
+            "tls.acme.directory",
+            "an authority gives certificates only to those who agree to its terms of service",
+            "Read them, and set tls.acme.agree = true. The directory names their address.",
+        )
+    if acme.email and not _EMAIL.fullmatch(acme.email):
+        refuse("tls.acme.email", f"{acme.email!r} is not an e-mail address", "Correct it, or leave it out.")
+    # One that doorward makes up itself is known to nobody outside.
+    if "door" in acme.names and not settings.door:
+        refuse(
+            "tls.acme.names",
+            "the door has no name outside, and no authority can prove it",
+            'Set door to its public address, or tls.acme.names = ["url"].',
+        )
+    ordered = settings.ordered()
+    if not ordered:
+        refuse(
+            "tls.acme.directory",
+            "there is no address to order a certificate for: each is plain http, or has files of its own",
+            "Set url or door to an https address, or take tls.acme away.",
+        )
+    for name, host in ordered.items():
+        if not is_dns_name(host) or "." not in host:
+            refuse(name, f"{host} is not a name that an authority can prove", "Use a public DNS name.")
+    _check_challenge(settings, refuse)
+
+
+def _check_challenge(settings: Settings, refuse: Any) -> None:
+    """What the way to prove names needs."""
+    acme = settings.tls.acme
+    if acme.challenge == "dns-01":
+        if (acme.hook is None) == (not acme.dns.server):
+            refuse(
+                "tls.acme.challenge",
+                "dns-01 needs either a program that makes records or a DNS server that takes updates",
+                "Set one of tls.acme.hook and tls.acme.dns.server.",
+            )
+        if acme.dns.server and acme.dns.key is None:
+            refuse(
+                "tls.acme.dns.server",
+                "a DNS server that takes updates from anybody would be everybody's",
+                "Set tls.acme.dns.key to a file with its TSIG key.",
+            )
+        if acme.dns.server and not acme.dns.server.isascii():
+            refuse("tls.acme.dns.server", f"{acme.dns.server!r} is not HOST or HOST:PORT", "Correct it.")
+    elif (
+        acme.challenge == "tls-alpn-01" and "url" not in settings.ordered() and settings.tls.url.cert is None
+    ):
+        # The public listener speaks plain HTTP, and the door's is on loopback.
+        refuse(
+            "tls.acme.challenge",
+            "tls-alpn-01 is answered on the public listener, which speaks no TLS here",
+            "Use dns-01, or http-01 with tls.acme.listen.",
+        )
+    if acme.listen:
+        try:
+            split_listen(acme.listen)
+        except ConfigError as error:
+            refuse("tls.acme.listen", error.message, error.cure)
 
 
 def _web_host(url: str, name: str, refuse: Any) -> str:

@@ -4,6 +4,7 @@ import typing
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -46,11 +47,78 @@ class Certificate(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     key: Annotated[Path | None, Meta(description="PEM file: the private key, without a passphrase.")] = None
 
 
+class AcmeDns(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A DNS server that takes updates (RFC 2136), for the challenge `dns-01`."""
+
+    server: Annotated[
+        str, Meta(description="HOST or HOST:PORT of a DNS server that takes updates of the zone (RFC 2136).")
+    ] = ""
+    key: Annotated[
+        Path | None,
+        Meta(
+            description="File with the TSIG key for it, as BIND's `tsig-keygen` writes it, or `ALGORITHM:NAME:SECRET`."
+        ),
+    ] = None
+    wait: Annotated[
+        int,
+        Meta(ge=0, le=3600, description="Seconds from an update until every server of the zone has it."),
+    ] = 15
+
+
+class Acme(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificates from an authority that speaks ACME (RFC 8555)."""
+
+    directory: Annotated[
+        str,
+        Meta(
+            description="Address of an authority's ACME directory, such as `https://acme-v02.api.letsencrypt.org/directory`. "
+            "With it certificates are ordered there and renewed."
+        ),
+    ] = ""
+    agree: Annotated[bool, Meta(description="You agree to that authority's terms of service.")] = False
+    email: Annotated[str, Meta(description="Where the authority may reach you.")] = ""
+    names: Annotated[
+        tuple[Literal["url", "door"], ...],
+        Meta(
+            description="Which addresses get one. One that is not https, or has files of your own, never does."
+        ),
+    ] = ("url", "door")
+    challenge: Annotated[
+        Literal["http-01", "tls-alpn-01", "dns-01"],
+        Meta(
+            description="How the names are proven. `tls-alpn-01`: on port 443. `http-01`: on port 80. `dns-01`: by a record, "
+            "which `hook` or `dns.server` makes."
+        ),
+    ] = "tls-alpn-01"
+    listen: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT of a plain listener for `http-01`, which leads everybody else to https. Empty: port 80 at the "
+            "host of `listen` where that listener speaks TLS, else none, and the public listener answers."
+        ),
+    ] = ""
+    hook: Annotated[
+        Path | None,
+        Meta(
+            description="Program for `dns-01`, run as `HOOK add NAME VALUE` and `HOOK remove NAME VALUE`. It makes or removes a TXT "
+            "record, and ends with 0 once everybody can see that."
+        ),
+    ] = None
+    ca: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with the authority that vouches for the directory's own https, where that is a private one."
+        ),
+    ] = None
+    dns: AcmeDns = AcmeDns()
+
+
 class Tls(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Certificates of your own; without them doorward's local authority makes what it needs."""
+    """Certificates; without files and ACME doorward's local authority makes what it needs."""
 
     url: Certificate = Certificate()
     door: Certificate = Certificate()
+    acme: Acme = Acme()
 
 
 class PortSettings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -214,6 +282,30 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """``trusted_proxies`` as networks; a single address is a network of one. Raises ValueError for anything else."""
         return tuple(ip_network(text) for text in self.trusted_proxies)
 
+    def ordered(self) -> dict[str, str]:
+        """Which addresses (``url``, ``door``) get their certificate by ACME, each with its host name."""
+        found: dict[str, str] = {}
+        for name, address, own in (("url", self.url, self.tls.url), ("door", self.door, self.tls.door)):
+            if self.tls.acme.directory and name in self.tls.acme.names and own.cert is None:
+                parts = urlsplit(address)
+                if parts.scheme == "https" and parts.hostname:
+                    found[name] = parts.hostname
+        return found
+
+    def url_has_certificate(self) -> bool:
+        """Whether the public listener speaks TLS, with a certificate that clients trust."""
+        return self.tls.url.cert is not None or "url" in self.ordered()
+
+    def plain_listener(self) -> str:
+        """HOST:PORT of the listener that only answers http-01; empty where there is none."""
+        acme = self.tls.acme
+        if acme.challenge != "http-01" or not self.ordered():
+            return ""
+        if acme.listen or not self.url_has_certificate():
+            return acme.listen
+        host, _ = split_listen(self.listen)
+        return f"[{host}]:80" if ":" in host else f"{host}:80"
+
     def settled(self, ports: "Ports") -> "Settings":
         """The same settings with the ports that were bound, and with ``url`` and ``door`` that follow from them."""
         host, _ = split_listen(self.listen)
@@ -314,4 +406,6 @@ _SOURCES = (
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(one) for one in value)}]"
     return str(value) if isinstance(value, int) else f'"{value}"'

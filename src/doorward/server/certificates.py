@@ -1,4 +1,4 @@
-"""What the listeners of a worker present: the operator's own files, else what doorward's authority signs."""
+"""What the listeners of a worker present: the operator's own files, what ACME got, or what doorward's authority signs."""
 
 from doorward.clock import Clock
 from doorward.config import Settings
@@ -6,6 +6,8 @@ from doorward.errors import DoorwardError
 from doorward.protocol.keys import DERPPrivate
 from doorward.relay.certificate import meta_certificate
 from doorward.server import tls
+from doorward.server.acme.certificate import OrderedCertificate
+from doorward.server.acme.folder import Folder
 from doorward.server.relays import address_of, host_of, relay_host
 from doorward.telemetry import log
 
@@ -20,20 +22,34 @@ class Certificates:
         door: of the people's address.
         relay: of the relay's own listener; clients know it by its pin.
         relay_is_public: the relay shares the control address's listener.
+        ordered: those that ACME provides, by host; where ``acme`` keeps them.
     """
 
     def __init__(
         self, settings: Settings, authority: tls.Authority, clock: Clock, derp_key: DERPPrivate
     ) -> None:
         url_host, door_host = host_of(settings.url), host_of(settings.door)
+        by_acme = settings.ordered()
+        self.acme = Folder(authority.folder / "acme") if by_acme else None
+        self.ordered: dict[str, OrderedCertificate] = {}
+
+        def order(stem: str) -> OrderedCertificate:
+            assert self.acme is not None
+            host = by_acme[stem]
+            return self.ordered.setdefault(host, OrderedCertificate(self.acme, authority, stem, host, clock))
+
         self.public: tls.ServerCertificate | None = None
         own = settings.tls.url
         if own.cert is not None and own.key is not None:
             self.public = tls.OwnCertificate(own.cert, own.key, url_host, clock)
+        elif "url" in by_acme:
+            self.public = order("url")
         own = settings.tls.door
         self.door: tls.ServerCertificate
         if own.cert is not None and own.key is not None:
             self.door = tls.OwnCertificate(own.cert, own.key, door_host, clock)
+        elif "door" in by_acme:
+            self.door = order("door")
         else:
             self.door = tls.IssuedCertificate(authority, "door", clock, names=(door_host,))
         # A relay with an address of its own has a listener of its own, too.

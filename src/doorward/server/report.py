@@ -13,6 +13,7 @@ from doorward.config import Settings
 from doorward.errors import Unavailable
 from doorward.protocol.tailcfg.capability import CAPVER_RELAY_PIN
 from doorward.protocol.tailcfg.derpmap import DERPRegion
+from doorward.server.acme.keeper import Keeper
 from doorward.server.certificates import Certificates
 from doorward.server.countries import unknown_countries
 from doorward.server.own_node import OwnNode
@@ -33,6 +34,7 @@ class Report:
         registry: the tailnet.
         own_node: our own place on it.
         certificates: what the listeners present.
+        keeper: orders some of them; None where none is ordered.
         others: other people's relays.
         own_region: our own relay, None where there is none.
         team: which worker of how many this is.
@@ -47,6 +49,7 @@ class Report:
         own_node: OwnNode,
         *,
         certificates: Certificates,
+        keeper: Keeper | None,
         others: OtherRelays,
         own_region: Callable[[], DERPRegion | None],
         team: Team,
@@ -57,6 +60,7 @@ class Report:
         self._registry = registry
         self._own_node = own_node
         self._certificates = certificates
+        self._keeper = keeper
         self._others = others
         self._own_region = own_region
         self._team = team
@@ -74,6 +78,7 @@ class Report:
             _database_part(registry.writer.database),
             await _policy_part(registry),
             self._own_node.part(),
+            *([] if self._keeper is None else [self._keeper.part()]),
             *self._workers(),
             *_beside(registry),
         ]
@@ -128,7 +133,11 @@ class Report:
         findings: list[Finding] = []
         findings += await _store_findings(registry)
         findings += _disk_findings(self._settings.data_dir)
+        findings += [] if self._keeper is None else self._keeper.findings()
+        ordered = self._certificates.ordered.values()
         for name, certificate in self._certificates.named():
+            if certificate in ordered:
+                continue
             left = certificate.expires - self._clock.now()
             message = f"the certificate of the {name} ends in {left.days} days"
             if left > timedelta(days=14):

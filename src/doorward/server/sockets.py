@@ -5,6 +5,7 @@
 | ``public`` | control, relay over HTTP, pages | ``listen`` |
 | ``door`` | the identity listener: whom the daemon forwards to us from the tailnet | 127.0.0.1, the door's port |
 | ``relay`` | the relay's own TLS, where control has no certificate or is elsewhere | the host of ``listen`` |
+| ``acme`` | proofs for http-01, and the way to https | ``tls.acme.listen`` |
 | ``stun`` | STUN, over UDP | the host of ``listen`` |
 | ``admin`` | the API for whoever may read the data directory | ``DATA_DIR/doorward.sock``, mode 0600 |
 | ``worker`` | one worker of several: mesh of the relay, questions that only it can answer | ``DATA_DIR/worker-N.sock``, mode 0600 |
@@ -35,6 +36,7 @@ from doorward.config import Ports, Settings, load_ports, save_ports, socket_path
 from doorward.errors import Conflict
 
 PUBLIC, DOOR, RELAY, STUN, ADMIN, WORKER = "public", "door", "relay", "stun", "admin", "worker"
+ACME = "acme"
 ADMIN_SOCKET = "doorward.sock"
 LOOPBACK = "127.0.0.1"
 
@@ -127,10 +129,10 @@ def activated(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.soc
         name = names[number] if number < len(names) else "unknown"
         # systemd's own names for a socket without one: "unknown", or the unit's.
         name = PUBLIC if name == "unknown" or name.endswith(".socket") else name
-        if name not in {PUBLIC, DOOR, RELAY, STUN}:
+        if name not in {PUBLIC, DOOR, RELAY, STUN, ACME}:
             raise SocketError(
                 f"systemd brought a socket called {name!r}",
-                cure="FileDescriptorName= is one of public, door, relay and stun.",
+                cure="FileDescriptorName= is one of public, door, relay, stun and acme.",
             )
         one = socket.socket(fileno=_FIRST_ACTIVATED + number)
         one.set_inheritable(False)
@@ -163,9 +165,12 @@ def _bind_tcp_and_udp(settings: Settings, sockets: dict[str, list[socket.socket]
     door = wanted.door or _port_of(settings.door)
     need(DOOR, socket.SOCK_STREAM, LOOPBACK, door, kept.door, USUAL.door)
     if settings.relay.enabled:
-        if settings.tls.url.cert is None or settings.relay.host:
+        if not settings.url_has_certificate() or settings.relay.host:
             need(RELAY, socket.SOCK_STREAM, host, wanted.relay, kept.relay, USUAL.relay)
         need(STUN, socket.SOCK_DGRAM, host, wanted.stun, kept.stun, USUAL.stun)
+    if plain := settings.plain_listener():
+        host, port = split_listen(plain)
+        need(ACME, socket.SOCK_STREAM, host, port, 0, 0)
 
 
 def _bind_unix(

@@ -86,7 +86,7 @@ class Authority:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key_file, file = folder / "authority.key", folder / "authority.pem"
         if not key_file.exists():
-            _create(key_file, _key_pem(ec.generate_private_key(ec.SECP256R1())), 0o600)
+            _create(key_file, key_pem(ec.generate_private_key(ec.SECP256R1())), 0o600)
         key = _read_key(key_file)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise CertificateError(
@@ -130,7 +130,7 @@ class Authority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        return _key_pem(key), certificate
+        return key_pem(key), certificate
 
 
 class ServerCertificate(ABC):
@@ -210,11 +210,11 @@ class IssuedCertificate(ServerCertificate):
         if self._extra is not None:
             pem += ssl.DER_cert_to_PEM_cert(self._extra(now)).encode()
         try:
-            _replace(self._file, pem, 0o600)
+            replace(self._file, pem, 0o600)
         except OSError as error:
             # A full disk must not keep a worker from serving: it presents what it could not keep.
             _log.warning("a certificate could not be kept", file=str(self._file), error=error.strerror)
-            _load_from_memory(self.context, pem)
+            load_from_memory(self.context, pem)
         else:
             _load(self.context, self._file, None)
         changed = not hasattr(self, "leaf") or leaf != self.leaf
@@ -238,7 +238,7 @@ class IssuedCertificate(ServerCertificate):
         if leaf.public_key() != key.public_key() or not leaf.not_valid_before_utc <= now:
             return None
         whole = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-        return (_key_pem(key), leaf) if leaf.not_valid_after_utc - now > whole / 3 else None
+        return (key_pem(key), leaf) if leaf.not_valid_after_utc - now > whole / 3 else None
 
 
 class OwnCertificate(ServerCertificate):
@@ -324,15 +324,43 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
         ) from None
 
 
-def _read_leaf(file: Path) -> x509.Certificate:
-    # The first PEM block alone: what follows may be a meta certificate, which strict parsers refuse.
+def checked(pem: bytes, host: str, now: datetime, place: str) -> x509.Certificate:
+    """The leaf of a certificate with its key in one PEM, once it is sure that it can be presented for ``host`` now.
+
+    Raises CertificateError, with ``place``.
+    """
+    leaf, key = _parse_leaf(pem, place), _parse_key(pem, place)
+    if leaf.public_key() != key.public_key():
+        problem = "the certificate belongs to another key"
+    elif leaf.not_valid_after_utc <= now:
+        problem = f"the certificate ended on {leaf.not_valid_after_utc:%Y-%m-%d}"
+    elif not _covers(leaf, host):
+        problem = f"the certificate is not for {host}, but for {', '.join(_hosts(leaf)) or 'no host'}"
+    else:
+        return leaf
+    raise CertificateError(problem, cure="Another one is needed.", place=place)
+
+
+def _read(file: Path) -> bytes:
     try:
-        text = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise _unreadable(file, error) from None
+
+
+def _read_leaf(file: Path) -> x509.Certificate:
+    return _parse_leaf(_read(file), str(file))
+
+
+def _read_key(file: Path) -> PrivateKeyTypes:
+    return _parse_key(_read(file), str(file))
+
+
+def _parse_leaf(text: bytes, place: str) -> x509.Certificate:
+    # The first PEM block alone: what follows may be a meta certificate, which strict parsers refuse.
     start, end = text.find(b"-----BEGIN CERTIFICATE-----"), text.find(b"-----END CERTIFICATE-----")
     if start < 0 or end < start:
-        raise CertificateError("there is no certificate in the file", cure="It must be PEM.", place=str(file))
+        raise CertificateError("there is no certificate in the file", cure="It must be PEM.", place=place)
     try:
         leaf = x509.load_pem_x509_certificate(text[start : end + 25])
         # The library looks into a certificate only where it is asked to. What is damaged inside is found here and now.
@@ -341,32 +369,28 @@ def _read_leaf(file: Path) -> x509.Certificate:
         raise CertificateError(
             "the certificate cannot be read",
             cure="Is the file whole, and the certificate of a usual kind?",
-            place=str(file),
+            place=place,
         ) from None
     return leaf
 
 
-def _read_key(file: Path) -> PrivateKeyTypes:
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise _unreadable(file, error) from None
+def _parse_key(text: bytes, place: str) -> PrivateKeyTypes:
     try:
         key = serialization.load_pem_private_key(text, None)
         key.public_key()
     except UnsupportedAlgorithm:
         raise CertificateError(
-            "the private key is of an unknown kind", cure="Use one of ECDSA P-256 or RSA.", place=str(file)
+            "the private key is of an unknown kind", cure="Use one of ECDSA P-256 or RSA.", place=place
         ) from None
     except TypeError:
         raise CertificateError(
             "the private key has a passphrase, and nobody is there to type it",
-            cure=f"Remove it: openssl pkey -in {file} -out KEY.pem",
-            place=str(file),
+            cure=f"Remove it: openssl pkey -in {place} -out KEY.pem",
+            place=place,
         ) from None
     except ValueError:
         raise CertificateError(
-            "there is no private key in the file", cure="It must be PEM.", place=str(file)
+            "there is no private key in the file", cure="It must be PEM.", place=place
         ) from None
     return key
 
@@ -431,7 +455,8 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _key_pem(key: PrivateKeyTypes) -> bytes:
+def key_pem(key: PrivateKeyTypes) -> bytes:
+    """A private key as PEM, without a passphrase."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -464,7 +489,8 @@ def _create(file: Path, content: bytes, mode: int) -> None:
         fresh.unlink()
 
 
-def _replace(file: Path, content: bytes, mode: int) -> None:
+def replace(file: Path, content: bytes, mode: int) -> None:
+    """Put ``content`` in the place of what the file has; readers see all of one or the other. Raises OSError."""
     fresh = _fresh(file)
     _write(fresh, content, mode)
     fresh.replace(file)
@@ -489,8 +515,11 @@ def _write(file: Path, content: bytes, mode: int) -> None:
         raise
 
 
-def _load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
-    """The library reads files only; this one has no name and is on no disk, where the system has such."""
+def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
+    """Present a certificate and key that are on no disk. Raises CertificateError.
+
+    The library reads files only; this one has no name, where the system has such.
+    """
     with os.fdopen(_nameless(), "wb") as handle:
         handle.write(pem)
         handle.flush()

@@ -49,6 +49,7 @@ from doorward.relay import Relay
 from doorward.relay.mesh import Mesh, Peer
 from doorward.relay.stun import STUNServer
 from doorward.server import descriptors, tls
+from doorward.server.acme.service import Acme
 from doorward.server.certificates import Certificates
 from doorward.server.child import Child
 from doorward.server.countries import countries_of
@@ -87,6 +88,7 @@ class Sockets:
     door: Sequence[socket.socket]
     admin: Sequence[socket.socket]
     relay: Sequence[socket.socket] = ()
+    acme: Sequence[socket.socket] = ()  # plain, for http-01
     stun: Sequence[socket.socket] = ()
     worker: Sequence[socket.socket] = ()  # ours alone, where there are several workers
 
@@ -159,8 +161,9 @@ class Worker:
             stun = STUNServer(self._sockets.stun)
             closing.callback(stun.close)
             stun.start()
+            acme = self._acme(registry)
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise, askings, invitations)
+            app = self._app(registry, control, relay, own_node, noise, askings, invitations, acme)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -168,12 +171,12 @@ class Worker:
                     group.create_task(relay.run()),
                     group.create_task(give_back()),
                     group.create_task(mesh.run()),
-                    group.create_task(self._refresh(registry, reload)),
+                    group.create_task(self._refresh(registry, reload, acme)),
                     group.create_task(self._follow_siblings(registry)),
                 ]
                 server = group.create_task(
                     serve(
-                        self._listeners(own_node),
+                        self._listeners(own_node, acme),
                         app,
                         {UPGRADE_TOKEN: noise.takeover, "derp": relay.takeover},
                         clock=self._clock,
@@ -184,11 +187,15 @@ class Worker:
                         proxies=self._settings.proxies(),
                     )
                 )
+                if acme is not None:
+                    group.create_task(acme.serve(self._sockets.acme, stop))
                 await accepting.wait()
                 ready()
                 background.append(group.create_task(own_node.run()))
                 if self._team.number == 1:
                     background.append(group.create_task(self._first_link(invitations).run()))
+                if acme is not None:
+                    background.append(group.create_task(acme.keeper.run()))
                 await stop.wait()
                 registry.writer.changes.end_all()
                 for task in reversed(background):
@@ -303,8 +310,17 @@ class Worker:
     def _invitations(self, registry: Registry) -> Invitations:
         return Invitations(registry.writer.database, self._clock, os.urandom)
 
-    def _listeners(self, own_node: OwnNode) -> list[ListenerSpec]:
+    def _acme(self, registry: Registry) -> Acme | None:
+        """What orders certificates, where the settings want any."""
+        if self._certificates.acme is None:
+            return None
+        return Acme(self._settings, self._certificates, registry, self._noise_key.raw, self._clock)
+
+    def _listeners(self, own_node: OwnNode, acme: Acme | None) -> list[ListenerSpec]:
         certificates = self._certificates
+        proof = None
+        if acme is not None and self._settings.tls.acme.challenge == "tls-alpn-01":
+            proof = acme.answers.proof
         public = certificates.public
         listeners = [
             ListenerSpec(name=ADMIN, sockets=self._sockets.admin),
@@ -312,12 +328,14 @@ class Worker:
                 name=PUBLIC,
                 sockets=self._sockets.public,
                 ssl_context=None if public is None else public.context,
+                proof=None if public is None else proof,
             ),
             ListenerSpec(
                 name=DOOR,
                 sockets=self._sockets.door,
                 ssl_context=certificates.door.context,
                 identify=own_node.identify,
+                proof=proof,
             ),
         ]
         if self._sockets.relay:
@@ -338,6 +356,7 @@ class Worker:
         noise: Ts2021,
         askings: Askings,
         invitations: Invitations,
+        acme: Acme | None,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -346,6 +365,7 @@ class Worker:
             registry,
             own_node,
             certificates=self._certificates,
+            keeper=None if acme is None else acme.keeper,
             others=self._others,
             own_region=self._own_region,
             team=self._team,
@@ -383,6 +403,7 @@ class Worker:
             *Providers(askings, upstream, self._clock).routes(),
             *Me(askings, self._clock).routes(),
             *pages.routes(),
+            *([] if acme is None else acme.answers.routes()),
             Route("/ca.pem", self._ca, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
         ]
@@ -398,7 +419,7 @@ class Worker:
         """The authority's certificate, which anyone may have."""
         return Response(self._authority.pem, media_type="application/x-pem-file")
 
-    async def _refresh(self, registry: Registry, reload: asyncio.Event) -> None:
+    async def _refresh(self, registry: Registry, reload: asyncio.Event, acme: Acme | None) -> None:
         """Renew what is due every hour, and at once when asked to reload. What fails leaves everything as it was."""
         while True:
             with contextlib.suppress(TimeoutError):
@@ -407,6 +428,8 @@ class Worker:
             asked = reload.is_set()
             reload.clear()
             self._certificates.refresh()
+            if asked and acme is not None:
+                acme.keeper.ask()
             if asked:
                 await self._read_countries_again(registry)
             try:

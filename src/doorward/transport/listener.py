@@ -33,6 +33,7 @@ from doorward.clock import Clock
 from doorward.telemetry import counter, log
 from doorward.transport.accepting import GONE_AFTER, Acceptor, abort, keep_tcp_alive
 from doorward.transport.lobby import Guest, Lobby
+from doorward.transport.peeking import Parting
 from doorward.transport.readbuffer import ReadBuffer
 from doorward.transport.sources import Networks, address_key, forwarded_for, is_among
 from doorward.transport.turns import Turns
@@ -132,12 +133,14 @@ class ListenerSpec:
 
     ``identify`` is awaited once per connection with its peer's and its own address, before a byte of it is read; its
     result is ``scope["state"]["identity"]``. None closes the connection without an answer, as does an exception.
+    ``proof`` is asked before TLS: a context that it names is presented instead, and the connection closed after that.
     """
 
     name: str
     sockets: Sequence[socket.socket]
     ssl_context: ssl.SSLContext | None = None
     identify: Identify | None = None
+    proof: Callable[[socket.socket], Awaitable[ssl.SSLContext | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +229,10 @@ class _Door:
         """From a socket to a connection, TLS included."""
         encrypted = self.spec.ssl_context
         try:
+            proof = None if self.spec.proof is None else await self.spec.proof(accepted)
+            encrypted = proof or encrypted
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: _Connection(self, guest),
+                lambda: Parting(guest.leave) if proof else _Connection(self, guest),
                 accepted,
                 ssl=encrypted,
                 ssl_handshake_timeout=self.limits.tls_handshake if encrypted else None,

@@ -15,6 +15,8 @@ COVERS = (
     "config.check:check",
     "config.check:_check_url",
     "config.check:_check_door",
+    "config.check:_check_acme",
+    "config.check:_check_challenge",
     "config.check:_web_host",
     "config.check:is_dns_name",
     "config.folders:load_ports",
@@ -25,6 +27,8 @@ COVERS = (
     "config.load:_line_of",
     "config.load:_convert",
     "config.load:_from_text",
+    "config.settings:Settings.ordered",
+    "config.settings:Settings.plain_listener",
     "config.settings:Settings.proxies",
     "config.settings:Settings.settled",
     "config.settings:split_listen",
@@ -38,6 +42,10 @@ SEEDS = (
         b'[tls.url]\ncert = "c.pem"\nkey = "k.pem"\n[ports]\ndoor = 8443\n[policy]\nfile = "p.hujson"\n'
     ),
     b'url = "https://control.example.com:8443"\ndoor = "http://localhost:9"\ntailscaled = "off"\n',
+    (
+        b'listen = "127.0.0.1:8443"\nurl = "https://control.example.com"\ndoor = "https://door.example.com"\n[tls.acme]\n'
+        b'directory = "https://ca.example/dir"\nagree = true\nemail = "me@example.com"\nchallenge = "http-01"\n'
+    ),
     b"relay = {enabled = false}\n\"domain\" = 'x.y'\n",
     b'{"listen":1,"door":2,"relay":3,"stun":4}',
     b"[::1]:8080",
@@ -52,7 +60,7 @@ WORDS = tuple(leaf.name.encode() for leaf in leaves())
 def _file(folder: Path, data: bytes) -> None:
     path = folder / "doorward.toml"
     path.write_bytes(data)
-    config.load(path, {"DOORWARD_DATA_DIR": str(folder), "HOME": str(folder)}, {})
+    config.load(path, {"DOORWARD_DATA_DIR": str(folder), "HOME": str(folder)}, {}).plain_listener()
 
 
 def _kept(folder: Path, data: bytes) -> None:

@@ -34,8 +34,8 @@ COVERS = (
     "server.sockets:activated",
     "server.sockets:_count",
     "relay.certificate:self_signed_leaf",
-    "server.tls:_read_leaf",
-    "server.tls:_read_key",
+    "server.tls:_parse_leaf",
+    "server.tls:_parse_key",
     "store.secrets:load_or_create",
     "store.secrets:_read",
 )
