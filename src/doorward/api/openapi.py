@@ -18,6 +18,11 @@ _INTRODUCTION = (
 )
 _TOKEN = "A token made by `doorward tokens create`. On the socket in the data directory none is needed."  # noqa: S105 - a description
 
+_SESSION = (
+    "A browser in which somebody has signed in, on a page of the same door. Changes need a proof of the last 15 minutes, "
+    "and what makes a way in is refused; the problem is then `fresh-proof-needed`."
+)
+
 
 def _content(schema: Any, media_type: str = "application/json") -> dict[str, Any]:
     return {media_type: {"schema": schema}}
@@ -102,8 +107,16 @@ def describe(operations: Iterable[Operation], *, prefix: str) -> bytes:
             "paths": paths,
             "components": {
                 "schemas": components,
-                "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": _TOKEN}},
+                "securitySchemes": {
+                    "token": {"type": "http", "scheme": "bearer", "description": _TOKEN},
+                    "session": {
+                        "type": "apiKey",
+                        "in": "cookie",
+                        "name": "__Host-doorward",
+                        "description": _SESSION,
+                    },
+                },
             },
-            "security": [{"token": []}],
+            "security": [{"token": []}, {"session": []}],
         }
     )
