@@ -31,7 +31,7 @@ def test_every_role_has_its_row_and_the_table_is_this() -> None:
         Role.OWNER: everything,
         Role.ADMIN: everything,
         Role.NETWORK_ADMIN: network | {"policy", "dns"},
-        Role.IT_ADMIN: network | people,
+        Role.IT_ADMIN: network | people | {"settings"},
         Role.BILLING_ADMIN: {"read"},
         Role.AUDITOR: {"read"},
         Role.MEMBER: set(),

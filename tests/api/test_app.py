@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.types import Receive, Scope, Send
 from tests.support.means import ORIGIN, cookie, sign_in
 from tests.support.world import World
 
@@ -354,3 +355,52 @@ async def test_a_page_that_runs_wild_is_slowed(world: World) -> None:
         assert (await client.get("/users")).status_code == 429
     async with browser(world, Role.AUDITOR, secret="another browser") as client:
         assert (await client.get("/users")).status_code == 200
+
+
+# Devices -----------------------------------------------------------------------------------------------------------
+
+
+def device(world: World, stable_id: str, host: str = "door.test") -> httpx2.AsyncClient:
+    """A program on a node, as the identity listener lets it in."""
+
+    async def identified(scope: Scope, receive: Receive, send: Send) -> None:
+        await world.app({**scope, "state": {"listener": "door", "identity": stable_id}}, receive, send)
+
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(identified), base_url=f"https://{host}/api/v1")
+
+
+async def test_a_persons_own_device_looks_and_changes_nothing(world: World) -> None:
+    await world.registry.create_user("cli", "olga", role=Role.OWNER)
+    await world.registry.create_user("cli", "ann", role=Role.ADMIN)
+    node = await world.join(1, "laptop", "ann")
+    async with device(world, node.stable_id) as client:
+        assert (await client.get("/users")).status_code == 200
+        for each in api.OPERATIONS:
+            if each.needs is not Permission.READ and each.method != "GET":
+                method, path = example(each)
+                refused = await client.request(method, path, json={}, headers=OWN_PAGE)
+                assert (refused.status_code, refused.json()["type"]) == (403, "fresh-proof-needed"), path
+                assert "https://door.test" in refused.json()["cure"]
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.test"}):
+            assert (await client.get("/users", headers=headers)).status_code == 403
+        await world.registry.set_role("cli", "ann", Role.MEMBER)
+        assert (await client.get("/users")).status_code == 403
+        assert (await client.get("/users/ann")).status_code == 200
+        await world.registry.suspend_user("cli", "ann", suspended=True)
+        assert (await client.get("/users/ann")).status_code == 401
+
+
+async def test_a_device_that_is_nobodys_or_under_another_name_is_a_stranger(world: World) -> None:
+    await world.registry.set_policy("cli", '{"tagOwners": {"tag:web": []}}')
+    await world.registry.create_user("cli", "ann", role=Role.OWNER)
+    mine, tagged = await world.join(1, "laptop", "ann"), await world.join(2, "web", "ann", "tag:web")
+    for stable_id, host in (
+        (tagged.stable_id, "door.test"),
+        (mine.stable_id, "evil.test"),
+        ("nX", "door.test"),
+    ):
+        async with device(world, stable_id, host) as client:
+            assert (await client.get("/users")).status_code == 401
+    await world.registry.expire_node("cli", mine.id)
+    async with device(world, mine.stable_id) as client:
+        assert (await client.get("/users")).status_code == 401

@@ -92,7 +92,7 @@ class World:
                 Way("http://localhost:8080", "on the server", is_here=True),
             ),
             upstream=Upstream(clock, registry.writer.entropy, SEALER, open_fetcher=lambda _: Nowhere()),
-            person=Sessions(registry, Doors("https://door.test", 8080)).of,
+            visitor=Sessions(registry, Doors("https://door.test", 8080)).visitor,
         )
         self.app: ASGIApp = Starlette(routes=api.create(self.context))
         self.address = ""  # of the HTTP server, where there is one

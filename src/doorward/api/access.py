@@ -1,9 +1,10 @@
 """Who is asking the API and what they may do there.
 
-Three ways in. Over the *admin listener*, the socket in the data directory, everybody is the administrator: its mode 0600
+Four ways in. Over the *admin listener*, the socket in the data directory, everybody is the administrator: its mode 0600
 is the proof. A bearer token says who it is, and its role what it may do. A browser in which a person has signed in is
-that person, by its cookie: that is enough to look, while whoever changes something has shown who they are a quarter of
-an hour ago at most, and for what makes a way in (``ASKED_EACH_TIME``) they are asked for that very act.
+that person, by its cookie: that is enough to look, while whoever changes something has shown who they are a quarter of an
+hour ago at most, and for what makes a way in (``ASKED_EACH_TIME``) they are asked for that very act. And what comes through
+the tailnet from a person's own device is that person, to look and for nothing else.
 
 ``ALLOWED`` is the one table of what each role may do; ``Principal.require`` is where it is enforced, called at the gate
 (``api.app``). Roles follow what the policy language's autogroups mean. A person's own things need no role: ``OWN`` says
@@ -54,7 +55,7 @@ ACTS: dict[Permission, str] = {
     Permission.CUT: "cut access: a device, or all between two",
     Permission.POLICY: "change the policy",
     Permission.DNS: "change DNS",
-    Permission.SETTINGS: "change settings of the whole tailnet",
+    Permission.SETTINGS: "say who gets in: device approval, how long a device stays signed in",
     Permission.CHECKS: "decide about checks of ssh, whoever asks",
     Permission.TOKENS: "make and revoke API tokens",
     Permission.AUDIT: "say where the audit log is sent",
@@ -68,7 +69,7 @@ ALLOWED: dict[Role, frozenset[Permission]] = {
     Role.OWNER: _EVERYTHING,
     Role.ADMIN: _EVERYTHING,
     Role.NETWORK_ADMIN: _NETWORK | {Permission.POLICY, Permission.DNS},
-    Role.IT_ADMIN: _NETWORK | _PEOPLE,
+    Role.IT_ADMIN: _NETWORK | _PEOPLE | {Permission.SETTINGS},
     Role.BILLING_ADMIN: _LOOK,
     Role.AUDITOR: _LOOK,
     Role.MEMBER: frozenset(),

@@ -1,6 +1,7 @@
 """All of the API as routes, and the one place where it is decided who is asking."""
 
 from functools import cache
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -81,6 +82,14 @@ def _document() -> bytes:
     return describe(OPERATIONS, prefix=PREFIX)
 
 
+class _Browser(NamedTuple):
+    """A browser, or another program, of a person."""
+
+    user: User
+    door: str  # the origin of whose pages it may come
+    signed_in: SignedIn | None  # None: it is known by its device alone
+
+
 class _Gate:
     """Says who is asking, and refuses what they may not do."""
 
@@ -90,26 +99,27 @@ class _Gate:
         self._failures = RateLimit(rate=FAILURES_PER_SECOND, burst=FAILURE_BURST, clock=context.clock)
 
     async def enter(self, request: Request, needed: Operation) -> Call:
-        signed_in: SignedIn | None = None
+        browser: _Browser | None = None
         if (request.scope.get("state") or {}).get("listener") == ADMIN_LISTENER:
             principal = ADMINISTRATOR
         elif "authorization" in request.headers:
             principal = await self._of_token(request)
         else:
-            signed_in = await self._of_browser(request)
-            principal = _person(signed_in.user)
+            browser = await self._of_browser(request)
+            principal = _person(browser.user)
         # Whoever asks once more may come to another process than before, which must know what the first has answered.
         await self._context.registry.catch_up()
-        if signed_in is not None:
-            principal = self._as_now(signed_in.user)
+        if browser is not None:
+            principal = self._as_now(browser.user)
         own = _is_own(principal, request, needed)
         if not own:
             principal.require(needed.needs)
-        if signed_in is not None:
-            _check_page(request, signed_in)
+        if browser is not None:
+            _check_page(request, browser.door)
             # To leave, one need not show who one is.
-            if needed.needs is not Permission.READ and not (own and needed.needs is Permission.SESSIONS):
-                self._check_proof(request, needed, signed_in)
+            leaves = own and needed.needs is Permission.SESSIONS and browser.signed_in is not None
+            if needed.needs is not Permission.READ and not leaves:
+                self._check_proof(request, needed, browser)
         return Call(self._context, principal)
 
     async def _of_token(self, request: Request) -> Principal:
@@ -127,12 +137,18 @@ class _Gate:
         self._requests.take(principal.actor)
         return principal
 
-    async def _of_browser(self, request: Request) -> SignedIn:
-        found = await self._context.person(request)
-        if found is None:
+    async def _of_browser(self, request: Request) -> _Browser:
+        visitor = await self._context.visitor(request)
+        if visitor.signed_in is not None:
+            session = visitor.signed_in.session
+            self._requests.take(f"session:{session.id}")
+            return _Browser(visitor.signed_in.user, session.origin, visitor.signed_in)
+        host = request.headers.get("host", "").lower()
+        door = next((way.origin for way in self._context.ways if _host(way.origin) == host), None)
+        if visitor.owner is None or door is None:
             raise _stranger()
-        self._requests.take(f"session:{found.session.id}")
-        return found
+        self._requests.take(f"device:{visitor.owner.id}")
+        return _Browser(visitor.owner, door, None)
 
     def _as_now(self, known: User) -> Principal:
         """The person by what is true at this moment: a role or a suspension counts at once, whoever looked before."""
@@ -141,40 +157,48 @@ class _Gate:
             raise _stranger()
         return _person(user)
 
-    def _check_proof(self, request: Request, needed: Operation, signed_in: SignedIn) -> None:
+    def _check_proof(self, request: Request, needed: Operation, browser: _Browser) -> None:
         """Refuse a change by somebody who may have left the browser alone."""
         if request.method in SAFE_METHODS:
             return
-        door = signed_in.session.origin
         if needed.needs in ASKED_EACH_TIME:
             raise FreshProofNeeded(
                 "for this you have to show who you are each time",
-                cure=f"Do it on its page at {door}, or with the `doorward` command.",
+                cure=f"Do it on its page at {browser.door}, or with the `doorward` command.",
             )
-        if not signed_in.is_fresh(self._context.clock.now()):
+        if browser.signed_in is None:
+            raise FreshProofNeeded(
+                "this device says whose it is, and not who holds it: to change something you have to sign in",
+                cure=f"Sign in at {browser.door}/signin, and try again.",
+            )
+        if not browser.signed_in.is_fresh(self._context.clock.now()):
             raise FreshProofNeeded(
                 "to change something you have to show again who you are",
-                cure=f"Sign in once more at {door}/signin, and try again.",
+                cure=f"Sign in once more at {browser.door}/signin, and try again.",
             )
 
 
-def _check_page(request: Request, signed_in: SignedIn) -> None:
+def _host(origin: str) -> str:
+    return origin.partition("://")[2]
+
+
+def _check_page(request: Request, door: str) -> None:
     """Refuse what no page of the door has asked for.
 
-    A browser sends its cookie along with whatever any page asks for. Only a page of the door that the session was made
-    at may use it: which page asks, browsers say in headers that no page can change.
+    A browser sends its cookie along with whatever any page asks for, and a device its place in the tailnet. Only a page of
+    the door that the session was made at, or that the device has come to, may use them: which page asks, browsers say in
+    headers that no page can change.
     """
     site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
-    door = signed_in.session.origin
     writes = request.method not in SAFE_METHODS
     ours = (
-        request.headers.get("host", "").lower() == door.partition("://")[2]
+        request.headers.get("host", "").lower() == _host(door)
         and origin in {"", door}
         and site in ({"", "same-origin"} if writes else {"", "same-origin", "none"})
     )
     if not ours or (writes and not site and not origin):
         raise NotPermitted(
-            "only a page of the door where you have signed in may do this",
+            "only a page of the door where you come in may do this",
             cure=f"Open {door} and do it there.",
         )
 
@@ -202,6 +226,6 @@ def create(context: ApiContext) -> list[Route]:
 
     A request is the administrator's when ``scope["state"]["listener"]`` is ``"admin"``: only the listener on the
     socket of mode 0600 may set that. Every other needs a bearer token, or comes from a browser in which a person has
-    signed in.
+    signed in, or, to look, by the tailnet from a person's own device.
     """
     return routes(OPERATIONS, prefix=PREFIX, enter=_Gate(context).enter)

@@ -10,15 +10,15 @@ from doorward.api.types import Finding, Pong, Status
 from doorward.clock import Clock
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
-from doorward.login.sessions import SignedIn
+from doorward.login.sessions import Visitor
 from doorward.login.upstream import Upstream
 from doorward.model import Node
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
 
 
-async def _nobody(_: Request) -> SignedIn | None:
-    return None
+async def _stranger(_: Request) -> Visitor:
+    return Visitor(None, None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class ApiContext:
         means: by what people sign in, and where they have.
         ways: where people come in, the best first.
         upstream: asks outside providers.
-        person: who has signed in in the browser that a request is from, if it is one; without it nobody has.
+        visitor: who a request is from, by its connection and its cookie; without it everybody is a stranger.
     """
 
     registry: Registry
@@ -47,7 +47,7 @@ class ApiContext:
     means: Means
     ways: Sequence[Way]
     upstream: Upstream
-    person: Callable[[Request], Awaitable[SignedIn | None]] = _nobody
+    visitor: Callable[[Request], Awaitable[Visitor]] = _stranger
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ async def list_cuts(call: Call) -> list[types.Cut]:
     return [_answer(snapshot, snapshot.cuts[number]) for number in sorted(snapshot.cuts)]
 
 
-@operation("PUT", "/nodes/{node}/cuts/{other}", needs=Permission.NODES, raises=[BadInput, NotFound, Conflict])
+@operation("PUT", "/nodes/{node}/cuts/{other}", needs=Permission.CUT, raises=[BadInput, NotFound, Conflict])
 async def cut_nodes(call: Call, node: str, other: str, body: types.NewCut) -> types.Cut:
     """Keep two nodes apart at once, with all that is open between them. Where they are already, its end is changed."""
     one, another = find_node(call, node), find_node(call, other)
@@ -43,7 +43,7 @@ async def cut_nodes(call: Call, node: str, other: str, body: types.NewCut) -> ty
     return _answer(call.snapshot, cut)
 
 
-@operation("DELETE", "/nodes/{node}/cuts/{other}", needs=Permission.NODES, raises=[NotFound, Conflict])
+@operation("DELETE", "/nodes/{node}/cuts/{other}", needs=Permission.CUT, raises=[NotFound, Conflict])
 async def lift_cut(call: Call, node: str, other: str) -> types.Cut:
     """Let two nodes see each other again, as the policy says."""
     one, another = find_node(call, node), find_node(call, other)

@@ -20,7 +20,7 @@ async def get_joining(call: Call) -> types.Joining:
     return _answer(call.snapshot.settings.joining)
 
 
-@operation("PATCH", "/joining", needs=Permission.NODES, raises=[BadInput])
+@operation("PATCH", "/joining", needs=Permission.SETTINGS, raises=[BadInput])
 async def change_joining(call: Call, body: types.JoiningChange) -> types.Joining:
     """Change it, for whoever signs in from now on. Devices that are in stay in, and those that wait go on waiting."""
     wanted = call.snapshot.settings.joining

@@ -138,21 +138,21 @@ async def expire_node(call: Call, node: str) -> types.Node:
     return _changed(call, await call.registry.expire_node(call.actor, find_node(call, node).id))
 
 
-@operation("POST", "/nodes/{node}/suspend", needs=Permission.NODES, raises=[NotFound, Conflict])
+@operation("POST", "/nodes/{node}/suspend", needs=Permission.CUT, raises=[NotFound, Conflict])
 async def suspend_node(call: Call, node: str) -> types.Node:
     """Shut a node out at once, with all that is open from and to it, until it is restored. Nothing is deleted."""
     found = call.registry.access.suspend_node(call.actor, find_node(call, node).id, suspended=True)
     return _changed(call, await found)
 
 
-@operation("POST", "/nodes/{node}/restore", needs=Permission.NODES, raises=[NotFound, Conflict])
+@operation("POST", "/nodes/{node}/restore", needs=Permission.CUT, raises=[NotFound, Conflict])
 async def restore_node(call: Call, node: str) -> types.Node:
     """Let a suspended node in again."""
     found = call.registry.access.suspend_node(call.actor, find_node(call, node).id, suspended=False)
     return _changed(call, await found)
 
 
-@operation("POST", "/nodes/{node}/approve", needs=Permission.NODES, raises=[NotFound, Conflict])
+@operation("POST", "/nodes/{node}/approve", needs=Permission.APPROVE, raises=[NotFound, Conflict])
 async def approve_node(call: Call, node: str) -> types.Node:
     """Let a node in that waits for an administrator."""
     return _changed(call, await call.registry.access.approve_node(call.actor, find_node(call, node).id))
@@ -274,7 +274,7 @@ async def approve_registration(call: Call, body: types.Approval) -> types.Node:
     return _changed(call, node)
 
 
-@operation("POST", "/registrations/deny", needs=Permission.NODES, raises=[NotFound, Conflict])
+@operation("POST", "/registrations/deny", needs=Permission.APPROVE, raises=[NotFound, Conflict])
 async def deny_registration(call: Call, body: types.Denial) -> types.Registration:
     """Refuse a waiting node: its link is spent, and its client says so."""
     return _waiting(call.snapshot, await call.registry.deny(call.actor, body.link))

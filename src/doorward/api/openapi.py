@@ -19,7 +19,8 @@ _INTRODUCTION = (
 _TOKEN = "A token made by `doorward tokens create`. On the socket in the data directory none is needed."  # noqa: S105 - a description
 
 _SESSION = (
-    "A browser in which somebody has signed in, on a page of the same door. Changes need a proof of the last 15 minutes, "
+    "A browser in which somebody has signed in, on a page of the same door. To look, a person's own device in the tailnet "
+    "needs neither. Changes need a proof of the last 15 minutes, "
     "and what makes a way in is refused; the problem is then `fresh-proof-needed`."
 )
 

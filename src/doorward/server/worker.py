@@ -388,7 +388,7 @@ class Worker:
             means=Means(registry.writer.database, self._clock),
             ways=ways(self._settings),
             upstream=upstream,
-            person=askings.sessions.of,
+            visitor=askings.sessions.visitor,
         )
         routes: list[BaseRoute] = [
             *control.routes,
