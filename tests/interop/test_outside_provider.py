@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import msgspec
@@ -30,6 +31,7 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
         "preferred_username": "ann",
         "groups": ["eng", "ops"],
     },
+    "u-bob": {"name": "Bob"},
     "u-eve": {"email": "ann@example.com", "email_verified": False, "name": "Eve"},
 }
 
@@ -196,27 +198,38 @@ class Visitor(Browser):
         super().__init__(ends_at)
         self._origin = origin
 
+    async def post(self, path: str, **fields: str) -> httpx2.Response:
+        """Press a button of one of the door's pages."""
+        headers = {
+            "origin": self._origin,
+            "sec-fetch-site": "same-origin",
+            "content-type": "application/x-www-form-urlencoded",  # also of a form without fields
+        }
+        return await self._client.post(f"{self._origin}{path}", content=urlencode(fields), headers=headers)
+
     async def come_in(self, account: str) -> httpx2.Response:
-        """Press the provider's button, sign in there, and come back: the page that one gets to see."""
-        form = re.search(
-            r'name="asking" value="(\d+)"', (await self._client.get(f"{self._origin}/signin")).text
-        )
-        assert form is not None
-        leave = await self._client.post(
-            f"{self._origin}/signin/provider",
-            data={"asking": form[1], "provider": "corp"},
-            headers={"origin": self._origin, "sec-fetch-site": "same-origin"},
-        )
-        onward = leave.headers.get("refresh", "").partition("url=")[2]
-        if not onward:
-            return leave
-        query = await self.sign_in(onward, account)
+        """Sign in from the page for it; the page that one then gets to see."""
+        return await self.answer(await self._client.get(f"{self._origin}/signin"), account)
+
+    async def answer(self, asks: httpx2.Response, account: str) -> httpx2.Response:
+        """Press the provider's button on a page that asks, sign in there, and come back."""
+        form = re.search(r'name="asking" value="(\d+)"', asks.text)
+        assert form is not None, asks.text
+        leave = await self.post("/signin/provider", asking=form[1], provider="corp")
+        query = await self.sign_in(leave.headers["refresh"].partition("url=")[2], account)
         return await self._client.get(self._ends_at, params=query, follow_redirects=True)
 
     async def me(self) -> str:
         """What the page about oneself says, and where one is sent from it."""
         answer = await self._client.get(f"{self._origin}/me")
         return answer.headers.get("location", "") + answer.text
+
+
+def _path_in(file: Path) -> str:
+    """The path of the link in an invitation's file."""
+    found = re.search(r"/invite/\w+", file.read_text(encoding="utf-8"))
+    assert found is not None
+    return found[0]
 
 
 async def test_from_the_button_of_the_door_and_back(tmp_path: Path) -> None:
@@ -250,11 +263,25 @@ async def test_from_the_button_of_the_door_and_back(tmp_path: Path) -> None:
             page = await visitor.come_in("u-ann")
             assert page.status_code == 200, page.text
             assert "ann@example.com" in await visitor.me()
-            (ann,) = await server.json("users", "list")
+            (ann,) = [one for one in await server.json("users", "list") if one["identities"]]
             assert (ann["name"], ann["display_name"]) == ("ann@example.com", "Ann")
             assert ann["groups"] == ["eng@example.com", "ops@example.com"]
             (session,) = await server.json("users", "sessions", "ann@example.com")
             assert session["method"] == "provider:corp"
+
+            # What takes a new proof has the provider ask again, although it remembers the browser.
+            before = visitor.asked_to_sign_in
+            codes = await visitor.answer(await visitor.post("/me/codes"), "u-ann")
+            assert visitor.asked_to_sign_in == before + 1
+            assert len(re.findall(r"<li>\w{4}-", codes.text)) == 10
+
+            # Whoever is invited signs in at the provider instead of making a passkey, whatever its rules say.
+            invited = await server.json("users", "invite", "bob")
+            async with Visitor(origin, back) as bob:
+                await bob.answer(await bob.post(_path_in(Path(invited["file"]))), "u-bob")
+                assert "bob" in await bob.me()
+            (linked,) = await server.json("users", "identities", "bob")
+            assert (linked["provider"], linked["subject"]) == ("corp", "u-bob")
 
             # Somebody of the same address, for whom nobody vouches, is refused on a page that says what helps.
             async with Visitor(origin, back) as eve:
