@@ -110,6 +110,29 @@ def test_what_it_cannot_work_with_is_said(
     assert not (tmp_path / "config").exists()
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(None, "there is no ssh"), ("echo Bad configuration option >&2; exit 255", "is too old to ask")],
+)
+def test_an_ssh_that_would_refuse_the_whole_configuration_is_left_alone(
+    tmp_path: Path,
+    answer: str | None,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if answer is not None:
+        (tmp_path / "ssh").write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / "ssh").chmod(0o755)
+    with daemon(tmp_path, answered(running())) as socket:
+        assert setup(tmp_path, socket) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Install OpenSSH 8.5" in said
+    assert not (tmp_path / "config").exists()
+
+
 def test_without_a_daemon_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert setup(tmp_path, tmp_path / "none") == 1
     assert "does not answer" in capsys.readouterr().err

@@ -18,6 +18,8 @@ import difflib
 import os
 import pwd
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -70,7 +72,7 @@ def plan(config: Path, target: Target, socket: Path) -> tuple[list[Change], Stat
     """What to write, and what the daemon of this machine says where it was asked.
 
     Raises:
-        Unavailable: the daemon, or the server, does not answer; or this machine has not joined.
+        Unavailable: the daemon, or the server, does not answer; this machine has not joined; its ssh is too old.
         BadInput: a path holds what ssh or the shell would read as something else.
     """
     folder = config.parent / FOLDER
@@ -93,6 +95,7 @@ def plan(config: Path, target: Target, socket: Path) -> tuple[list[Change], Stat
                 cure="Put tailscale on PATH.",
             )
         proxy = client.tailscale
+    _require_ssh()
     made = fragment(program(), socket, suffix, proxy)
     return [Change(folder / "known_hosts", None), *_included(config, folder, made)], status
 
@@ -228,6 +231,21 @@ def _included(config: Path, folder: Path, text: str) -> list[Change]:
 async def _ask(socket: Path) -> Status:
     async with LocalApi(socket) as daemon:
         return await daemon.status(peers=False)
+
+
+def _require_ssh() -> None:
+    """An ssh that knows KnownHostsCommand: for any other this word would make the whole configuration one that it refuses."""
+    found = shutil.which("ssh")
+    cure = "Install OpenSSH 8.5 or newer (Debian: openssh-client)."
+    if found is None:
+        raise Unavailable("there is no ssh", cure=cure)
+    ask = [found, "-G", "-T", "-F", "none", "-o", "KnownHostsCommand=none", "localhost"]
+    try:
+        known = subprocess.run(ask, capture_output=True, check=False, timeout=10).returncode == 0  # noqa: S603 - ssh, found on PATH
+    except (OSError, subprocess.TimeoutExpired):
+        known = False
+    if not known:
+        raise Unavailable(f"{found} is too old to ask for host keys", cure=cure)
 
 
 def token(text: str) -> str:
