@@ -68,7 +68,8 @@ def test_it_is_set_up_again_and_taken_away(tmp_path: Path, capsys: pytest.Captur
         assert "+Include" in capsys.readouterr().out
         assert not config.exists()
         assert setup(tmp_path, socket) == 0
-        assert capsys.readouterr().out == f"Written: {part}\nWritten: {config}\n"
+        aliases = part.with_name("aliases")
+        assert capsys.readouterr().out == f"Written: {part}\nWritten: {aliases}\nWritten: {config}\n"
         made = part.read_text()
         assert made.count("Match host") == 2
         assert "*.tail.net" in made
@@ -79,7 +80,7 @@ def test_it_is_set_up_again_and_taken_away(tmp_path: Path, capsys: pytest.Captur
     assert setup(tmp_path, socket, "--remove", "--dry-run") == 0
     assert "-Include" in capsys.readouterr().out
     assert setup(tmp_path, socket, "--remove") == 0
-    assert capsys.readouterr().out == f"Removed: {config}\nRemoved: {part}\n"
+    assert capsys.readouterr().out == f"Removed: {config}\nRemoved: {part}\nRemoved: {aliases}\n"
     assert not config.exists()
     assert setup(tmp_path, socket, "--remove") == 0
     assert capsys.readouterr().out == "There is nothing to change.\n"

@@ -1,8 +1,8 @@
 """The ssh configuration by which ``ssh``, ``scp``, ``sftp``, ``rsync`` and git trust exactly the host keys that nodes published.
 
-What is written is a folder ``doorward`` beside the ssh configuration, and two marked Includes of its ``config``: at the top, so
-that nothing below weakens it, and at the end, where aliases have their ``HostName``. Each begins with the question whether the host
-is a node that has published keys; where it is not, or nobody can be asked, ssh does what it did before.
+What is written is a folder ``doorward`` beside the ssh configuration, and two marked Includes: of its ``config`` at the top, so that
+nothing below weakens it, and of its ``aliases`` at the end, where those have their ``HostName``. Each begins with the question whether
+the host is a node that has published keys; where it is not, or nobody can be asked, ssh does what it did before.
 
 ::
 
@@ -34,6 +34,7 @@ from doorward.engine.programs import find_client
 from doorward.errors import BadInput, NotPermitted, Unavailable
 
 FOLDER = "doorward"  # beside the ssh configuration
+_PARTS = ("config", "aliases")
 _BEGIN, _END = "# doorward: ", "# doorward: end"
 TRUST = """\
     UserKnownHostsFile {known}
@@ -79,7 +80,7 @@ def plan(config: Path, target: Target, socket: Path) -> tuple[list[Change], Stat
     if target.server is not None or target.data_dir is not None:
         nodes = target.call("GET", "/nodes", list[types.Node])
         made, known = fragment_of(nodes, folder / "known_hosts")
-        return [Change(folder / "known_hosts", known), *_included(config, folder, made)], None
+        return [Change(folder / "known_hosts", known), *_included(config, folder, made, made)], None
     status = asyncio.run(_ask(socket))
     suffix = "" if status.tailnet is None else status.tailnet.suffix.strip(".").lower()
     if not status.running or not suffix:
@@ -96,8 +97,8 @@ def plan(config: Path, target: Target, socket: Path) -> tuple[list[Change], Stat
             )
         proxy = client.tailscale
     _require_ssh()
-    made = fragment(program(), socket, suffix, proxy)
-    return [Change(folder / "known_hosts", None), *_included(config, folder, made)], status
+    parts = (fragment(program(), socket, suffix, proxy, aliases=aliases) for aliases in (False, True))
+    return [Change(folder / "known_hosts", None), *_included(config, folder, *parts)], status
 
 
 def removal(config: Path) -> list[Change]:
@@ -110,12 +111,13 @@ def removal(config: Path) -> list[Change]:
     # The Includes first: ssh passes over the Include of a file that is gone.
     return [
         Change(config, None if ours else kept),
-        Change(folder / "config", None),
-        Change(folder / "known_hosts", None),
+        *(Change(folder / name, None) for name in (*_PARTS, "known_hosts")),
     ]
 
 
-def fragment(command: Sequence[str], socket: Path, domain: str, proxy: Path | None) -> str:
+def fragment(
+    command: Sequence[str], socket: Path, domain: str, proxy: Path | None, *, aliases: bool = False
+) -> str:
     """The part of an ssh configuration that asks the daemon of this machine.
 
     Args:
@@ -123,6 +125,8 @@ def fragment(command: Sequence[str], socket: Path, domain: str, proxy: Path | No
         socket: the daemon's.
         domain: of the tailnet's names.
         proxy: the ``tailscale`` to connect with, where the daemon runs in user space and addresses lead nowhere by themselves.
+        aliases: for hosts that are called otherwise than they were asked for, and no others: a look at two words spares most
+            connections the question.
     """
     if not _PLAIN_NAME.fullmatch(domain):
         raise BadInput(f"the tailnet is called {domain!r}, which is no domain")
@@ -136,8 +140,9 @@ def fragment(command: Sequence[str], socket: Path, domain: str, proxy: Path | No
     asked = " ".join(f"'{word}'" for word in (*ask, "--quiet", "--port=%p", "--", "%h"))
     shown = " ".join(f'"{word}"' for word in (*ask, "--", "%H"))
     body = f"    KnownHostsCommand {shown}\n{TRUST.format(known='/dev/null')}{through}"
+    renamed = """originalhost "!*'*,*" exec "test '%n' != '%h'" """ if aliases else ""
     return "".join(
-        f"""Match host "!*'*,{hosts}" exec "{asked}"\n{body}"""
+        f"""Match host "!*'*,{hosts}" {renamed}exec "{asked}"\n{body}"""
         for hosts in (f"*.{domain},{_ADDRESSES}", "!*.*,!*:*,*")
     )
 
@@ -158,15 +163,15 @@ def fragment_of(nodes: Iterable[types.Node], file: Path) -> tuple[str, str]:
     return match + trust, "".join(known)
 
 
-def with_includes(text: str, fragment_file: Path) -> str:
-    """An ssh configuration with our part included, once, whatever of it was there."""
+def with_includes(text: str, folder: Path) -> str:
+    """An ssh configuration with what is in our folder included, once, whatever of it was there."""
     text = without_includes(text)
-    name = token(str(fragment_file)).replace("%%", "%")  # here a percent sign begins nothing
+    name = token(str(folder)).replace("%%", "%")  # here a percent sign begins nothing
     if any(c in name for c in "*?["):
-        raise BadInput(f"{fragment_file} cannot be included: ssh reads * ? [ as patterns")
-    line = f'Include "{name}"\n'
-    top = f"{_BEGIN}host keys of the tailnet; `doorward ssh setup --remove` takes this away\n{line}{_END}\n"
-    end = f"{_BEGIN}the same for what is called otherwise above\nMatch all\n    {line}{_END}\n"
+        raise BadInput(f"{folder} cannot be included: ssh reads * ? [ as patterns")
+    first, last = (f'Include "{name}/{part}"\n' for part in _PARTS)
+    top = f"{_BEGIN}host keys of the tailnet; `doorward ssh setup --remove` takes this away\n{first}{_END}\n"
+    end = f"{_BEGIN}the same for what is called otherwise above\nMatch all\n    {last}{_END}\n"
     middle = text if not text or text.endswith("\n") else text + "\n"
     return top + middle + end
 
@@ -220,12 +225,10 @@ def carry_out(changes: Iterable[Change], *, dry_run: bool) -> list[Path]:
     return touched
 
 
-def _included(config: Path, folder: Path, text: str) -> list[Change]:
-    # The part first: an Include of a file that is not there would be no error, and no protection either.
-    return [
-        Change(folder / "config", text),
-        Change(config, with_includes(_read(config), folder / "config")),
-    ]
+def _included(config: Path, folder: Path, *parts: str) -> list[Change]:
+    # The parts first: an Include of a file that is not there would be no error, and no protection either.
+    made = [Change(folder / name, text) for name, text in zip(_PARTS, parts, strict=True)]
+    return [*made, Change(config, with_includes(_read(config), folder))]
 
 
 async def _ask(socket: Path) -> Status:
