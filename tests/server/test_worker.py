@@ -25,13 +25,15 @@ from doorward.clock import SystemClock
 from doorward.config.settings import Certificate, Policy, Relay, Tls
 from doorward.engine.derp import pinned_context
 from doorward.errors import BadInput, DoorwardError, Unavailable
+from doorward.model import Session
 from doorward.protocol.keys import NodePrivate
 from doorward.server import tls
 from doorward.server import worker as module
 from doorward.server.child import Child
 from doorward.server.sockets import bind
 from doorward.server.team import Team, encode_payload
-from doorward.tailnet import keeping
+from doorward.store import Database, signin
+from doorward.tailnet import keeping, secrets
 
 CLOSED = '{"grants": []}'
 OPEN = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
@@ -89,6 +91,47 @@ async def test_the_api_is_the_administrator_s_where_the_data_directory_is_and_no
         token = (await running.ask("POST", "/tokens", role="auditor", description="test"))["secret"]
         answer = await _fetch(running, "/api/v1/status", Authorization=f"Bearer {token}")
         assert answer.status_code == 200
+
+
+async def test_a_browser_of_somebody_who_has_signed_in_uses_the_api(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        user = await running.ask("POST", "/users", name="ann", role="admin")
+        port = running.settings.listen.rpartition(":")[2]
+        origin, now = f"http://localhost:{port}", SystemClock().now()
+        session = Session(
+            id=0,
+            user_id=user["id"],
+            secret_hash=secrets.digest("cookie"),
+            origin=origin,
+            created=now,
+            seen=now,
+            expires=now + timedelta(days=1),
+            proven=now,
+            method="passkey:1",
+            address="127.0.0.1",
+            agent="a browser",
+        )
+        async with await Database.open(folder / "doorward.db", clock=SystemClock()) as database:
+            await database.run(signin.insert_session, session)
+        headers = {"Host": f"localhost:{port}", "Cookie": f"doorward-{port}=cookie"}
+        seen = await _fetch(running, "/api/v1/sessions", **headers)
+        assert [each["user"] for each in seen.json()] == ["ann"]
+        async with running.public() as client:
+            for origins, status in (
+                ({}, 403),
+                ({"Origin": "http://localhost:1"}, 403),
+                ({"Origin": origin}, 201),
+            ):
+                made = await client.post("/api/v1/users", json={"name": "bob"}, headers=headers | origins)
+                assert made.status_code == status, made.text
+        (event, *_) = await running.ask("GET", "/audit?action=user.create")
+        assert (event["actor"], event["target"]) == ("user:ann", "user:bob")
+        # When it started nobody could administer.
+        file = folder / "first-administrator.txt"
+        await until(file.exists)
+        code = file.read_text().splitlines()[0].rpartition("/")[2]
+        page = await _fetch(running, f"/invite/{code}", Host=f"localhost:{port}", Accept="text/html")
+        assert (page.status_code, page.headers["referrer-policy"]) == (200, "no-referrer")
 
 
 async def test_numbers_are_for_the_administrator_alone(folder: Path) -> None:

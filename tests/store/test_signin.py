@@ -165,6 +165,51 @@ async def test_sessions_end_one_by_one_and_all_of_a_person(database: Database, a
         await database.run(signin.end_sessions, NOW)
 
 
+async def test_sessions_end_by_what_they_were_proven_with(database: Database, ann: int, bob: int) -> None:
+    for user_id, secret, method in (
+        (ann, b"1", "passkey:1"),
+        (ann, b"2", "passkey:11"),
+        (bob, b"3", "passkey:1"),
+    ):
+        await database.run(signin.insert_session, session(user_id, secret, method=method))
+    ended = await database.run(signin.end_sessions_by, NOW, ann, "passkey:1")
+    left = [each.id for each in await database.read(signin.open_sessions, NOW)]
+    assert (len(ended), len(left)) == (1, 2)
+    assert set(ended).isdisjoint(left)
+    assert await database.run(signin.end_sessions_by, NOW, ann, "passkey:1") == []
+
+
+async def test_an_open_invitation_is_found_by_its_person(database: Database, ann: int, bob: int) -> None:
+    for user_id, secret in ((ann, b"a"), (None, b"c")):
+        draft = Invitation(id=0, user_id=user_id, secret_hash=secret, actor="x", created=NOW, expires=LATER)
+        await database.run(signin.insert_invitation, draft)
+    for user_id, secret in ((ann, b"a"), (None, b"c")):
+        found = await database.read(signin.open_invitation, user_id, NOW)
+        assert found is not None
+        assert found.secret_hash == secret
+        assert await database.read(signin.open_invitation, user_id, LATER) is None
+    assert await database.read(signin.open_invitation, bob, NOW) is None
+    await database.run(signin.take_invitation, b"a", NOW)
+    assert await database.read(signin.open_invitation, ann, NOW) is None
+
+
+async def test_what_people_hold_is_counted(database: Database, ann: int, bob: int) -> None:
+    assert await database.read(signin.held, NOW) == {}
+    for credential in (b"1", b"2"):
+        await database.run(signin.insert_passkey, passkey(ann, credential))
+    await database.run(signin.replace_recovery_codes, ann, [b"a", b"b", b"c"])
+    await database.run(signin.take_recovery_code, b"a", NOW)
+    await database.run(signin.insert_session, session(ann, b"1"))
+    await database.run(signin.insert_session, session(ann, b"2", expires=NOW))
+    for user_id, secret in ((bob, b"b"), (None, b"c")):
+        draft = Invitation(id=0, user_id=user_id, secret_hash=secret, actor="x", created=NOW, expires=LATER)
+        await database.run(signin.insert_invitation, draft)
+    anns, bobs = signin.Held(passkeys=2, recovery_codes=2, sessions=1), signin.Held(invited=LATER)
+    assert await database.read(signin.held, NOW) == {ann: anns, bob: bobs}
+    assert await database.read(signin.held, NOW, ann) == {ann: anns}
+    assert await database.read(signin.held, LATER, bob) == {}
+
+
 async def test_an_asking_is_answered_once(database: Database) -> None:
     kept = await database.run(signin.insert_asking, asking())
     assert await database.read(signin.asking_by_hash, b"hash", NOW) == kept
