@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.nouns import NOW
 
-from doorward.api.access import ACTS, ADMINISTRATOR, ALLOWED, Permission, Principal
+from doorward.api.access import ACTS, ADMINISTRATOR, ALLOWED, Permission, Principal, bounded
 from doorward.errors import NotPermitted
 from doorward.model import Role, User
 
@@ -107,3 +107,19 @@ def test_the_guide_has_the_table() -> None:
     text = guide.read_text(encoding="utf-8")
     _, _, rest = text.partition("<!-- roles -->\n")
     assert rest.partition("<!-- /roles -->")[0].strip() == roles_table().strip(), roles_table()
+
+
+@pytest.mark.parametrize(
+    ("role", "by", "left"),
+    [
+        (Role.AUDITOR, Role.ADMIN, Role.AUDITOR),
+        (Role.ADMIN, Role.OWNER, Role.ADMIN),
+        (Role.OWNER, Role.OWNER, Role.OWNER),
+        (Role.OWNER, Role.ADMIN, Role.ADMIN),
+        (Role.ADMIN, Role.IT_ADMIN, Role.IT_ADMIN),
+        (Role.IT_ADMIN, Role.NETWORK_ADMIN, Role.NETWORK_ADMIN),
+        (Role.AUDITOR, Role.MEMBER, Role.MEMBER),
+    ],
+)
+def test_nobody_lends_more_than_they_hold(role: Role, by: Role, left: Role) -> None:
+    assert bounded(role, by) is left

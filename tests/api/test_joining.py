@@ -25,7 +25,12 @@ async def test_what_is_none_of_it_is_refused(admin: httpx2.AsyncClient, body: di
 
 
 async def test_who_may_look_may_not_change(world: World) -> None:
-    for role, looks, acts in ((Role.IT_ADMIN, 200, 200), (Role.AUDITOR, 200, 403), (Role.MEMBER, 403, 403)):
+    for role, looks, acts in (
+        (Role.ADMIN, 200, 200),
+        (Role.IT_ADMIN, 200, 403),
+        (Role.AUDITOR, 200, 403),
+        (Role.MEMBER, 403, 403),
+    ):
         _, secret = await world.registry.create_api_token("cli", description=role, role=role)
         async with world.client(admin=False, token=secret) as client:
             assert (await client.get("/joining")).status_code == looks

@@ -40,3 +40,21 @@ async def test_an_administrator_makes_and_ends_no_owner_s_token(
         assert (await client.delete("/tokens/1")).status_code == 403
         assert (await client.post("/tokens", json={"description": "x"})).status_code == 201
         assert (await client.delete("/tokens/9")).status_code == 404
+
+
+async def test_a_persons_token_may_do_no_more_than_they_may_now(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    ann = await world.registry.create_user("cli", "ann", role=Role.ADMIN)
+    _, secret = await world.registry.create_api_token("user:ann", description="x", role=Role.ADMIN, owner=ann)
+    assert [token["user"] for token in (await admin.get("/tokens")).json()] == ["ann"]
+    async with world.client(admin=False, token=secret) as client:
+        made = (await client.post("/tokens", json={"description": "y", "role": "auditor"})).json()
+        assert made["token"]["user"] == "ann"  # what it makes is theirs, too
+        await world.registry.set_role("cli", "ann", Role.AUDITOR)
+        assert (await client.post("/users", json={"name": "eve"})).status_code == 403
+        assert (await client.get("/users")).status_code == 200
+        await world.registry.set_role("cli", "ann", Role.MEMBER)
+        assert (await client.get("/users")).status_code == 403
+        await world.registry.suspend_user("cli", "ann", suspended=True)
+        assert (await client.get("/users")).status_code == 401

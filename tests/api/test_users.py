@@ -106,3 +106,17 @@ async def test_the_only_owner_stays_one(admin: httpx2.AsyncClient, world: World)
     assert (await admin.patch("/users/bob", json={"suspended": False})).status_code == 200
     assert (await admin.delete("/users/ann")).status_code == 204
     assert (await admin.patch("/users/bob", json={"role": "member"})).status_code == 409
+
+
+async def test_a_person_is_deleted_with_their_nodes_where_that_is_said(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    for name in ("ann", "bob"):
+        await admin.post("/users", json={"name": name})
+    await world.join(1, "laptop", "ann")
+    await world.join(2, "desk", "bob")
+    refused = await admin.delete("/users/ann")
+    assert (refused.status_code, "`--with-nodes`" in refused.json()["cure"]) == (409, True)
+    assert (await admin.delete("/users/ann", params={"with_nodes": "true"})).status_code == 204
+    assert [node["name"] for node in (await admin.get("/nodes")).json()] == ["desk"]
+    assert [user["name"] for user in (await admin.get("/users")).json()] == ["bob"]

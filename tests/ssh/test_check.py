@@ -1,12 +1,13 @@
 """What becomes of an attempt, judged from the tailnet as it is."""
 
+import json
 from datetime import timedelta
 
 import msgspec
 import pytest
 from tests.support.checking import BY_OTHERS, CHECK, NONROOT, Scene, policy
 
-from doorward.model import Check, CheckState
+from doorward.model import Check, CheckState, Role
 from doorward.ssh.check import (
     CHANGED,
     Allow,
@@ -16,6 +17,7 @@ from doorward.ssh.check import (
     admission,
     announced,
     judge,
+    may_decide,
     question,
     refusal,
     thanks,
@@ -183,3 +185,52 @@ async def test_where_others_approve_no_page_is_opened(scene: Scene, approver: st
     await scene.ask(scene.attempt())
     writer = scene.world.registry.writer
     assert bool(announced(before, writer.snapshot, writer.now())) is opens
+
+
+WHO = ("ann", "bob", "eve", "oscar")
+
+
+async def deciders(scene: Scene, check: Check) -> list[str]:
+    snapshot = scene.world.registry.snapshot
+    people = [user for name in WHO if (user := snapshot.user_by_name(name)) is not None]
+    return [user.name for user in people if may_decide(snapshot, check, user)]
+
+
+@pytest.mark.parametrize(
+    ("approvers", "from_runner", "able"),
+    [
+        ([], False, ["ann"]),  # their own
+        (["bob"], False, ["bob"]),  # not the person at the source, unless named
+        (["bob", "ann"], False, ["ann", "bob"]),
+        (["group:ops"], False, ["bob"]),  # eve is suspended
+        (["autogroup:admin"], True, ["oscar"]),
+        (["ann", "group:ops"], True, ["ann", "bob"]),
+    ],
+)
+async def test_who_may_decide(scene: Scene, approvers: list[str], from_runner: bool, able: list[str]) -> None:
+    registry = scene.world.registry
+    for name, role in (("bob", Role.MEMBER), ("eve", Role.MEMBER), ("oscar", Role.ADMIN)):
+        if registry.snapshot.user_by_name(name) is None:
+            await registry.create_user("cli", name, role=role)
+    await registry.suspend_user("cli", "eve", suspended=True)
+    more = {"doorward:approvers": approvers} if approvers else {}
+    rule = (BY_OTHERS | more) if from_runner else (CHECK | more)
+    text = json.loads(policy(rule)) | {"groups": {"group:ops": ["bob", "eve"]}}
+    await registry.set_policy("cli", json.dumps(text))
+    attempt = scene.attempt(scene.runner, ssh_user="deploy") if from_runner else scene.attempt()
+    check = await scene.ask(attempt)
+    assert await deciders(scene, check) == able
+    # By the policy as it is now: the group has changed meanwhile, and so has the rule.
+    text["groups"] = {"group:ops": ["oscar"]}
+    await registry.set_policy("cli", json.dumps(text))
+    now = await deciders(scene, check)
+    assert ("bob" in now) == ("bob" in able and "bob" in approvers)
+    await registry.set_policy("cli", policy(rule | {"checkPeriod": "2h"}).replace("group:ops", "ann"))
+    assert await deciders(scene, check) == []
+
+
+async def test_nobody_decides_for_a_source_that_is_another_persons_by_now(scene: Scene) -> None:
+    check = await scene.ask(scene.attempt())
+    assert await deciders(scene, check) == ["ann"]
+    await scene.world.registry.set_tags("cli", scene.laptop.id, ["tag:ci"])
+    assert await deciders(scene, check) == []

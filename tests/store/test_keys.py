@@ -121,3 +121,21 @@ async def test_what_ended_before_a_moment_is_forgotten_and_no_more(database: Dat
     assert [key.id for key in await database.read(keys.all_auth_keys)] == [4, 5, 6, 7, 8]
     assert await database.read(keys.all_api_tokens) == [lasting]
     assert ended != lasting
+
+
+async def test_a_persons_tokens_end_together(database: Database) -> None:
+    drafts: list[dict[str, Any]] = [
+        {"user_id": 7},
+        {"user_id": 8},
+        {},
+        {"user_id": 7, "revoked": NOW},
+        {"user_id": 7, "expires": NOW},
+    ]
+    made = [
+        await database.run(keys.insert_api_token, nouns.api_token(number, **fields))
+        for number, fields in enumerate(drafts)
+    ]
+    assert await database.run(keys.revoke_api_tokens_of, 7, LATER) == [made[0].id]
+    assert await database.run(keys.revoke_api_tokens_of, 7, LATER) == []
+    found = await database.read(keys.all_api_tokens)
+    assert [token.revoked for token in found] == [LATER, None, None, NOW, None]

@@ -153,6 +153,48 @@ async def test_deleting_a_user(world: World) -> None:
     assert dict((await reopened(world)).snapshot.users) == dict(world.registry.snapshot.users) == {}
 
 
+async def test_deleting_a_user_with_all_that_is_theirs(world: World) -> None:
+    registry = world.registry
+    await registry.set_policy("cli", TAGS)
+    ann = await registry.create_user("cli", "ann")
+    mine = [await admitted(world, number, machine=number) for number in (1, 2)]
+    tagged = await world.join(3, "server", "ann", "tag:web")
+    await registry.access.cut("cli", mine[0].id, tagged.id)
+    _, text = await registry.create_api_token("cli", description="x", owner=ann)
+    stream = registry.writer.changes.subscribe(mine[0].id)
+    await registry.delete_user("cli", "ann", with_nodes=True)
+    assert stream.ended
+    assert [node.id for node in in_memory(world)] == [tagged.id]
+    assert not registry.snapshot.cuts
+    with pytest.raises(Unauthenticated):
+        await registry.check_api_token(text)
+    gone, first, second = await registry.audit(limit=3)
+    assert (gone.action, gone.details["tokens"]) == ("user.delete", [1])
+    assert [one.details["reason"] for one in (first, second)] == ["its person was deleted"] * 2
+    again = await reopened(world)
+    assert (dict(again.snapshot.users), list(again.snapshot.nodes)) == ({}, [tagged.id])
+
+
+async def test_a_persons_tokens_end_when_they_are_suspended_and_nobody_elses(world: World) -> None:
+    registry = world.registry
+    ann, bob = [await registry.create_user("cli", name) for name in ("ann", "bob")]
+    made = [
+        await registry.create_api_token("cli", description="x", owner=owner) for owner in (ann, bob, None)
+    ]
+    await registry.suspend_user("cli", "ann", suspended=True)
+    (event,) = await registry.audit(limit=1)
+    assert (event.action, event.details["tokens"]) == ("user.suspend", [1])
+    await registry.suspend_user("cli", "ann", suspended=False)
+    with pytest.raises(Unauthenticated):
+        await registry.check_api_token(made[0][1])
+    assert [(await registry.check_api_token(text)).id for _, text in made[1:]] == [2, 3]
+    # One that was made at the very moment, or by a process that did not know yet.
+    await registry.suspend_user("cli", "bob", suspended=True)
+    late = (await registry.create_api_token("cli", description="x", owner=bob))[1]
+    with pytest.raises(Unauthenticated):
+        await registry.check_api_token(late)
+
+
 # Auth keys and tokens
 
 

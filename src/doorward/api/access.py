@@ -84,6 +84,13 @@ ASKED_EACH_TIME = frozenset(
 )
 
 
+def bounded(role: Role, by: Role) -> Role:
+    """What is left of a role that somebody handed on who has the role ``by`` now: nobody lends more than they hold."""
+    if role is Role.OWNER and by is not Role.OWNER:
+        return by
+    return role if ALLOWED[role] <= ALLOWED[by] else by
+
+
 class FreshProofNeeded(NotPermitted):
     """The person is known, and has to show anew who they are."""
 
@@ -92,11 +99,16 @@ class FreshProofNeeded(NotPermitted):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking. ``actor`` is how the audit log names them; ``person`` is whose browser it is, None for no person."""
+    """Who is asking.
+
+    ``actor`` is how the audit log names them; ``person`` is whose browser it is, None for no person; ``lender`` is who made the
+    API token that asks, if a person did.
+    """
 
     actor: str
     role: Role
     person: User | None = None
+    lender: User | None = None
 
     def require(self, permission: Permission) -> None:
         """Raise NotPermitted unless the role allows it."""

@@ -31,6 +31,7 @@ from doorward.api.access import (
     FreshProofNeeded,
     Permission,
     Principal,
+    bounded,
 )
 from doorward.api.context import ApiContext, Call
 from doorward.api.openapi import describe
@@ -133,7 +134,9 @@ class _Gate:
         except Unauthenticated:
             self._failures.take(asker)
             raise
-        principal = Principal(f"token:{token.id}", token.role)
+        owner = None if token.user_id is None else self._context.registry.snapshot.users.get(token.user_id)
+        role = token.role if owner is None else bounded(token.role, owner.role)
+        principal = Principal(f"token:{token.id}", role, lender=owner)
         self._requests.take(principal.actor)
         return principal
 

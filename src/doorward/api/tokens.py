@@ -17,12 +17,15 @@ def _state(token: ApiToken, now: datetime) -> Literal["valid", "expired", "revok
     return "expired" if token.expires is not None and token.expires <= now else "valid"
 
 
-def _answer(token: ApiToken, now: datetime) -> types.Token:
+def _answer(call: Call, token: ApiToken) -> types.Token:
+    now = call.context.clock.now()
+    owner = None if token.user_id is None else call.snapshot.users.get(token.user_id)
     return types.Token(
         id=token.id,
         prefix=token.prefix,
         description=token.description,
         role=token.role.value,
+        user=None if owner is None else owner.name,
         created=token.created,
         expires=token.expires,
         revoked=token.revoked,
@@ -33,8 +36,7 @@ def _answer(token: ApiToken, now: datetime) -> types.Token:
 @operation("GET", "/tokens", needs=Permission.READ)
 async def list_tokens(call: Call) -> list[types.Token]:
     """List the API tokens, oldest first, without their secrets."""
-    now = call.context.clock.now()
-    return [_answer(token, now) for token in await call.registry.list_api_tokens()]
+    return [_answer(call, token) for token in await call.registry.list_api_tokens()]
 
 
 @operation("POST", "/tokens", needs=Permission.TOKENS, status=201, raises=[BadInput])
@@ -47,8 +49,10 @@ async def create_token(call: Call, body: types.NewToken) -> types.MadeToken:
         description=body.description,
         role=role,
         expires_in=None if body.expires_in is None else timedelta(seconds=body.expires_in),
+        # What a person's token makes is theirs, too: else it would outlive their suspension.
+        owner=call.principal.person or call.principal.lender,
     )
-    return types.MadeToken(token=_answer(token, call.context.clock.now()), secret=secret)
+    return types.MadeToken(token=_answer(call, token), secret=secret)
 
 
 @operation("DELETE", "/tokens/{number}", needs=Permission.TOKENS, raises=[NotFound])
@@ -57,7 +61,7 @@ async def revoke_token(call: Call, number: types.Number) -> types.Token:
     for token in await call.registry.list_api_tokens():
         if token.id == number:
             call.principal.require_rank(token.role)
-    return _answer(await call.registry.revoke_api_token(call.actor, number), call.context.clock.now())
+    return _answer(call, await call.registry.revoke_api_token(call.actor, number))
 
 
 OPERATIONS = (list_tokens, create_token, revoke_token)

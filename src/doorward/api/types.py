@@ -81,6 +81,14 @@ class NewUser(Request, frozen=True, kw_only=True):
     role: RoleName = "member"
 
 
+class UserDeletion(Request, frozen=True, kw_only=True):
+    """What goes with a person."""
+
+    with_nodes: bool = (
+        False  # their nodes, at once with all that is open from and to them; else they must have none
+    )
+
+
 class UserChange(Request, frozen=True, kw_only=True):
     """What to change about a person. What is left out stays as it is."""
 
@@ -486,6 +494,7 @@ class Token(Answer, frozen=True, kw_only=True):
     prefix: str
     description: str
     role: RoleName
+    user: str | None  # who made it: it may do no more than they may now; null for one made on the server
     created: datetime
     expires: datetime | None
     revoked: datetime | None

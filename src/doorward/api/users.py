@@ -96,10 +96,10 @@ async def change_user(call: Call, name: str, body: types.UserChange) -> types.Us
 
 
 @operation("DELETE", "/users/{name}", needs=Permission.USERS, status=204, raises=[NotFound, Conflict])
-async def delete_user(call: Call, name: str) -> None:
+async def delete_user(call: Call, name: str, query: types.UserDeletion) -> None:
     """Delete a person who has no nodes any more."""
     call.principal.require_rank(find_user(call.snapshot, name).role)
-    await call.registry.delete_user(call.actor, name)
+    await call.registry.delete_user(call.actor, name, with_nodes=query.with_nodes)
 
 
 OPERATIONS = (list_users, create_user, get_user, change_user, delete_user)

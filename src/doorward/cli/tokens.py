@@ -33,13 +33,14 @@ def list_tokens(*, json: Flag = False, target: Target | None = None) -> None:
         output.as_json(found)
         return
     output.table(
-        ("ID", "TOKEN", "STATE", "ROLE", "EXPIRES", "DESCRIPTION"),
+        ("ID", "TOKEN", "STATE", "ROLE", "MADE BY", "EXPIRES", "DESCRIPTION"),
         (
             (
                 str(each.id),
                 each.prefix + "...",
                 each.state,
                 each.role,
+                each.user or "-",
                 relative(each.expires),
                 each.description,
             )

@@ -340,8 +340,9 @@ def change_role(name: str, role: types.RoleName, /, *, target: Target | None = N
 def suspend_user(name: str, /, *, target: Target | None = None) -> None:
     """Shut a person out, with all their devices, and keep everything that is theirs.
 
-    Within a second no device of theirs reaches anything, and none signs in, until `doorward users restore`. Devices with tags
-    belong to nobody and stay.
+    Within a second no device of theirs reaches anything, what was open ends, forwards and multiplexed ssh included, and none
+    signs in, until `doorward users restore`. Their browsers are signed out and their API tokens revoked for good. Devices
+    with tags belong to nobody and stay.
 
     Example: `doorward users suspend ann`
 
@@ -371,23 +372,33 @@ def restore_user(name: str, /, *, target: Target | None = None) -> None:
 
 
 @app.command(name="delete")
-def delete_user(name: str, /, *, yes: Flag = False, target: Target | None = None) -> int:
-    """Delete a person who has no nodes any more, and their auth keys.
+def delete_user(
+    name: str, /, *, with_nodes: Flag = False, yes: Flag = False, target: Target | None = None
+) -> int:
+    """Delete a person who has no nodes any more, and their auth keys, API tokens, sessions and passkeys.
 
-    Asks first on a terminal; elsewhere --yes is needed.
+    With --with-nodes their devices go too, and all that is open from and to them ends at once. Devices with tags belong to
+    nobody and stay. Asks first on a terminal; elsewhere --yes is needed.
 
-    Example: `doorward users delete ann --yes`
+    Example: `doorward users delete ann --with-nodes --yes`
 
     Args:
         name: Login name.
+        with_nodes: Delete their devices as well; without it, a person who has any is not deleted.
         yes: Do not ask.
         target: Which server.
     """
-    if not output.confirm(f"Delete the person {name} and their auth keys?", yes=yes):
+    server = target or Target()
+    devices = ""
+    if with_nodes:
+        count = server.call("GET", api_path("users", name), types.User).nodes
+        devices = f", with {'1 device' if count == 1 else f'{count} devices'}"
+    if not output.confirm(f"Delete the person {name}{devices}, and all by which they get in?", yes=yes):
         output.note("Nothing was deleted.")
         return 1
-    (target or Target()).call("DELETE", api_path("users", name), type(None))
-    output.line(f"Deleted {name}.")
+    query = {"with_nodes": with_nodes or None}
+    server.call("DELETE", api_path("users", name), type(None), query=query)
+    output.line(f"Deleted {name}{devices}.")
     return 0
 
 

@@ -73,6 +73,19 @@ def revoke_api_token(connection: Connection, token_id: int, now: datetime) -> bo
     return connection.execute(statement.values(revoked=now)).rowcount == 1
 
 
+def revoke_api_tokens_of(connection: Connection, user_id: int, now: datetime) -> list[int]:
+    """End all API tokens of a person; returns the ids of those that had not ended."""
+    theirs = sa.and_(
+        api_tokens.c.user_id == user_id,
+        api_tokens.c.revoked.is_(None),
+        sa.or_(api_tokens.c.expires.is_(None), api_tokens.c.expires > now),
+    )
+    found = sorted(connection.execute(sa.select(api_tokens.c.id).where(theirs)).scalars())
+    if found:
+        connection.execute(sa.update(api_tokens).where(api_tokens.c.id.in_(found)).values(revoked=now))
+    return found
+
+
 def all_api_tokens(connection: Connection) -> list[ApiToken]:
     """Every API token, by id, ended ones too."""
     return rows.load(connection, api_tokens, ApiToken)

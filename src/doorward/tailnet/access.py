@@ -27,7 +27,7 @@ LONGEST_KEY = 3650 * 86400
 
 
 class Access:
-    """The writer of all that. ``actor`` is as the registry has it."""
+    """The writer of all that is about nodes; people are the registry's. ``actor`` is as the registry has it."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer

@@ -6,7 +6,7 @@ log: ``cli``, ``user:NAME``, ``token:ID``, ``system``.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +176,12 @@ class Registry:
             units.suspend_user, actor, self._user(name).id, suspended, self.writer.now()
         )
 
-    async def delete_user(self, actor: str, name: str) -> None:
-        """Remove a person who has no nodes. Their auth keys go too. Raises Conflict while they have nodes."""
-        await self.writer.apply(units.delete_user, actor, self._user(name), self.writer.now())
+    async def delete_user(self, actor: str, name: str, *, with_nodes: bool = False) -> None:
+        """Remove a person, and their auth keys, tokens, sessions and ways to sign in.
+
+        Raises Conflict for the only owner, and while they have nodes, unless those are to go at once too.
+        """
+        await self.writer.apply(units.delete_user, actor, self._user(name), with_nodes, self.writer.now())
 
     def _user(self, name: str) -> User:
         user = self.snapshot.user_by_name(name.strip().lower())
@@ -251,9 +254,15 @@ class Registry:
         return await self.writer.apply(units.revoke_auth_key, actor, key_id, self.writer.now())
 
     async def create_api_token(
-        self, actor: str, *, description: str, role: Role = Role.ADMIN, expires_in: timedelta | None = None
+        self,
+        actor: str,
+        *,
+        description: str,
+        role: Role = Role.ADMIN,
+        expires_in: timedelta | None = None,
+        owner: User | None = None,
     ) -> tuple[ApiToken, str]:
-        """Make a bearer token of the API; its text is returned this once."""
+        """Make a bearer token of the API; its text is returned this once. One with an ``owner`` ends with them."""
         now = self.writer.now()
         secret = secrets.make(secrets.API_TOKEN, self.writer.entropy(secrets.ENTROPY))
         draft = ApiToken(
@@ -264,6 +273,7 @@ class Registry:
             role=role,
             created=now,
             expires=None if expires_in is None else now + expires_in,
+            user_id=None if owner is None else owner.id,
         )
         return await self.writer.apply(units.create_api_token, actor, draft), secret.text
 
@@ -276,14 +286,23 @@ class Registry:
         return await self.writer.apply(units.revoke_api_token, actor, token_id, self.writer.now())
 
     async def check_api_token(self, secret: str) -> ApiToken:
-        """The token with this text. Raises Unauthenticated unless it is known, in time and not revoked."""
+        """The token with this text.
+
+        Raises Unauthenticated unless it is known, in time and not revoked, and its person, if it has one, is not shut out.
+        """
         token = await self.writer.database.read(keys.api_token_by_hash, secrets.digest(secret))
         now = self.writer.now()
-        if token is None or token.revoked is not None or (token.expires is not None and token.expires <= now):
+        if token is None or self._is_over(token, now):
             raise Unauthenticated(
                 "this API token is not valid", cure="`doorward tokens create` on the server makes one."
             )
         return token
+
+    def _is_over(self, token: ApiToken, now: datetime) -> bool:
+        if token.revoked is not None or (token.expires is not None and token.expires <= now):
+            return True
+        owner = None if token.user_id is None else self.snapshot.users.get(token.user_id)
+        return token.user_id is not None and (owner is None or owner.suspended)
 
     # Nodes
 

@@ -151,30 +151,53 @@ def suspend_user(
             connection, user_id
         )  # they would work again once the person is let in again
     action = "user.suspend" if suspended else "user.restore"
-    details = {"sessions": signin.end_sessions(connection, now, user_id=user_id)} if suspended else {}
+    details: dict[str, Any] = {}
+    if suspended:
+        details["sessions"] = signin.end_sessions(connection, now, user_id=user_id)
+        if tokens := keys.revoke_api_tokens_of(connection, user_id, now):
+            details["tokens"] = tokens
     audit.append(connection, actor, action, f"user:{user.name}", details, now)
     return Effect(result=changed, users=_everybody(connection))
 
 
-def delete_user(connection: Connection, actor: str, user: User, now: datetime) -> Effect[None]:
-    """Remove a user without nodes, and their auth keys. Tagged nodes they brought in stay, and are nobody's.
+def delete_user(
+    connection: Connection, actor: str, user: User, with_nodes: bool, now: datetime
+) -> Effect[None]:
+    """Remove a user, and all by which they, or a program of theirs, gets in.
 
-    Raises Conflict while they have nodes, and for the only owner.
+    Raises Conflict while they have nodes, unless those are to go too, and for the only owner. Tagged nodes that they brought
+    in stay, and are nobody's.
     """
     if (known := users.by_id(connection, user.id)) is not None:
         _require_another_owner(connection, known, "is not deleted")
     brought = [node for node in nodes.load_all(connection) if node.user_id == user.id]
-    if own := [node.name for node in brought if not node.tags]:
+    own = [node for node in brought if not node.tags]
+    if own and not with_nodes:
+        some = ", ".join(sorted(node.name for node in own)[:5])
         raise Conflict(
-            f"{user.name} still has {len(own)} node{'s' * (len(own) > 1)}: {', '.join(sorted(own)[:5])}",
-            cure="Delete them first: `doorward nodes delete NODE`.",
+            f"{user.name} still has {len(own)} node{'s' * (len(own) > 1)}: {some}",
+            cure="Delete them first: `doorward nodes delete NODE`; or all of them at once: `--with-nodes`.",
         )
-    freed = tuple(nodes.update(connection, msgspec.structs.replace(node, user_id=None)) for node in brought)
+    reason = "its person was deleted"
+    lifted = [
+        number for node in own for number in delete_node(connection, actor, node.id, reason, now).cuts_gone
+    ]
+    freed = tuple(
+        nodes.update(connection, msgspec.structs.replace(node, user_id=None)) for node in brought if node.tags
+    )
     gone = {name: count for name, count in signin.delete_all_of(connection, user.id).items() if count}
-    details = {"auth_keys": keys.delete_auth_keys_of(connection, user.id), **gone}
+    details: dict[str, Any] = {"auth_keys": keys.delete_auth_keys_of(connection, user.id), **gone}
+    if tokens := keys.revoke_api_tokens_of(connection, user.id, now):
+        details["tokens"] = tokens
     users.delete(connection, user.id)
     audit.append(connection, actor, "user.delete", f"user:{user.name}", details, now)
-    return Effect(result=None, users=_everybody(connection), nodes=freed)
+    return Effect(
+        result=None,
+        users=_everybody(connection),
+        nodes=freed,
+        removed=tuple(node.id for node in own),
+        cuts_gone=tuple(lifted),
+    )
 
 
 def claim_own_node(connection: Connection, process: Process, stable_id: str) -> Effect[None]:
@@ -220,7 +243,13 @@ def revoke_auth_key(connection: Connection, actor: str, key_id: int, now: dateti
 def create_api_token(connection: Connection, actor: str, draft: ApiToken) -> Effect[ApiToken]:
     """Store a new API token."""
     token = keys.insert_api_token(connection, draft)
-    details = {"prefix": token.prefix, "role": token.role.value, "description": token.description}
+    details: dict[str, Any] = {
+        "prefix": token.prefix,
+        "role": token.role.value,
+        "description": token.description,
+    }
+    if token.user_id is not None:
+        details["user"] = token.user_id
     audit.append(connection, actor, "token.create", f"token:{token.id}", details, draft.created)
     return Effect(result=token)
 
