@@ -6,6 +6,7 @@ import getpass
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.clients import StockClient
@@ -164,3 +165,49 @@ async def test_what_is_open_ends_when_a_person_is_suspended_between_their_own_de
         await here.ends("users", "suspend", "bob")
         await here.server.run("users", "restore", "bob")
         await here.reaches()
+
+
+# Who gets in
+
+
+@contextlib.asynccontextmanager
+async def up_by_link(
+    server: Server, client: StockClient, *extra: str
+) -> AsyncIterator[tuple[str, "asyncio.Task[subprocess.CompletedProcess[str]]"]]:
+    """``tailscale up`` without a key: the link it shows, and the command as it waits."""
+    shown = ""
+
+    async def is_shown() -> bool:
+        nonlocal shown
+        shown = (await client.status())["AuthURL"]
+        return bool(shown)
+
+    async with asyncio.TaskGroup() as group:
+        up = group.create_task(client.up(server.url, extra=extra, within=40, check=False))
+        await eventually(is_shown, 20)
+        yield shown, up
+
+
+async def node(server: Server, name: str) -> dict[str, Any]:
+    (found,) = [node for node in await server.json("nodes", "list") if node["name"] == name]
+    assert isinstance(found, dict)
+    return found
+
+
+async def test_a_device_waits_for_an_administrator_and_is_in_at_once_when_one_approves() -> None:
+    async with Server() as server, StockClient("laptop") as laptop, StockClient("other") as other:
+        await server.user("bob")
+        await other.up(server.url, await server.key("--user", "bob"))
+        await server.run("nodes", "approval", "on")
+        up = asyncio.create_task(laptop.up(server.url, await server.key("--user", "bob"), check=False))
+        await laptop.wait_until("NeedsMachineAuth")
+        print(await laptop.cli("status", check=False))
+        print((await laptop.status())["Peer"], (await laptop.status())["Health"])
+        began = asyncio.get_running_loop().time()
+        await server.run("nodes", "approve", "laptop")
+        print(await laptop.wait_until("Running"))
+        print("after", asyncio.get_running_loop().time() - began, await up)
+        print(await other.ping("laptop"), asyncio.get_running_loop().time() - began)
+        await server.run("nodes", "suspend", "laptop")
+        await asyncio.sleep(3)
+        print(await laptop.cli("status", check=False))
