@@ -172,15 +172,15 @@ async def test_what_is_open_ends_when_a_person_is_suspended_between_their_own_de
 
 @contextlib.asynccontextmanager
 async def up_by_link(
-    server: Server, client: StockClient, *extra: str
+    server: Server, client: StockClient, *extra: str, other_than: str = ""
 ) -> AsyncIterator[tuple[str, "asyncio.Task[subprocess.CompletedProcess[str]]"]]:
-    """``tailscale up`` without a key: the link it shows, and the command as it waits."""
+    """``tailscale up`` without a key: the link it shows, which is no longer an earlier one, and the command as it waits."""
     shown = ""
 
     async def is_shown() -> bool:
         nonlocal shown
         shown = (await client.status())["AuthURL"]
-        return bool(shown)
+        return shown not in {"", other_than}
 
     async with asyncio.TaskGroup() as group:
         up = group.create_task(client.up(server.url, extra=extra, within=40, check=False))
@@ -195,19 +195,68 @@ async def node(server: Server, name: str) -> dict[str, Any]:
 
 
 async def test_a_device_waits_for_an_administrator_and_is_in_at_once_when_one_approves() -> None:
-    async with Server() as server, StockClient("laptop") as laptop, StockClient("other") as other:
+    async with (
+        Server() as server,
+        StockClient("laptop") as laptop,
+        StockClient("other") as other,
+        asyncio.TaskGroup() as group,
+    ):
         await server.user("bob")
         await other.up(server.url, await server.key("--user", "bob"))
         await server.run("nodes", "approval", "on")
-        up = asyncio.create_task(laptop.up(server.url, await server.key("--user", "bob"), check=False))
+        up = group.create_task(laptop.up(server.url, await server.key("--user", "bob"), within=40))
         await laptop.wait_until("NeedsMachineAuth")
-        print(await laptop.cli("status", check=False))
-        print((await laptop.status())["Peer"], (await laptop.status())["Health"])
-        began = asyncio.get_running_loop().time()
+        said = await laptop.cli("status", check=False)
+        assert (said.returncode, "not yet approved" in said.stdout) == (1, True)
+        assert any("doorward nodes approve laptop" in text for text in (await laptop.status())["Health"])
+        assert not (await laptop.status())["Peer"]
+        assert "waits for approval" in (await server.run("nodes", "list")).stdout
+        assert "laptop" not in (await other.cli("status")).stdout
         await server.run("nodes", "approve", "laptop")
-        print(await laptop.wait_until("Running"))
-        print("after", asyncio.get_running_loop().time() - began, await up)
-        print(await other.ping("laptop"), asyncio.get_running_loop().time() - began)
-        await server.run("nodes", "suspend", "laptop")
-        await asyncio.sleep(3)
-        print(await laptop.cli("status", check=False))
+        await laptop.wait_until("Running")
+        assert (await up).returncode == 0
+        assert "pong from laptop" in await other.ping("laptop")
+        # One that is vouched for does not wait.
+        await laptop.up(
+            server.url, await server.key("--user", "bob", "--preapproved"), extra=["--force-reauth"]
+        )
+        await laptop.wait_until("Running")
+
+
+async def test_signing_in_again_by_link_is_the_same_device_for_the_same_person_only() -> None:
+    async with Server() as server, StockClient("laptop") as laptop:
+        for name in ("ann", "bob"):
+            await server.user(name)
+        async with up_by_link(server, laptop) as (link, up):
+            await server.run("nodes", "approve", link, "--user", "ann")
+            assert (await up).returncode == 0
+        first = await node(server, "laptop")
+        status = await laptop.wait_until("Running")
+        # Because they want to.
+        async with up_by_link(server, laptop, "--force-reauth") as (link, up):
+            (waiting,) = await server.json("nodes", "waiting")
+            assert waiting["known_as"] == [{"node": "laptop", "user": "ann"}]
+            assert waiting["came_from"] == "127.0.0.1"
+            await server.run("nodes", "approve", link, "--user", "ann")
+            assert (await up).returncode == 0
+        again = await laptop.wait_until("Running")
+        assert again["Self"]["PublicKey"] != status["Self"]["PublicKey"]
+        assert again["TailscaleIPs"] == status["TailscaleIPs"]
+        # Because the key has ended. First somebody says no.
+        await server.run("nodes", "expire", "laptop", "--yes")
+        await laptop.wait_until("NeedsLogin")
+        async with up_by_link(server, laptop) as (link, up):
+            await server.run("nodes", "deny", link)
+            denied = await up
+            assert (denied.returncode, "somebody denied it" in denied.stderr) == (1, True)
+        async with up_by_link(server, laptop, other_than=link) as (fresh, up):
+            await server.run("nodes", "approve", fresh, "--user", "ann")
+            assert (await up).returncode == 0
+        assert (await laptop.wait_until("Running"))["TailscaleIPs"] == status["TailscaleIPs"]
+        assert (await node(server, "laptop"))["id"] == first["id"]
+        # For another person it is another device.
+        async with up_by_link(server, laptop, "--force-reauth") as (link, up):
+            await server.run("nodes", "approve", link, "--user", "bob")
+            await up
+        assert (await node(server, "laptop-1"))["user"] == "bob"
+        assert (await node(server, "laptop"))["user"] == "ann"
