@@ -180,14 +180,27 @@ async def test_who_is_suspended_is_out_in_the_middle_of_an_ssh_and_of_a_page(tmp
         await page.wait_for_selector("text=Known by your device")
         await come_in(page, await link_of(server, "alice"))
         await look(page, "me-dark")
-        async with ssh.session(f"{ME}@server", "echo in; sleep 60") as process:
+        beats = tmp_path / "beats"  # written by what runs in the session, while it has one to speak to
+        beating = f"echo in; while sleep 0.1; do echo x; echo x >> {beats}; done"
+        async with ssh.session(f"{ME}@server", beating) as process:
             assert process.stdout is not None
             async with asyncio.timeout(20):
                 assert await process.stdout.readline() == b"in\n"
             await server.user("bob", "--role", "owner")
+
+            async def is_alive() -> bool:
+                before = beats.stat().st_size if beats.exists() else 0
+                await asyncio.sleep(1)
+                return beats.exists() and beats.stat().st_size > before
+
+            assert await is_alive()
             await server.run("users", "suspend", "alice")
-            async with asyncio.timeout(20):
-                await process.wait()
+
+            async def is_over() -> bool:
+                return not await is_alive()
+
+            # Her own ssh is not told: no packet reaches her any more.
+            await eventually(is_over, 10)
 
         async def nobody() -> bool:
             with contextlib.suppress(Exception):
