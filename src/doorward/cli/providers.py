@@ -9,6 +9,7 @@ from doorward.api import types
 from doorward.cli import output
 from doorward.cli.connection import Flag, Target, api_path, read_text
 from doorward.cli.times import exact
+from doorward.errors import BadInput
 
 app = App(
     name="providers",
@@ -238,8 +239,15 @@ def remove_provider(name: str, /, *, yes: Flag = False, target: Target | None = 
 
 
 def _secret(file: Path | None) -> str | None:
-    """The secret in a file, without the line end that editors put behind it. Raises BadInput where it cannot be read."""
-    return None if file is None else read_text(file).strip()
+    """The secret in a file, without the line end that editors put behind it. Raises BadInput where there is none."""
+    if file is None:
+        return None
+    secret = read_text(file).strip()
+    if not secret:  # it would make doorward a public client, which nobody means by naming a file
+        raise BadInput(
+            f"there is no client secret in {file}", cure="Put it into the file, or leave the option out."
+        )
+    return secret
 
 
 def _listed(words: tuple[str, ...] | None) -> tuple[str, ...] | None:

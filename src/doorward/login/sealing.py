@@ -30,7 +30,7 @@ class Sealer:
     """
 
     def __init__(self, root: bytes, entropy: Callable[[int], bytes]) -> None:
-        # One HMAC is HKDF-Expand for a root that is uniform already (RFC 5869, section 3.3).
+        # One HMAC is enough: the root is a key already, and only another use of it is to be kept apart (RFC 5869, section 3.3).
         self._cipher = ChaCha20Poly1305(hmac.digest(root, _PURPOSE, hashlib.sha256))
         self._entropy = entropy
 
