@@ -1,15 +1,19 @@
 """What the listeners of a worker present: the operator's own files, what ACME got, or what doorward's authority signs."""
 
+from typing import TYPE_CHECKING
+
 from doorward.clock import Clock
 from doorward.config import Settings
 from doorward.errors import DoorwardError
 from doorward.protocol.keys import DERPPrivate
 from doorward.relay.certificate import meta_certificate
 from doorward.server import tls
-from doorward.server.acme.certificate import OrderedCertificate
-from doorward.server.acme.folder import Folder
 from doorward.server.relays import address_of, host_of, relay_host
 from doorward.telemetry import log
+
+if TYPE_CHECKING:
+    from doorward.server.acme.certificate import OrderedCertificate
+    from doorward.server.acme.folder import Folder
 
 _log = log("server")
 
@@ -30,11 +34,14 @@ class Certificates:
     ) -> None:
         url_host, door_host = host_of(settings.url), host_of(settings.door)
         by_acme = settings.ordered()
-        self.acme = Folder(authority.folder / "acme") if by_acme else None
+        self.acme: Folder | None = None
         self.ordered: dict[str, OrderedCertificate] = {}
 
-        def order(stem: str) -> OrderedCertificate:
-            assert self.acme is not None
+        def order(stem: str) -> "OrderedCertificate":
+            from doorward.server.acme.certificate import OrderedCertificate  # noqa: PLC0415 - most have none
+            from doorward.server.acme.folder import Folder  # noqa: PLC0415
+
+            self.acme = self.acme or Folder(authority.folder / "acme")
             host = by_acme[stem]
             return self.ordered.setdefault(host, OrderedCertificate(self.acme, authority, stem, host, clock))
 

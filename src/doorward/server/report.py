@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from doorward import __version__
 from doorward.api.types import Finding, Part, Status
@@ -13,7 +14,6 @@ from doorward.config import Settings
 from doorward.errors import Unavailable
 from doorward.protocol.tailcfg.capability import CAPVER_RELAY_PIN
 from doorward.protocol.tailcfg.derpmap import DERPRegion
-from doorward.server.acme.keeper import Keeper
 from doorward.server.certificates import Certificates
 from doorward.server.countries import unknown_countries
 from doorward.server.own_node import OwnNode
@@ -22,6 +22,9 @@ from doorward.server.team import Team
 from doorward.store import Database
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from doorward.server.acme.keeper import Keeper
 
 LITTLE_ROOM = 256 << 20  # bytes free; a database and its log grow by a few megabytes a month
 
@@ -49,7 +52,7 @@ class Report:
         own_node: OwnNode,
         *,
         certificates: Certificates,
-        keeper: Keeper | None,
+        keeper: "Keeper | None",
         others: OtherRelays,
         own_region: Callable[[], DERPRegion | None],
         team: Team,

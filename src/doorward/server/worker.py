@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -49,7 +50,6 @@ from doorward.relay import Relay
 from doorward.relay.mesh import Mesh, Peer
 from doorward.relay.stun import STUNServer
 from doorward.server import descriptors, tls
-from doorward.server.acme.service import Acme
 from doorward.server.certificates import Certificates
 from doorward.server.child import Child
 from doorward.server.countries import countries_of
@@ -73,6 +73,9 @@ from doorward.telemetry import configure, exposition, gauge, log
 from doorward.transport.listener import Limits, ListenerSpec, serve
 from doorward.transport.noise import PATH, UPGRADE_TOKEN, Ts2021
 from doorward.transport.turns import Turns
+
+if TYPE_CHECKING:
+    from doorward.server.acme.service import Acme
 
 REFRESH = 3600.0  # seconds between looks at certificates
 
@@ -310,13 +313,15 @@ class Worker:
     def _invitations(self, registry: Registry) -> Invitations:
         return Invitations(registry.writer.database, self._clock, os.urandom)
 
-    def _acme(self, registry: Registry) -> Acme | None:
+    def _acme(self, registry: Registry) -> "Acme | None":
         """What orders certificates, where the settings want any."""
         if self._certificates.acme is None:
             return None
+        from doorward.server.acme.service import Acme  # noqa: PLC0415 - most have no use for it
+
         return Acme(self._settings, self._certificates, registry, self._noise_key.raw, self._clock)
 
-    def _listeners(self, own_node: OwnNode, acme: Acme | None) -> list[ListenerSpec]:
+    def _listeners(self, own_node: OwnNode, acme: "Acme | None") -> list[ListenerSpec]:
         certificates = self._certificates
         proof = None
         if acme is not None and self._settings.tls.acme.challenge == "tls-alpn-01":
@@ -356,7 +361,7 @@ class Worker:
         noise: Ts2021,
         askings: Askings,
         invitations: Invitations,
-        acme: Acme | None,
+        acme: "Acme | None",
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -419,7 +424,7 @@ class Worker:
         """The authority's certificate, which anyone may have."""
         return Response(self._authority.pem, media_type="application/x-pem-file")
 
-    async def _refresh(self, registry: Registry, reload: asyncio.Event, acme: Acme | None) -> None:
+    async def _refresh(self, registry: Registry, reload: asyncio.Event, acme: "Acme | None") -> None:
         """Renew what is due every hour, and at once when asked to reload. What fails leaves everything as it was."""
         while True:
             with contextlib.suppress(TimeoutError):

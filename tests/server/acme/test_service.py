@@ -93,5 +93,6 @@ def test_a_worker_loads_none_of_the_libraries_until_it_orders() -> None:
     program = "import sys, doorward.server.worker; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "doorward.server.acme.service" not in done.stdout.split()  # nor our own part
     assert loaded.isdisjoint({"acme", "josepy", "OpenSSL", "requests", "urllib3", "dns"})
     assert "doorward" in loaded
