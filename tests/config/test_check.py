@@ -209,6 +209,8 @@ def test_acme_that_can_work(tmp_path: Path, flags: dict[str, object]) -> None:
             "challenge",
         ),
         ({**DNS, "tls.acme.dns.server": "b"}, "takes updates from anybody", "server"),
+        ({"tls.acme.account.id": "me"}, "both an identifier and a key", "id"),
+        ({"tls.acme.account.key": "/key"}, "both an identifier and a key", "key"),
         ({"tls.acme.listen": "80"}, "not an address to listen on", "listen"),
     ],
 )

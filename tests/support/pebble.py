@@ -8,7 +8,7 @@ import os
 import secrets
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -76,6 +76,7 @@ async def running_pebble(
     life: int = 7_776_000,
     reuse: int = 0,
     port: int = 0,
+    accounts: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Pebble]:
     """Start it, wait until it answers, and stop it with the block.
 
@@ -86,6 +87,7 @@ async def running_pebble(
         life: seconds that its certificates last.
         reuse: per cent of proofs that it remembers.
         port: of its directory; 0: a free one.
+        accounts: identifiers and keys of which each new account must have one; None: none is asked for.
     """
     clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="dw-pebble-") as name:
@@ -105,6 +107,8 @@ async def running_pebble(
             "domainBlocklist": [BLOCKED],
             "retryAfter": {"authz": 1, "order": 1},
             "keyAlgorithm": "ecdsa",
+            "externalAccountBindingRequired": accounts is not None,
+            "externalAccountMACKeys": dict(accounts or {}),
             "profiles": {"default": {"description": "the usual", "validityPeriod": life}},
         }
         (folder / "pebble.json").write_text(json.dumps({"pebble": settings}))

@@ -166,6 +166,12 @@ def _check_acme(settings: Settings, refuse: Any) -> None:
         )
     if acme.email and not _EMAIL.fullmatch(acme.email):
         refuse("tls.acme.email", f"{acme.email!r} is not an e-mail address", "Correct it, or leave it out.")
+    if bool(acme.account.id) != (acme.account.key is not None):
+        refuse(
+            f"tls.acme.account.{'id' if acme.account.id else 'key'}",
+            "an account with the authority has both an identifier and a key",
+            "Set tls.acme.account.id and tls.acme.account.key, or neither.",
+        )
     # One that doorward makes up itself is known to nobody outside.
     if "door" in acme.names and not settings.door:
         refuse(

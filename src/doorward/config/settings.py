@@ -65,6 +65,17 @@ class AcmeDns(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 15
 
 
+class AcmeAccount(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account that was made with the authority elsewhere (external account binding), where it wants one."""
+
+    id: Annotated[
+        str, Meta(description="Identifier of an account made with the authority, where it wants one (EAB).")
+    ] = ""
+    key: Annotated[
+        Path | None, Meta(description="File with that account's key, as the authority gave it: base64url.")
+    ] = None
+
+
 class Acme(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Certificates from an authority that speaks ACME (RFC 8555)."""
 
@@ -110,6 +121,7 @@ class Acme(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="PEM file with the authority that vouches for the directory's own https, where that is a private one."
         ),
     ] = None
+    account: AcmeAccount = AcmeAccount()
     dns: AcmeDns = AcmeDns()
 
 

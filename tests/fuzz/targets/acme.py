@@ -12,14 +12,16 @@ from doorward.errors import RemoteProtocolError
 from doorward.protocol.clienthello import HEADER, LARGEST, parse_client_hello, record_length
 from doorward.server.acme.conversation import Conversation
 from doorward.server.acme.faults import LONGEST, AcmeError, wait_after
-from doorward.server.acme.records import Updates, read_key
+from doorward.server.acme.keyfiles import account_key, tsig_key
+from doorward.server.acme.records import Updates
 
 COVERS = (
     "protocol.clienthello:record_length",
     "protocol.clienthello:parse_client_hello",
     "protocol.clienthello:_Reader.number",
     "server.acme.conversation:Conversation._note_retry_after",
-    "server.acme.records:read_key",
+    "server.acme.keyfiles:account_key",
+    "server.acme.keyfiles:tsig_key",
     "server.acme.records:Updates.__init__",
 )
 LIMIT = LARGEST
@@ -69,4 +71,4 @@ def fuzz(data: bytes) -> None:
         file = Path(folder) / "key"
         file.write_bytes(data)
         file.chmod(0o600)
-        feed(file, read_key, refusal=AcmeError)
+        feed(file, tsig_key, account_key, refusal=AcmeError)

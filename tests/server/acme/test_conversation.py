@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.pebble import BLOCKED, Pebble, PretendedDns, pretended_dns, running_pebble
 
 from doorward.clock import SystemClock
-from doorward.config.settings import Acme
+from doorward.config.settings import Acme, AcmeAccount
 from doorward.server import tls
 from doorward.server.acme import conversation
 from doorward.server.acme.conversation import Conversation, Proof, refusal, translate
@@ -117,6 +117,62 @@ async def test_what_is_on_the_way_to_an_authority_is_said_and_not_counted(
         assert cure in refused.value.cure
         assert not refused.value.counts
         assert "object at 0x" not in refused.value.message
+
+
+async def test_an_account_that_was_made_elsewhere_is_bound_where_one_is_wanted(tmp_path: Path) -> None:
+    file = tmp_path / "account"
+    theirs = {"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
+    async with pretended_dns() as dns, running_pebble(dns_port=dns.port, accounts=theirs) as pebble:
+        place = Place(pebble, dns)
+        with pytest.raises(AcmeError, match="refused") as refused:
+            await place.talk().order(HOST, nothing)
+        assert "tls.acme.account.id" in refused.value.cure
+        for text, good in ((theirs["kid-1"][::-1], False), (theirs["kid-1"], True)):
+            file.write_text(text + "\n")
+            file.chmod(0o600)
+            talk = place.talk(account=AcmeAccount(id="kid-1", key=file))
+            if good:
+                assert (await talk.order(HOST, place.present)).count(b"BEGIN CERTIFICATE") >= 2
+                continue
+            with pytest.raises(AcmeError, match="refused"):
+                await talk.order(HOST, nothing)
+        file.unlink()
+        with pytest.raises(AcmeError, match="cannot be read"):
+            await place.talk(account=AcmeAccount(id="kid-1", key=file)).order(HOST, nothing)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'{"newNonce": 1, "newAccount": []}',
+        b'{"newNonce": "nowhere", "newAccount": "nowhere", "newOrder": "nowhere"}',
+        b"<html>",
+        b"\xff\xfe",
+        b"[" * 5000,
+    ],
+)
+async def test_nonsense_is_no_more_than_a_failure(tmp_path: Path, said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(said)}\r\nconnection: close\r\n\r\n"
+            writer.write(head.encode() + said)
+            await writer.drain()
+        writer.close()
+
+    authority = tls.Authority.open(tmp_path, SystemClock())
+    own = tls.IssuedCertificate(authority, "own", SystemClock(), names=("localhost",))
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own.context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        settings = Acme(directory=f"https://localhost:{port}/dir", agree=True, ca=authority.file)
+        with pytest.raises(AcmeError) as refused:
+            await Conversation(settings, KEY, SystemClock()).order(HOST, nothing)
+        assert refused.value.cure
+        assert not refused.value.counts
 
 
 def _problem(code: str, detail: str = "its reason") -> messages.Error:

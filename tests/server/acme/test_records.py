@@ -12,7 +12,7 @@ from doorward.config import Settings
 from doorward.config.settings import Acme, AcmeDns, Tls
 from doorward.server.acme import records
 from doorward.server.acme.faults import AcmeError
-from doorward.server.acme.records import Hook, Updates, read_key, records_of
+from doorward.server.acme.records import Hook, Updates, records_of
 
 NAME = f"_acme-challenge.door.{ZONE}"
 
@@ -55,40 +55,6 @@ async def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(
         await hook.add(NAME, "value")
     child = Path(f"/proc/{started.read_text().strip()}/stat")
     await until(lambda: not child.exists() or child.read_text().split()[2] == "Z")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'key "doorward" {\n\talgorithm hmac-sha256;\n\tsecret "c2VjcmV0";\n};\n',
-        "key doorward { algorithm hmac-sha256; secret c2VjcmV0; };",
-        "# hmac-sha256:doorward:c2VjcmV0\nkey:\n  - id: doorward\n",
-        "hmac-sha256:doorward:c2VjcmV0",
-    ],
-)
-def test_a_key_in_each_form_that_tools_write(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "key"
-    file.write_text(text)
-    file.chmod(0o600)
-    key = read_key(file)
-    assert tuple(key) == ("doorward", "hmac-sha256", "c2VjcmV0")
-    assert "c2VjcmV0" not in repr(key)
-
-
-def test_a_key_that_is_none_or_everybody_s_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "key"
-    with pytest.raises(AcmeError, match="cannot be read"):
-        read_key(file)
-    with pytest.raises(AcmeError, match="cannot be read"):
-        read_key(tmp_path)
-    file.write_bytes(b"\xffc2VjcmV0")
-    file.chmod(0o600)
-    with pytest.raises(AcmeError, match="no TSIG key") as refused:
-        read_key(file)
-    assert "c2VjcmV0" not in str(refused.value.public())
-    file.chmod(0o644)
-    with pytest.raises(AcmeError, match="anybody may read"):
-        read_key(file)
 
 
 async def _texts(knot: Knot) -> list[str]:

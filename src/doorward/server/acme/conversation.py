@@ -27,6 +27,7 @@ from doorward.clock import Clock
 from doorward.config.settings import Acme
 from doorward.server import tls
 from doorward.server.acme.faults import AcmeError
+from doorward.server.acme.keyfiles import account_key
 
 if TYPE_CHECKING:
     from acme import client, messages
@@ -43,7 +44,7 @@ _CURES = {
     "caa": "The zone's CAA record names other authorities: add this one, or take the record away.",
     "connection": "The name must lead to this machine from everywhere, and its firewall let the authority in.",
     "dns": "The name must be known to everybody: check its records with the zone's own servers.",
-    "externalAccountRequired": "This authority wants accounts that were made with it. Use another one.",
+    "externalAccountRequired": "Make an account with the authority, and set tls.acme.account.id and tls.acme.account.key.",
     "incorrectResponse": "Something else answers at that name: it must lead to this machine, through no other server.",
     "invalidContact": "Correct tls.acme.email, or leave it out.",
     "rateLimited": "Nothing but waiting helps; doorward asks again when it may.",
@@ -156,7 +157,9 @@ class Conversation:
         from acme import errors, messages  # noqa: PLC0415
 
         wanted = messages.NewRegistration.from_data(
-            email=self._settings.email or None, terms_of_service_agreed=self._settings.agree
+            email=self._settings.email or None,
+            terms_of_service_agreed=self._settings.agree,
+            external_account_binding=self._binding(talking),
         )
         try:
             talking.new_account(wanted)
@@ -165,6 +168,19 @@ class Conversation:
             found = talking.query_registration(account)
             if tuple(found.body.contact or ()) != tuple(wanted.contact or ()):
                 talking.update_registration(found, messages.Registration(contact=wanted.contact or ()))
+
+    def _binding(self, talking: "client.ClientV2") -> dict[str, Any] | None:
+        """The word of an account that was made with the authority elsewhere (RFC 8555 section 7.3.4), where there is one."""
+        from acme import messages  # noqa: PLC0415
+
+        theirs = self._settings.account
+        if theirs.key is None:
+            return None
+        ours = talking.net.key
+        assert ours is not None
+        return messages.ExternalAccountBinding.from_data(
+            ours.public_key(), theirs.id, account_key(theirs.key), talking.directory
+        )
 
     async def _prove(
         self, talking: "client.ClientV2", host: str, authorization: Any, present: Present

@@ -6,16 +6,15 @@ added is taken away again: there may be others by the same name.
 
 import asyncio
 import os
-import re
 import signal
 import socket
-import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from doorward.config import Settings
 from doorward.engine.processes import tied_to_us
 from doorward.server.acme.faults import AcmeError
+from doorward.server.acme.keyfiles import tsig_key
 from doorward.telemetry import log
 
 if TYPE_CHECKING:
@@ -28,15 +27,6 @@ DNS_PATIENCE = 15.0  # seconds for one answer of the DNS server
 TTL = 60  # seconds that others may remember the record
 SAID = 2000  # characters of what the program said that are kept
 
-_KEY_FILE_MOST = 16 << 10  # bytes
-_BIND_KEY = re.compile(
-    r'\bkey\s+"?(?P<name>[A-Za-z0-9._-]+)"?\s*\{\s*algorithm\s+"?(?P<algorithm>[a-z0-9.-]+)"?\s*;'
-    r'\s*secret\s+"?(?P<secret>[A-Za-z0-9+/=]+)"?\s*;\s*\}'
-)
-_LINE_KEY = re.compile(
-    r"^(?:#\s*)?(?P<algorithm>hmac-[a-z0-9-]+):(?P<name>[A-Za-z0-9._-]+):(?P<secret>[A-Za-z0-9+/=]+)\s*$",
-    re.MULTILINE,
-)
 _log = log("acme")
 
 
@@ -106,6 +96,7 @@ class Hook:
         return AcmeError(
             f"the program {self._program} ({act}) {what}",
             cure="Try it by hand: PROGRAM add _acme-challenge.NAME test, and remove. It must be executable.",
+            counts=False,  # the authority has not been told to look
         )
 
 
@@ -118,49 +109,12 @@ def _end(process: asyncio.subprocess.Process) -> None:
             return
 
 
-class Key(NamedTuple):
-    """A TSIG key."""
-
-    name: str
-    algorithm: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return f"Key({self.name}, {self.algorithm})"
-
-
-def read_key(file: Path) -> Key:
-    """The key in a file: BIND's form, or a line ``ALGORITHM:NAME:SECRET``, also as a comment (Knot writes it so).
-
-    Raises AcmeError, never with anything of the secret.
-    """
-    try:
-        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as opened:
-            mode = os.fstat(handle).st_mode
-            content = opened.read(_KEY_FILE_MOST) if stat.S_ISREG(mode) else b""
-    except OSError as error:
-        raise AcmeError(
-            f"the TSIG key {file} cannot be read: {error.strerror}", cure="Correct tls.acme.dns.key."
-        ) from None
-    if mode & stat.S_IROTH:
-        raise AcmeError(f"anybody may read the TSIG key {file}", cure=f"Change it, and: chmod o= {file}")
-    text = content.decode("ascii", "replace")
-    found = _BIND_KEY.search(text) or _LINE_KEY.search(text)
-    if found is None:
-        raise AcmeError(
-            f"there is no TSIG key in {file}",
-            cure='It is: key "NAME" { algorithm hmac-sha256; secret "..."; }; as tsig-keygen writes it.',
-        )
-    return Key(found["name"], found["algorithm"], found["secret"])
-
-
 class Updates:
     """A DNS server that takes updates.
 
     Args:
         server: ``HOST`` or ``HOST:PORT``.
-        key_file: see ``read_key``; read each time, so that a new key needs no restart.
+        key_file: see ``keyfiles.tsig_key``; read each time, so that a new key needs no restart.
         wait: seconds until the zone's other servers have what was changed.
     """
 
@@ -191,7 +145,7 @@ class Updates:
         import dns.tsig  # noqa: PLC0415
         import dns.update  # noqa: PLC0415
 
-        key = read_key(self._key_file)
+        key = tsig_key(self._key_file)
         try:
             signing = dns.tsig.Key(key.name, key.secret, key.algorithm)
             full = dns.name.from_text(name)
@@ -261,4 +215,4 @@ class Updates:
             raise self._failure("closed the connection", "Its log says why.") from None
 
     def _failure(self, what: str, cure: str) -> AcmeError:
-        return AcmeError(f"the DNS server {self._host} port {self._port} {what}", cure=cure)
+        return AcmeError(f"the DNS server {self._host} port {self._port} {what}", cure=cure, counts=False)
