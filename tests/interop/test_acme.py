@@ -64,6 +64,15 @@ async def _eventually(holds: Callable[[], Awaitable[bool]], within: float = 40) 
             await asyncio.sleep(0.2)
 
 
+async def _until_said(server: Server, event: str) -> None:
+    """Wait for a line of its log."""
+
+    async def holds() -> bool:
+        return event in server.log.read_text()
+
+    await _eventually(holds)
+
+
 async def _trusted(port: int, name: str, trust: ssl.SSLContext) -> x509.Certificate | None:
     """What is presented, where that is the authority's."""
     try:
@@ -152,10 +161,7 @@ async def test_one_name_is_proven_by_http_and_the_other_refused_without_being_as
         async with server:
             await _until_trusted(port, CONTROL, await pebble.trust())
 
-            async def is_refused() -> bool:
-                return bool((await _part(server))["state"] == "failing")
-
-            await _eventually(is_refused)
+            await _until_said(server, "no certificate was had")
             part = await _part(server)
             assert "forbidden by policy" in part["text"]
             assert "Use a public DNS name of your own" in part["cure"]
@@ -237,11 +243,8 @@ async def test_doorwards_on_one_database_answer_for_each_other_and_share_what_on
         nobody = Pebble(f"https://{HOST}:{directory}/dir", reached.folder / "pebble.pem", Path(), "")
         _settle(reached, nobody, url="", door=DOOR, lines=[*lines, f'listen = "{HOST}:{plain}"'])
         async with reached:
-
-            async def has_failed() -> bool:
-                return bool((await _part(reached))["state"] == "failing")  # there is no authority yet
-
-            await _eventually(has_failed)
+            await _until_said(reached, "no certificate was had")  # there is no authority yet
+            assert (await _part(reached))["state"] == "failing"
             async with starting as pebble:
                 trust = await pebble.trust()
                 # The file of the authority is not the first one's: its digest of settings must not change.
