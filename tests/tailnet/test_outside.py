@@ -1,12 +1,16 @@
 """Who the subjects of outside providers are here, and who lets them in."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.support.neighbours import pair
 from tests.support.nouns import NOW
+from tests.support.postgres import Cluster
+from tests.support.waiting import until
 from tests.support.world import World, open_world
 
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, NotPermitted
@@ -438,3 +442,19 @@ async def test_a_refusal_changes_nothing(world: World) -> None:
         await world.registry.outside.signed_in(corp, ann())
     assert world.registry.snapshot is before[0]
     assert len(await events(world)) == before[1] + 1  # the refusal itself
+
+
+async def test_several_processes_make_one_person_of_one_subject(postgres: Cluster) -> None:
+    address = postgres.create_database()
+    try:
+        async with pair(address) as (one, two):
+            corp = await one.outside.add("cli", draft(domains=("example.com",)))
+            found = await asyncio.gather(
+                *(registry.outside.signed_in(corp, ann(groups=("eng",))) for registry in (one, two) * 5)
+            )
+            assert len({user.id for user in found}) == 1
+            assert found[0].groups == ("eng@example.com",)
+            await one.outside.signed_in(corp, ann(groups=("ops",)))
+            await until(lambda: two.snapshot.users[found[0].id].groups == ("ops@example.com",), 5)
+    finally:
+        postgres.drop_database(address)
