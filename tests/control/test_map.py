@@ -24,6 +24,7 @@ from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo, Service
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.store import nodes
 from doorward.tailnet import observe
+from doorward.tailnet.settings import Joining
 
 OWN = '{"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]}'
 
@@ -109,6 +110,53 @@ async def test_a_suspended_persons_node_gets_no_map(served: Served, link: Link) 
     await stream.ended()
     status, text = await link.report(1)
     assert (status, text) == (403, b"ann is suspended\n")
+
+
+async def test_a_suspended_nodes_last_message_takes_everybody_away(
+    served: Served, link: Link, other: Link
+) -> None:
+    """Two that are shut out would go on with each other else: each by the netmap that it had."""
+    registry = served.world.registry
+    here, there = (registry.snapshot.node_by_key(node(key).public()) for key in (1, 2))
+    assert here is not None
+    assert there is not None
+    assert other.served is served
+    stream = await link.stream(1)
+    assert there.id in {peer["ID"] for peer in (await stream.next())["Peers"]}
+    await registry.access.suspend_node("test", here.id, suspended=True)
+    last = (await stream.ended())[-1]
+    assert there.id in last["PeersRemoved"]
+    assert "MachineAuthorized" not in last["Node"]
+    assert await link.report(1) == (403, b"the device host1 is suspended\n")
+    await registry.access.suspend_node("test", here.id, suspended=False)
+    again = await link.stream(1)
+    assert there.id in {peer["ID"] for peer in (await again.next())["Peers"]}
+    again.close()
+
+
+async def test_a_node_that_waits_has_a_stream_and_nobody_in_it_until_it_is_approved(
+    served: Served, link: Link
+) -> None:
+    registry = served.world.registry
+    await registry.access.set_joining("test", Joining(approval=True))
+    waits = await served.link(5)
+    _, auth = await registry.create_auth_key("test", user="ann")
+    assert (await waits.register(5, auth=auth)).MachineAuthorized is False
+    known = registry.snapshot.node_by_key(node(5).public())
+    assert known is not None
+    others = await link.stream(1)
+    assert known.id not in {peer["ID"] for peer in (await others.next())["Peers"]}
+    stream = await waits.stream(5)
+    first = await stream.next()
+    assert (first["Node"].get("MachineAuthorized", False), first["Peers"]) == (False, [])
+    await registry.access.approve_node("test", known.id)
+    message = await stream.next()
+    assert message["Node"]["MachineAuthorized"] is True
+    assert message["PeersChanged"]
+    assert known.id in {peer["ID"] for peer in (await others.next())["PeersChanged"]}
+    assert (await waits.register(5)).MachineAuthorized is True
+    for each in (stream, others):
+        each.close()
 
 
 async def _until_let_in(stream: Stream, address: IPv4Address, wanted: bool) -> None:

@@ -19,7 +19,7 @@ from doorward.login import pages
 from doorward.login.whoami import peer_capabilities, whoami_route
 from doorward.model import Node
 from doorward.protocol.tailcfg.filter import CapGrant, FilterRule
-from doorward.tailnet.settings import Settings
+from doorward.tailnet.settings import Joining, Settings
 
 HTML = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
 
@@ -130,6 +130,10 @@ async def test_a_connection_outlives_neither_suspension_nor_expiry_nor_deletion(
     refused = await ask(world, node.stable_id)
     assert (refused.status_code, refused.json()["type"]) == (403, "key-expired")
 
+    await world.registry.access.suspend_node("test", node.id, suspended=True)
+    refused = await ask(world, node.stable_id)
+    assert (refused.status_code, refused.json()["title"]) == (403, "the device laptop is suspended")
+
     await world.registry.delete_node("test", node.id)
     refused = await ask(world, node.stable_id)
     assert (refused.status_code, refused.json()["type"]) == (403, "not-in-tailnet")
@@ -206,3 +210,13 @@ async def test_capabilities_are_those_of_every_rule_about_the_node(world: World)
         "example.com/cap/run": [4],
         "example.com/cap/attribute": [5],
     }
+
+
+async def test_a_device_that_waits_is_told_so(world: World) -> None:
+    await world.registry.access.set_joining("test", Joining(approval=True))
+    node = await world.join(1, "laptop", "alice")
+    refused = await ask(world, node.stable_id)
+    assert (refused.status_code, refused.json()["type"]) == (403, "waiting")
+    assert "waits for approval" in (await ask(world, node.stable_id, Accept=HTML)).text
+    await world.registry.access.approve_node("test", node.id)
+    assert (await ask(world, node.stable_id)).status_code == 200

@@ -25,7 +25,7 @@ from doorward.store import Connection, feed, processes
 from doorward.tailnet import neighbours, netmap, observe
 from doorward.tailnet.admission import Verdict
 from doorward.tailnet.registry import Registry
-from doorward.tailnet.settings import DNS
+from doorward.tailnet.settings import DNS, Joining
 
 SOON = 0.2  # seconds in which a change is known everywhere
 OPEN = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
@@ -86,6 +86,21 @@ async def test_every_kind_of_change_is_known_at_the_other_at_once(address: str) 
         await known(lambda: two.snapshot.settings.dns.search == ("example.com",))
         await one.suspend_user("test", "ann", suspended=True)
         await known(lambda: two.snapshot.suspended(two.snapshot.nodes[node.id]))
+        await two.suspend_user("test", "ann", suspended=False)
+        other = await join(two, 2)
+        await known(lambda: other.id in one.snapshot.nodes)
+        await one.access.suspend_node("test", node.id, suspended=True)
+        await known(lambda: two.snapshot.policy.roster.blocked == {node.id})
+        await two.access.suspend_node("test", node.id, suspended=False)
+        await one.access.cut("test", node.id, other.id)
+        await known(lambda: two.snapshot.policy.roster.parted(node.id, other.id))
+        await two.access.lift("test", node.id, other.id)
+        await known(lambda: not one.snapshot.cuts)
+        await one.access.set_joining("test", Joining(approval=True))
+        await known(lambda: two.snapshot.settings.joining.approval)
+        await two.access.cut("test", node.id, other.id)
+        await two.delete_node("test", other.id)
+        await known(lambda: other.id not in one.snapshot.nodes and not one.snapshot.cuts)
         await two.delete_node("test", node.id)
         await known(lambda: node.id not in one.snapshot.nodes)
         await two.delete_user("test", "ann")

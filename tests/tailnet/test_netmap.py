@@ -510,3 +510,29 @@ def test_the_policy_changes_the_relays_and_never_takes_the_last() -> None:
     assert regions("{" + more + "}") == {900: "Home", 901: "More"}
     assert regions('{"OmitDefaultRegions": true, ' + more + "}") == {901: "More"}
     assert regions('{"Regions": {"900": null}}') == {900: "Home"}
+
+
+@pytest.mark.parametrize("change", [{"suspended": True}, {"approved": False}])
+def test_doorwards_own_node_and_one_that_is_shut_out_do_not_see_each_other(change: dict[str, bool]) -> None:
+    shut = msgspec.structs.replace(make_node(2, user=1), **change)
+    snapshot = snapshot_of(make_node(1, user=1), shut, make_node(9, system=True))
+    own, other = snapshot.nodes[9], snapshot.nodes[1]
+    assert netmap.peer_ids(snapshot, shut) == frozenset()
+    assert netmap.peer_ids(snapshot, own) == {1}
+    assert netmap.peer_ids(snapshot, other) == {9}
+    assert not any(
+        netmap.sees(snapshot, *pair) for pair in ((own, shut), (shut, own), (other, shut), (shut, other))
+    )
+    assert netmap.sees(snapshot, own, other)
+    assert netmap.self_node(snapshot, shut).MachineAuthorized is False
+    assert netmap.self_node(snapshot, other).MachineAuthorized is True
+    assert ("approval-wait" in netmap.messages(snapshot, shut)) == ("approved" in change)
+
+
+def test_a_router_that_is_shut_out_gives_its_subnets_up_at_once() -> None:
+    routers = [make_node(number, user=1, advertised=ROUTES[:1], approved=ROUTES[:1]) for number in (1, 2)]
+    snapshot = snapshot_of(*routers, policy=ROUTED)
+    prefix = ip_network(ROUTES[0])
+    assert snapshot.primary[prefix] == 1
+    after, touched = snapshot.with_nodes([msgspec.structs.replace(routers[0], suspended=True)])
+    assert (after.primary[prefix], touched) == (2, frozenset({1, 2}))
