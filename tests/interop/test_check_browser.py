@@ -1,18 +1,15 @@
 """An ssh that waits opens its page in the browser of the person who started it, by itself, and only there."""
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.interop.test_check import ME, asking, policy, serving, waiting
+from tests.support.chromium import pin_of
 from tests.support.clients import StockClient
 from tests.support.programs import require
 from tests.support.server import Server
@@ -27,9 +24,6 @@ LATE = 30  # seconds in which a browser has started on a busy machine
 
 def _browser(server: Server, laptop: StockClient) -> Path:
     """A program that shows a link in Chromium as this person's browser would: through the tailnet, and writes the page down."""
-    leaf = x509.load_pem_x509_certificate((server.folder / "tls" / "door.pem").read_bytes())
-    public = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    pin = base64.b64encode(hashlib.sha256(public).digest()).decode()
     folder = laptop.folder / "browser"
     folder.mkdir()
     program = folder / "open"
@@ -38,7 +32,7 @@ def _browser(server: Server, laptop: StockClient) -> Path:
 echo "$1" >> {folder}/links
 exec {require("chromium")} --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \\
     --user-data-dir={folder}/profile --proxy-server=socks5://localhost:{laptop.socks_port} \\
-    --ignore-certificate-errors-spki-list={pin} --dump-dom "$1" > {folder}/page 2> {folder}/said
+    --ignore-certificate-errors-spki-list={pin_of(server)} --dump-dom "$1" > {folder}/page 2> {folder}/said
 """
     )
     program.chmod(0o755)
