@@ -227,6 +227,49 @@ async def test_a_clock_that_was_put_back_does_not_stop_it(keeping: Keeping) -> N
     assert len(keeping.script.orders) == 2
 
 
+async def test_a_worker_that_dies_of_an_order_does_not_die_of_it_all_the_time(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    first = Keeping(tmp_path, clock)
+    states: list[State] = []
+    first.script.during = lambda: states.append(first.state)
+    await first.look()
+    assert first.state.began is None
+    (cut_off,) = states
+    first.folder.certificate_file(HOST).unlink()
+    first.folder.keep_state(HOST, cut_off)
+    again = Keeping(tmp_path, clock)
+    clock.advance(10)
+    await again.look()
+    assert again.script.orders == []
+    clock.advance(MINUTE)
+    await again.look()
+    assert again.script.orders == [HOST]
+
+
+async def test_an_order_that_is_stopped_with_us_is_made_at_the_next_start(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    first, asked = Keeping(tmp_path, clock), asyncio.Event()
+
+    async def hang(host: str, present: Present) -> bytes:
+        async with present(Proof(host, "http-01", "t", "t.x", "")):
+            asked.set()
+            await asyncio.Event().wait()
+        return b""
+
+    first.script.order = hang  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(first.look())
+        await asked.wait()
+        assert first.folder.answers()
+        task.cancel()
+    assert first.folder.answers() == ()
+    again = Keeping(tmp_path, clock)
+    await again.look()
+    assert again.script.orders == [HOST]
+
+
 async def test_another_authority_in_the_settings_means_another_certificate(
     tmp_path: Path, clock: FakeClock
 ) -> None:

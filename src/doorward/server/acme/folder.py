@@ -37,6 +37,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     failures: int = 0  # in a row
     last: datetime | None = None  # when it was last tried
+    began: datetime | None = None  # an order that has not ended yet, or was cut off by a crash
     next: datetime | None = None  # after a failure: not before this
     reason: str = ""
     cure: str = ""

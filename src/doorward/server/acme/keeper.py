@@ -161,6 +161,9 @@ class Keeper:
             when = renewal(held.leaf)
             if state.renew is not None:
                 when = min(state.renew, _part_of(held.leaf, LATEST))
+        if state.began is not None and timedelta() <= now - state.began < timedelta(seconds=MINUTE):
+            # Whoever began it died, maybe of it: it must not be asked for as often as workers can die.
+            when = max(when, state.began + timedelta(seconds=MINUTE))
         if state.failures and state.next is not None and state.settings == self._digest:
             asked = host in self._urgent and not state.firm
             rested = state.last is None or now - state.last > timedelta(seconds=MINUTE)
@@ -179,7 +182,7 @@ class Keeper:
 
     async def _order(self, host: str) -> None:
         before, now = self._folder.state(host), self._clock.now()
-        trying = msgspec.structs.replace(before, last=now, settings=self._digest)
+        trying = msgspec.structs.replace(before, last=now, began=now, settings=self._digest)
         _log.info("ordering a certificate", host=host, of=self._directory)
         try:
             self._folder.keep_state(
@@ -190,6 +193,9 @@ class Keeper:
         except (DoorwardError, OSError) as error:
             self._failed(host, before, _as_acme(error))
             return
+        except asyncio.CancelledError:
+            self._say(host, before)  # we were stopped, which is nobody's failure
+            raise
         self._present(host)
         _orders.labels("had").inc()
         done = State(
@@ -219,6 +225,7 @@ class Keeper:
                 before,
                 failures=failures,
                 last=now,
+                began=None,
                 next=now + timedelta(seconds=wait),
                 firm=error.retry_after > 0,
                 reason=error.message,
