@@ -182,3 +182,15 @@ async def test_a_provider_that_says_no_is_repeated(house: House, error: str) -> 
     assert page.status_code >= 400
     assert "<script>" not in page.text
     assert "Continue with" in page.text
+
+
+async def test_who_has_signed_in_may_add_a_provider_to_their_passkeys(house: House) -> None:
+    ann = await house.resident("ann")
+    await house.add_provider()  # lets nobody in by itself
+    await ann.post("/me/passkeys")
+    await ann.prove()
+    await ann.come_back(await ann.leave(house))
+    page = await ann.follow()
+    assert "corp" in page.text
+    found = await house.registry.writer.database.read(audit.load)
+    assert [one.actor for one in found if one.action == "user.link"] == ["user:ann"]

@@ -139,7 +139,7 @@ class Providers:
                 raise NotPermitted(
                     "who was invited is not there any more", cure="Ask for another invitation."
                 )
-            return await outside.link_identity("invitation", invited.name, provider, claims)
+            return await outside.link_identity(f"user:{invited.name}", invited.name, provider, claims)
         return await outside.signed_in(provider, claims, admit=asking.act == SIGN_IN)
 
 
