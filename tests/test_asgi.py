@@ -1,5 +1,6 @@
 """The web layer's promises: typed in and out, problems with a place, and the guards."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from doorward import asgi
 from doorward.asgi import (
     IDENTITY_HEADERS,
+    NumberRequests,
     Operation,
     RateExceeded,
     RateLimit,
@@ -27,6 +29,7 @@ from doorward.asgi import (
     refuse_cross_origin,
 )
 from doorward.errors import Conflict, DoorwardError, NotPermitted, Unauthenticated
+from doorward.telemetry import ORIGIN, Origin
 
 
 class Thing(msgspec.Struct, forbid_unknown_fields=True):
@@ -186,13 +189,40 @@ async def test_errors_show_their_public_half_only(client: httpx2.AsyncClient) ->
         "title": "the shelf is full",
         "status": 409,
         "cure": "Empty it.",
+        "request": answer.headers["x-request-id"],
     }
+    assert re.fullmatch("[0-9a-f]{12}", answer.headers["x-request-id"])
+    again = await client.delete("/api/things/full")
+    assert again.headers["x-request-id"] != answer.headers["x-request-id"]
     answer = await client.delete("/api/things/broken")
     assert answer.status_code == 500
-    assert "reference" in answer.json()["title"]
+    assert f"reference {answer.headers['x-request-id']}" in answer.json()["title"]
     assert "inner" not in answer.text
     answer = await client.delete("/api/things/x", headers={"X-Who": ""})
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="doorward"')
+
+
+async def test_every_answer_has_the_number_of_its_request_and_the_log_has_it_too() -> None:
+    seen: list[object] = []
+
+    async def page(request: Request) -> HTMLResponse:
+        seen.append(ORIGIN.get())
+        return HTMLResponse("x", headers={"X-Request-Id": "mine"} if request.query_params else None)
+
+    async def noting(request: Request, needed: Operation) -> str:
+        seen.append(ORIGIN.get())
+        return await enter(request, needed)
+
+    routes = asgi.routes([drop_things], prefix="/api", enter=noting)
+    app = NumberRequests(Starlette(routes=[Route("/page", page), *routes]))
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, client=("192.0.2.7", 1)), base_url="http://a.test"
+    ) as client:
+        answers = [await client.get("/page"), await client.delete("/api/things/full")]
+        assert (await client.get("/page?own=1")).headers["x-request-id"] == "mine"
+    assert seen[:2] == [Origin("192.0.2.7", answer.headers["x-request-id"]) for answer in answers]
+    assert answers[1].json()["request"] == answers[1].headers["x-request-id"]
+    assert ORIGIN.get() is None
 
 
 async def test_an_asker_who_leaves_mid_body_gets_no_answer() -> None:

@@ -1,5 +1,6 @@
 """Logs in both forms, at every level; metrics in Prometheus' text format."""
 
+import asyncio
 import io
 import json
 import logging
@@ -21,6 +22,29 @@ def _as_before() -> Iterator[None]:
     telemetry.structlog.configure(**before)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+async def test_a_request_joins_the_lines_of_its_task_and_those_it_starts() -> None:
+    stream = io.StringIO()
+    telemetry.configure(json=True, stream=stream)
+    log = telemetry.log("api")
+
+    async def answer(source: str) -> str:
+        with telemetry.originating(source) as origin:
+            assert telemetry.ORIGIN.get() == origin
+            assert origin.source == source
+            await asyncio.sleep(0)
+            log.info(source)
+            await asyncio.create_task(asyncio.to_thread(log.info, source))  # noqa: TID251 - what is inherited is the point
+            return origin.request
+
+    numbers = await asyncio.gather(answer("a"), answer("b"))
+    log.info("c")
+    assert telemetry.ORIGIN.get() is None
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    found = {name: {line.get("request") for line in lines if line["event"] == name} for name in "abc"}
+    assert found == {"a": {numbers[0]}, "b": {numbers[1]}, "c": {None}}
+    assert len(set(numbers)) == 2
 
 
 def test_json_is_one_object_a_line() -> None:

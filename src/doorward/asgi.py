@@ -15,8 +15,8 @@ request: it says who is asking, and raises where they may not. What is returned 
 becomes a problem (RFC 9457). ``routes`` turns operations into Starlette routes; the same objects describe themselves
 for OpenAPI.
 
-Beside it, for every application of ours: ``StripIdentityHeaders``, ``SecurityHeaders``, ``refuse_cross_origin`` and
-``RateLimit``. No header ever says who somebody is; the bearer token of the API is a secret, not a statement.
+Beside it, for every application of ours: ``NumberRequests``, ``StripIdentityHeaders``, ``SecurityHeaders``,
+``refuse_cross_origin`` and ``RateLimit``. No header ever says who somebody is; the bearer token of the API is a secret, not a statement.
 """
 
 import inspect
@@ -24,6 +24,7 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 from urllib.parse import urlsplit
@@ -37,10 +38,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from doorward.clock import Clock
 from doorward.errors import BadInput, DoorwardError, NotFound, NotPermitted, TooMany, Unauthenticated
-from doorward.telemetry import log
+from doorward.telemetry import ORIGIN, log, originating
 
 # Our own structs are small; the one large thing is a policy text, and an operation may ask for more.
 DEFAULT_BODY_LIMIT = 64 * 1024
+
+REQUEST_HEADER = (
+    "X-Request-Id"  # of every answer; the log and the audit events that the request made have the same
+)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1; we serve no TRACE
 
@@ -110,18 +115,30 @@ def problem(error: DoorwardError) -> Response:
         headers["Allow"] = ", ".join(error.allowed)
     if isinstance(error, RateExceeded):
         headers["Retry-After"] = str(error.retry_after)
-    content = msgspec.json.encode(error.public())
+    public = error.public()
+    if (origin := ORIGIN.get()) is not None:
+        public["request"] = origin.request
+    content = msgspec.json.encode(public)
     return Response(content, error.status, headers, media_type="application/problem+json")
 
 
 def unexpected(error: Exception, where: str) -> DoorwardError:
     """Log an error nobody planned for and give the one to answer with; a reference joins the two."""
-    reference = secrets.token_hex(4)
+    origin = ORIGIN.get()
+    reference = secrets.token_hex(4) if origin is None else origin.request
     _logger.error("request failed", where=where, reference=reference, exc_info=error)
     return DoorwardError(
         f"something went wrong here (reference {reference})",
         cure="The server's log has the details under this reference.",
     )
+
+
+def source_of(scope: Scope) -> str:
+    """Where a request comes from, for the log and the audit log: an address, or which Unix socket it came in by."""
+    client = scope.get("client")
+    if client:
+        return str(client[0])
+    return f"{(scope.get('state') or {}).get('listener', 'local')} socket"
 
 
 # Requests ---------------------------------------------------------------------------------------------------------
@@ -312,17 +329,22 @@ class _Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        try:
-            response = await self._answer(request)
-        except ClientDisconnect:
-            return  # nobody is left to answer
-        except DoorwardError as error:
-            if error.detail or error.status >= 500:
-                _logger.warning("request refused", path=scope["path"], error=str(error), detail=error.detail)
-            response = problem(error)
-        except Exception as error:  # noqa: BLE001 - the last resort: a person gets a reference, the log gets the rest
-            response = problem(unexpected(error, f"{request.method} {scope['path']}"))
-        await response(scope, receive, send)
+        known = ORIGIN.get()
+        with originating(source_of(scope)) if known is None else nullcontext(known) as origin:
+            try:
+                response = await self._answer(request)
+            except ClientDisconnect:
+                return  # nobody is left to answer
+            except DoorwardError as error:
+                if error.detail or error.status >= 500:
+                    _logger.warning(
+                        "request refused", path=scope["path"], error=str(error), detail=error.detail
+                    )
+                response = problem(error)
+            except Exception as error:  # noqa: BLE001 - the last resort: a person gets a reference, the log gets the rest
+                response = problem(unexpected(error, f"{request.method} {scope['path']}"))
+            response.headers[REQUEST_HEADER] = origin.request
+            await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -455,6 +477,27 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, guarded)
+
+
+class NumberRequests:
+    """ASGI middleware: every request has a number, which its answer, the log and the audit events it makes all have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with originating(source_of(scope)) as origin:
+
+            async def numbered(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    MutableHeaders(scope=message).setdefault(REQUEST_HEADER, origin.request)
+                await send(message)
+
+            await self._app(scope, receive, numbered)
 
 
 class RateLimit:

@@ -8,10 +8,12 @@ Pure packages log nothing; they return counts.
 
 import contextlib
 import logging
+import secrets
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextvars import ContextVar
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
@@ -36,6 +38,31 @@ REGISTRY = CollectorRegistry()
 _lost_lines = Counter(
     "doorward_log_lines_lost", "Lines of the log that could not be written.", registry=REGISTRY
 )
+
+
+class Origin(NamedTuple):
+    """Whose request something is done for: what joins an answer, the lines of the log and the audit events of it."""
+
+    source: str  # the address it came from, or the name of the socket
+    request: str  # its number: random, and new for each
+
+
+# Of the task that runs, and on the store's writer thread of the unit that runs. None for what doorward does by itself.
+ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)
+
+
+@contextlib.contextmanager
+def originating(source: str) -> Iterator[Origin]:
+    """Say for this task, and those that it starts, whose request it works on. Every line that it logs has the number."""
+    origin = Origin(source, secrets.token_hex(6))
+    token = ORIGIN.set(origin)
+    bound = structlog.contextvars.bind_contextvars(request=origin.request)
+    try:
+        yield origin
+    finally:
+        structlog.contextvars.reset_contextvars(**bound)
+        ORIGIN.reset(token)
+
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

@@ -13,9 +13,10 @@ from starlette.types import ASGIApp
 from tests.support.means import give_passkey, give_recovery_codes, sign_in
 from tests.support.scripts import play
 from tests.support.waiting import until
-from tests.support.world import World, open_world
+from tests.support.world import AUDIT_KEY, World, open_world
 
 from doorward.cli import times
+from doorward.store import audit, checkpoints
 
 Play = Callable[[str], Awaitable[int]]
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -74,6 +75,10 @@ def play_script(world: World) -> Play:
                 await world.report(world.registry.snapshot.find_node(hostname), *endpoints)
             case ["later", seconds]:
                 world.clock.advance(float(seconds))
+            case ["sign"]:
+                database = world.registry.writer.database
+                seq, digest = await database.read(audit.head)
+                await database.run(checkpoints.add, AUDIT_KEY.sign(seq, digest, world.clock.now()))
             case ["own", file]:
                 await world.registry.own_policy(world.folder / file)
             case ["find", level, subject, message, cure]:

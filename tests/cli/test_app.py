@@ -39,7 +39,7 @@ policy edit, policy add-member, policy remove-member, policy add-tag-owner, poli
 policy set-host, policy add-grant, policy add-ssh, policy remove-rule
 tokens create, tokens list, tokens revoke
 ssh setup, ssh known-hosts, ssh browser, ssh checks list, ssh checks approve, ssh checks deny
-audit list, audit tail, audit verify, audit export
+audit list, audit show, audit tail, audit verify, audit export, audit checkpoints, audit key
 setup client
 """
 

@@ -112,6 +112,16 @@ def test_domains_that_are_none(tmp_path: Path, domain: str) -> None:
         ("tls.url.cert", "/a.pem"),
         ("tls.door.key", "/a.pem"),
         ("listen", "8080"),
+        ("audit.syslog", "logs.example.com"),
+        ("audit.syslog", "unix:dev/log"),
+        ("audit.syslog", "http://logs.example.com"),
+        ("audit.syslog", "tcp://logs.example.com/x"),
+        ("audit.syslog", "tcp://logs.example.com:99999"),
+        ("audit.webhook", "http://example.com/hook"),
+        ("audit.webhook", "https://user:hunter2@example.com/hook"),
+        ("audit.webhook", "https://"),
+        ("audit.webhook", "ftp://example.com"),
+        ("audit.webhook", "https://[::1/hunter2"),
     ],
 )
 def test_other_settings_that_cannot_hold(tmp_path: Path, name: str, value: object) -> None:
@@ -119,6 +129,21 @@ def test_other_settings_that_cannot_hold(tmp_path: Path, name: str, value: objec
         _load(tmp_path, **{name: value})
     assert refused.value.cure
     assert refused.value.place == "--" + name.replace(".", "-")
+    assert "hunter2" not in refused.value.sentence()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("audit.syslog", "unix:/dev/log"),
+        ("audit.syslog", "udp://192.0.2.1"),
+        ("audit.syslog", "tls://[2001:db8::1]:6514"),
+        ("audit.webhook", "https://example.com/hook?token=x"),
+        ("audit.webhook", "http://localhost:9000/"),
+    ],
+)
+def test_where_the_audit_log_may_go(tmp_path: Path, name: str, value: str) -> None:
+    _load(tmp_path, **{name: value})
 
 
 @pytest.mark.parametrize("address", ["", "http://192.168.1.5:8080"])

@@ -46,6 +46,7 @@ PARSERS = ("protocol", "policy")  # where such a name alone makes a site
 # What is read there, and why it is not from outside. A value that a site in COVERS has read is no longer outside.
 OWN: dict[str, tuple[str, ...]] = {
     "a number, or an address that is one already, is counted with": (
+        "audit.destinations:WebhookDestination._post",
         "asgi:RateExceeded.__init__",
         "cli.times:_length",
         "login.idtoken:_seconds",
@@ -99,6 +100,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.acme.sharing:Sharing._open",
         "store.audit:append",
         "store.audit:load",
+        "store.checkpoints:hold",
         "store.columns:AnyAddress.process_result_value",
         "store.columns:Prefixes.process_result_value",
         "store.schema:_found",
@@ -131,9 +133,11 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.acme.conversation:Conversation._connect",
     ),
     "the server's secrets, by the same two calls as the relay's, which are fed": (
+        "audit.auditing:Auditing.__init__",
         "server.worker:Worker.__init__",
     ),
     "a setting or an argument that was checked when it was read": (
+        "audit.destinations:WebhookDestination.__init__",
         "login.doors:Place.port",
         "login.doors:place_of",
         "server.first_link:ways",

@@ -48,7 +48,9 @@ async def test_the_commands_keep_their_contract(server: Server) -> None:
         status = await server.json("status")
         assert (status["url"], status["nodes"], status["online"]) == (server.url, 1, 1)
         states = {part["name"]: part["state"] for part in status["parts"]}
-        assert states == dict.fromkeys(("control", "relay", "database", "policy", "own node"), "running")
+        assert states == dict.fromkeys(
+            ("control", "relay", "database", "policy", "own node", "audit"), "running"
+        )
         doctor = await server.run("doctor")
         assert "error" not in doctor.stdout
         assert "the chain of audit events is unbroken" in doctor.stdout

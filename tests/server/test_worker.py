@@ -18,11 +18,13 @@ import pytest
 from cryptography import x509
 from tests.support.clock import FakeClock
 from tests.support.mmdb import countries
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 from tests.support.workers import Working, data_folder, relay_of, settings_in, working, write_certificate
 
+from doorward.audit.notary import CHECKPOINTS_FILE, PUBLIC_FILE
+from doorward.cli.audit_files import verify_files
 from doorward.clock import SystemClock
-from doorward.config.settings import Certificate, Policy, Relay, Tls
+from doorward.config.settings import Audit, Certificate, Policy, Relay, Tls
 from doorward.engine.derp import pinned_context
 from doorward.errors import BadInput, DoorwardError, Unavailable
 from doorward.model import Session
@@ -80,6 +82,7 @@ async def test_the_api_is_the_administrator_s_where_the_data_directory_is_and_no
             "database": "running",
             "policy": "running",
             "own node": "off",
+            "audit": "running",
         }
         for headers in (
             {},
@@ -132,6 +135,30 @@ async def test_a_browser_of_somebody_who_has_signed_in_uses_the_api(folder: Path
         code = file.read_text().splitlines()[0].rpartition("/")[2]
         page = await _fetch(running, f"/invite/{code}", Host=f"localhost:{port}", Accept="text/html")
         assert (page.status_code, page.headers["referrer-policy"]) == (200, "no-referrer")
+
+
+async def test_what_happens_is_delivered_signed_and_proven_without_the_server(folder: Path) -> None:
+    file = folder / "audit.jsonl"
+    async with working(settings_in(folder, audit=Audit(file=file))) as running:
+        await running.ask("POST", "/users", name="alice")
+        async with running.node("laptop"):
+            pass
+        (joined,) = await running.ask("GET", "/audit?action=node.register")
+        origin = joined["details"]["origin"]
+        assert (origin["source"], len(origin["request"])) == ("127.0.0.1", 12)
+        (made,) = await running.ask("GET", "/audit?action=user.create")
+        assert made["details"]["origin"]["source"] == "admin socket"
+
+        async def delivered() -> bool:
+            parts = {part["name"]: part for part in (await running.ask("GET", "/status"))["parts"]}
+            return str(parts["audit file"]["text"]).endswith("has every event")
+
+        await eventually(delivered)
+        last = (await running.ask("GET", "/audit?limit=1"))[0]["seq"]
+    verdict = verify_files(
+        [file], checkpoints=folder / CHECKPOINTS_FILE, keys=[str(folder / PUBLIC_FILE)], part=False
+    )
+    assert (verdict.problems, verdict.last, verdict.confirmed) == ((), last, last)
 
 
 async def test_numbers_are_for_the_administrator_alone(folder: Path) -> None:

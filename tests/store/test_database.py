@@ -21,7 +21,7 @@ from tests.support.postgres import Cluster
 
 from doorward.clock import SystemClock
 from doorward.errors import Conflict, DoorwardError, TooMany, Unavailable
-from doorward.store import Database, audit, engines, nodes, users
+from doorward.store import Database, audit, checkpoints, engines, nodes, users
 from doorward.store import database as module
 from doorward.store.engines import damage
 from doorward.store.faults import CommitFailed
@@ -304,7 +304,7 @@ async def test_writers_of_two_processes_take_turns(database: Database, location:
         await asyncio.gather(*(door.run(count_up) for _ in range(100) for door in (database, other)))
     events = await database.read(audit.load, limit=1)
     assert events[0].details == {"count": 200}
-    assert await database.read(audit.verify) is None
+    assert (await database.read(checkpoints.verify)).problems == ()
 
 
 async def test_a_lock_that_another_program_holds_is_named(
@@ -347,7 +347,7 @@ def test_kill_9_while_it_commits_loses_nothing_that_was_acknowledged(location: s
     async def check() -> None:
         async with await Database.open(location, clock=SystemClock()) as database:
             assert await database.read(damage) == []
-            assert await database.read(audit.verify) is None
+            assert (await database.read(checkpoints.verify)).problems == ()
             stored = await database.read(nodes.load_all)
             people = await database.read(users.load_all)
             events = await database.read(audit.load, limit=100_000)

@@ -29,11 +29,12 @@ from doorward.login.sealing import Sealer
 from doorward.login.sessions import Sessions
 from doorward.login.upstream import Upstream
 from doorward.model import Node
+from doorward.protocol.auditlog import AuditPrivate, Verdict
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.protocol.tailcfg.register import RegisterAuth, RegisterRequest
-from doorward.store import Database
+from doorward.store import Database, checkpoints
 from doorward.tailnet.admission import Outcome
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Settings
@@ -41,6 +42,7 @@ from doorward.transport.fetch import Answer, Fetcher
 
 CAPVER = 140
 SEALER = Sealer(bytes(32), os.urandom)
+AUDIT_KEY = AuditPrivate(bytes(range(32)))
 
 
 class Nowhere(Fetcher):
@@ -84,6 +86,8 @@ class World:
             clock=clock,
             status=self.status,
             doctor=self.doctor,
+            verify_audit=self.verify_audit,
+            audit_key=AUDIT_KEY.public(),
             ping=self.ping,
             invitations=Invitations(database, clock, registry.writer.entropy),
             means=Means(database, clock),
@@ -121,6 +125,9 @@ class World:
 
     async def doctor(self) -> list[types.Finding]:
         return self.findings
+
+    async def verify_audit(self) -> Verdict:
+        return await self.registry.writer.database.read(checkpoints.verify)
 
     async def ping(self, node: Node, source: Node | None) -> types.Pong:
         """Nodes that are online answer: directly where the one that is asked said where it is, else by the relay."""

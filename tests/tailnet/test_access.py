@@ -163,6 +163,14 @@ async def test_who_gets_in_is_kept_and_what_is_so_already_is_no_event(world: Wor
     await access.set_joining("cli", Joining(approval=True, key_lifetime=None))
     assert world.registry.snapshot.settings.key_end(world.clock.now()) is None
     assert await events(world, 2) == [
-        ("joining.set", "joining", {"approval": True, "key_lifetime": 86400}),
-        ("joining.set", "joining", {"key_lifetime": None}),
+        (
+            "joining.set",
+            "joining",
+            {
+                "approval": True,
+                "key_lifetime": 86400,
+                "before": {"approval": False, "key_lifetime": Joining().key_lifetime},
+            },
+        ),
+        ("joining.set", "joining", {"key_lifetime": None, "before": {"key_lifetime": 86400}}),
     ]

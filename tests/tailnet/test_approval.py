@@ -49,7 +49,12 @@ async def test_a_wider_policy_approves_what_is_advertised_already(world: World, 
     assert approved(world, router) == ["0.0.0.0/0", "10.1.0.0/16", "::/0"]
     (event,) = await events(world)
     assert (event.actor, event.target) == ("policy:autoApprovers", f"node:{router.stable_id}")
-    assert event.details == {"routes": ["0.0.0.0/0", "10.1.0.0/16", "::/0"]}
+    assert event.details == {
+        "routes": ["0.0.0.0/0", "10.1.0.0/16", "::/0"],
+        "rule": "autoApprovers",
+        "approved_routes": ["0.0.0.0/0", "10.1.0.0/16", "::/0"],
+        "before": {"approved_routes": []},
+    }
     newest = await world.registry.audit(limit=2)
     assert [each.action for each in newest] == ["node.routes", "policy.set"]
     assert await world.registry.verify_audit() is None

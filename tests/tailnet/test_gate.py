@@ -18,7 +18,7 @@ from doorward.errors import Conflict, DoorwardError, NotPermitted, Unavailable
 from doorward.model import Node
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
 from doorward.protocol.tailcfg.register import RegisterRequest
-from doorward.store import Connection, audit
+from doorward.store import Connection, checkpoints
 from doorward.store.faults import CommitFailed
 from doorward.tailnet import gate, secrets
 from doorward.tailnet.gate import Applicant, Asked, admit_by_keys, first_seen
@@ -47,7 +47,7 @@ async def test_many_at_once_are_few_transactions_and_few_snapshots(world: World)
     await asyncio.gather(*(register(world, n, machine=n, auth=key) for n in range(1, 51)))
     assert [len(touched or ()) for touched in seen] == [50]
     assert await as_stored(world) == in_memory(world)
-    assert await world.registry.writer.database.read(audit.verify) is None
+    assert (await world.registry.writer.database.read(checkpoints.verify)).problems == ()
 
 
 async def test_each_of_a_group_gets_its_own_answer(world: World) -> None:
@@ -224,7 +224,7 @@ async def test_a_group_ends_as_if_each_had_come_by_itself(
                 )
             )
             assert await as_stored(world) == in_memory(world)
-            assert await world.registry.writer.database.read(audit.verify) is None
+            assert (await world.registry.writer.database.read(checkpoints.verify)).problems == ()
     assert ended[0] == ended[1]
 
 

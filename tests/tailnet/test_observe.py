@@ -104,7 +104,7 @@ async def test_a_changed_hostname_renames(world: World, node: Node) -> None:
     assert now(world, node).name == "desk-1"
     (event,) = await world.registry.audit(action="node.rename")
     assert event.actor == f"node:{node.stable_id}"
-    assert event.details == {"from": "laptop", "to": "desk-1"}
+    assert event.details == {"name": "desk-1", "before": {"name": "laptop"}}
     await report(world, node, Hostinfo=Hostinfo(Hostname="DESK.local"))
     assert len(await world.registry.audit(action="node.rename")) == 1
     await world.registry.delete_node("test", other.id)

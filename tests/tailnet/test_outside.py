@@ -166,7 +166,11 @@ async def test_providers_come_change_and_go(world: World) -> None:
         "provider.remove",
     ]
     assert written[-3][3]["client_secret"] == "set"
-    assert written[-2][3] == {"client_secret": "changed", "groups": [[], ["eng"]]}
+    assert written[-2][3] == {
+        "client_secret": "changed",
+        "groups": ["eng"],
+        "before": {"groups": []},
+    }
     assert not any(word in str(written) for word in ("top secret", "newer"))
 
 

@@ -79,7 +79,7 @@ async def test_a_name_is_taken_once(world: World) -> None:
 async def test_roles_and_suspension(world: World) -> None:
     await world.registry.create_user("cli", "ann")
     assert (await world.registry.set_role("cli", "ann", Role.AUDITOR)).role is Role.AUDITOR
-    assert (await last_event(world)).details == {"role": "auditor"}
+    assert (await last_event(world)).details == {"role": "auditor", "before": {"role": "member"}}
     assert (await world.registry.suspend_user("cli", "Ann", suspended=True)).suspended
     assert (await last_event(world)).action == "user.suspend"
     assert not (await world.registry.suspend_user("cli", "ann", suspended=False)).suspended
@@ -284,7 +284,11 @@ async def test_renaming(world: World, pair: tuple[int, int]) -> None:
     assert (node.name, node.renamed) == ("desk", True)
     assert world.registry.snapshot.node_by_name("desk") == node
     assert world.registry.snapshot.node_by_name("laptop") is None
-    assert (await last_event(world)).details == {"name": "desk", "renamed": True}
+    assert (await last_event(world)).details == {
+        "name": "desk",
+        "renamed": True,
+        "before": {"name": "laptop", "renamed": False},
+    }
     await unchanged(
         world, world.registry.rename_node("cli", pair[1], "desk"), Conflict, "another node is called"
     )
@@ -326,7 +330,11 @@ async def test_deleting(world: World, pair: tuple[int, int]) -> None:
 async def test_tags(world: World, pair: tuple[int, int]) -> None:
     node = await world.registry.set_tags("cli", pair[0], ["tag:web", "tag:db", "tag:db"])
     assert (node.tags, node.key_expiry) == (("tag:db", "tag:web"), None)
-    assert (await last_event(world)).details == {"tags": ["tag:db", "tag:web"], "key_expiry": None}
+    assert (await last_event(world)).details == {
+        "tags": ["tag:db", "tag:web"],
+        "key_expiry": None,
+        "before": {"tags": [], "key_expiry": "2026-07-01T03:04:05+00:00"},
+    }
     await unchanged(
         world, world.registry.set_tags("cli", pair[0], ["tag:nope"]), BadInput, "knows no tag:nope"
     )
@@ -347,7 +355,10 @@ async def test_routes(world: World, pair: tuple[int, int]) -> None:
         ]
 
     assert await set_routes(approve=["10.0.0.0/8", " 192.168.1.0/24 "]) == ["10.0.0.0/8", "192.168.1.0/24"]
-    assert (await last_event(world)).details == {"approved_routes": ["10.0.0.0/8", "192.168.1.0/24"]}
+    assert (await last_event(world)).details == {
+        "approved_routes": ["10.0.0.0/8", "192.168.1.0/24"],
+        "before": {"approved_routes": []},
+    }
     assert await set_routes(approve=["0.0.0.0/0"], reject=["10.0.0.0/8"]) == [
         "0.0.0.0/0",
         "192.168.1.0/24",
@@ -439,6 +450,9 @@ async def test_every_version_says_who_why_and_how_much(world: World) -> None:
         "version": version.id,
         "comment": "closed",
         "sha256": hashlib.sha256(version.text.encode()).hexdigest(),
+        "added": 2,
+        "removed": 0,
+        "before": {"version": version.id - 1, "sha256": hashlib.sha256(b"{\n}\n").hexdigest()},
     }
     assert await world.registry.current_policy() == version
 

@@ -13,6 +13,7 @@ from doorward.login.means import Means
 from doorward.login.sessions import Visitor
 from doorward.login.upstream import Upstream
 from doorward.model import Node
+from doorward.protocol.auditlog import AuditPublic, Verdict
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
 
@@ -30,6 +31,8 @@ class ApiContext:
         clock: for what is "expired" in an answer, and for rate limits.
         status: the server at a glance.
         doctor: what works and what does not, each with its cure.
+        verify_audit: looks at the whole audit log, with every checkpoint that there is.
+        audit_key: what our checkpoints of it are checked with.
         ping: asks a node whether it is there, or has another node (the second argument) ping it.
         invitations: one-time links for people.
         means: by what people sign in, and where they have.
@@ -42,6 +45,8 @@ class ApiContext:
     clock: Clock
     status: Callable[[], Awaitable[Status]]
     doctor: Callable[[], Awaitable[list[Finding]]]
+    verify_audit: Callable[[], Awaitable[Verdict]]
+    audit_key: AuditPublic
     ping: Callable[[Node, Node | None], Awaitable[Pong]]
     invitations: Invitations
     means: Means

@@ -5,7 +5,7 @@ fields at any time; readers must ignore those they do not know. Times are RFC 33
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -48,6 +48,7 @@ class Problem(Answer, frozen=True, kw_only=True):
     cure: str = ""  # what to do next
     place: str = ""  # where the fault lies: a field's path, or file:line:column
     diagnostics: tuple[Diagnostic, ...] = ()  # of a refused policy, every fault that was found
+    request: str = ""  # the number of the request, as in X-Request-Id, the log and the audit log
 
 
 # Users ------------------------------------------------------------------------------------------------------------
@@ -514,41 +515,6 @@ class MadeToken(Answer, frozen=True, kw_only=True):
 
     token: Token
     secret: str
-
-
-# Audit ------------------------------------------------------------------------------------------------------------
-
-
-class Event(Answer, frozen=True, kw_only=True):
-    """One line of "who did what to whom". Each carries the hash of the one before it."""
-
-    seq: int
-    at: datetime
-    actor: str
-    action: str
-    target: str
-    details: dict[str, Any]
-    previous: str  # SHA-256 of the event before, in hex
-    digest: str  # SHA-256 of this one, in hex
-
-
-class EventFilter(Request, frozen=True, kw_only=True):
-    """Which events to list; every condition that is given must hold."""
-
-    actor: str | None = None
-    action: str | None = None  # ending in a dot: every action that starts with it
-    target: str | None = None
-    since: datetime | None = None
-    before: Number | None = None  # events with a smaller number
-    after: Number | None = None  # events with a greater number, oldest first
-    limit: Count = 100
-
-
-class AuditVerdict(Answer, frozen=True, kw_only=True):
-    """Whether the chain of hashes holds."""
-
-    ok: bool
-    first_bad: int | None  # the first event that does not fit
 
 
 # Status -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Times as people read and write them."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from doorward.clock import SystemClock
 from doorward.errors import BadInput
@@ -35,6 +35,23 @@ def parse_duration(text: str) -> int:
 def before_now(text: str) -> datetime:
     """The time that lies a duration back. Raises BadInput for what is no duration."""
     return now() - timedelta(seconds=parse_duration(text))
+
+
+def moment(text: str) -> datetime:
+    """A time: a duration back from now, or ``2026-01-31``, ``2026-01-31T12:00``, in UTC where no zone is given.
+
+    Raises BadInput for anything else.
+    """
+    if _DURATION.fullmatch(text):
+        return before_now(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(
+            f"{text!r} is neither a duration nor a time",
+            cure="Write 30m, 12h or 7d for how long ago, or 2026-01-31T12:00 in UTC.",
+        ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _length(seconds: float) -> str:

@@ -70,6 +70,7 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
     for one in settings.relay.maps:
         if one.startswith("http://"):
             refuse("relay.maps", f"{one} could be changed on the way", "Use an https address, or a file.")
+    _check_audit(settings, refuse)
 
 
 def _check_tls(settings: Settings, whole: Settings, refuse: Any) -> None:
@@ -224,6 +225,45 @@ def _check_challenge(settings: Settings, refuse: Any) -> None:
             split_listen(acme.listen)
         except ConfigError as error:
             refuse("tls.acme.listen", error.message, error.cure)
+
+
+def _check_audit(settings: Settings, refuse: Any) -> None:
+    syslog, webhook = settings.audit.syslog, settings.audit.webhook
+    if syslog and not _is_syslog(syslog):
+        refuse(
+            "audit.syslog",
+            f"{syslog!r} is not the address of a syslog server",
+            "Write unix:/dev/log, udp://HOST:514, tcp://HOST:601 or tls://HOST:6514.",
+        )
+    if not webhook:
+        return
+    try:
+        parts = urlsplit(webhook)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    # Never the address itself: a part of it may be a secret.
+    if not host or parts.scheme not in {"http", "https"} or parts.fragment or "@" in parts.netloc:
+        refuse("audit.webhook", "the webhook is no address that can be posted to", "Write https://HOST/PATH.")
+    if parts.scheme == "http" and host not in {"localhost", "127.0.0.1", "::1"}:
+        refuse(
+            "audit.webhook",
+            "events of the audit log would travel to the webhook for everybody to read",
+            "Use an https address; http only on this machine.",
+        )
+
+
+def _is_syslog(text: str) -> bool:
+    kind, _, path = text.partition(":")
+    if kind == "unix":
+        return path.startswith("/") and not path.startswith("//")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    rest = parts.path or parts.query or parts.fragment
+    return parts.scheme in {"udp", "tcp", "tls"} and bool(host) and not rest and "@" not in text
 
 
 def _web_host(url: str, name: str, refuse: Any) -> str:

@@ -231,6 +231,44 @@ class Login(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
 
 
+class Audit(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the audit log is taken besides the database, and how often it is signed."""
+
+    file: Annotated[
+        Path | None, Meta(description="A file that gets every event as a line of JSON. It may be rotated.")
+    ] = None
+    syslog: Annotated[
+        str,
+        Meta(
+            description="A syslog server that gets every event: `unix:/dev/log`, `udp://HOST:514`, `tcp://HOST:601` or "
+            "`tls://HOST:6514`."
+        ),
+    ] = ""
+    webhook: Annotated[
+        str,
+        Meta(
+            description="An https address to which every event is posted, signed with the secret in "
+            "`audit-webhook.secret` in the data directory."
+        ),
+    ] = ""
+    authority: Annotated[
+        Path | None,
+        Meta(description="PEM file of the authorities to trust for them. Empty: those of the system."),
+    ] = None
+    checkpoint_events: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="A checkpoint is signed after so many new events, and at every stop.",
+        ),
+    ] = 1000
+    checkpoint_minutes: Annotated[
+        int,
+        Meta(ge=1, le=1440, description="And after so many minutes, where there is any new event."),
+    ] = 15
+
+
 class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting. From ``load`` they are complete but for ports; ``settled`` fills those in."""
 
@@ -289,6 +327,7 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: Policy = Policy()
     ssh: Ssh = Ssh()
     login: Login = Login()
+    audit: Audit = Audit()
 
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """``trusted_proxies`` as networks; a single address is a network of one. Raises ValueError for anything else."""

@@ -24,7 +24,7 @@ from doorward.protocol.keys import MachinePublic
 from doorward.protocol.tailcfg.codec import encode
 from doorward.protocol.tailcfg.requests import ServerKeys
 from doorward.tailnet.registry import Registry
-from doorward.telemetry import log
+from doorward.telemetry import log, originating
 from doorward.transport.lobby import Guest
 from doorward.transport.sources import source_address
 
@@ -99,12 +99,15 @@ class Control:
     async def inside(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI app that runs inside Noise; every scope's state has ``machine_key``."""
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
+        address = source_address(scope.get("client"))
+        source = "unknown" if address is None else str(address)
         if endpoint is None:
-            await self._others(scope, receive, send)
+            with originating(source):
+                await self._others(scope, receive, send)
             return
         try:
-            came_from = source_address(scope.get("client"))
-            answer = await endpoint(scope["state"]["machine_key"], await _body(receive), came_from)
+            with originating(source):  # but not while a stream is open: its end is nobody's request
+                answer = await endpoint(scope["state"]["machine_key"], await _body(receive), address)
         except ClientDisconnect:
             return
         except DoorwardError as error:
@@ -124,7 +127,7 @@ class Control:
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             guest.settle()  # whoever follows a node's map is that node
             try:
-                await answer.run(outlet, send, came_from)
+                await answer.run(outlet, send, address)
             finally:
                 guest.unsettle()
             answer = b""

@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from doorward.api import app as api
 from doorward.api.context import ApiContext
-from doorward.asgi import SecurityHeaders, StripIdentityHeaders
+from doorward.asgi import NumberRequests, SecurityHeaders, StripIdentityHeaders
+from doorward.audit import Auditing
 from doorward.clock import Clock, SystemClock
 from doorward.config import Settings
 from doorward.control import Control
@@ -154,6 +155,8 @@ class Worker:
             relay = self._relay(registry)
             own_node = OwnNode(self._settings, registry)
             askings, invitations = self._askings(registry), self._invitations(registry)
+            auditing = Auditing(self._settings, registry, self._clock)
+            closing.push_async_callback(auditing.aclose)  # when nothing writes any more
             attempts = Attempts(registry, self._clock, self._settings.door)
             control = Control(registry, self._noise_key.public(), os.urandom, attempts.answer)
             turns = Turns()
@@ -166,7 +169,7 @@ class Worker:
             stun.start()
             acme = self._acme(registry)
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise, askings, invitations, acme)
+            app = self._app(registry, control, relay, own_node, noise, askings, invitations, acme, auditing)
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -174,6 +177,7 @@ class Worker:
                     group.create_task(relay.run()),
                     group.create_task(give_back()),
                     group.create_task(mesh.run()),
+                    group.create_task(auditing.run()),
                     group.create_task(self._refresh(registry, reload, acme)),
                     group.create_task(self._follow_siblings(registry)),
                 ]
@@ -362,6 +366,7 @@ class Worker:
         askings: Askings,
         invitations: Invitations,
         acme: "Acme | None",
+        auditing: Auditing,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -369,6 +374,7 @@ class Worker:
             self._settings,
             registry,
             own_node,
+            auditing,
             certificates=self._certificates,
             keeper=None if acme is None else acme.keeper,
             others=self._others,
@@ -388,6 +394,8 @@ class Worker:
             clock=self._clock,
             status=report.status,
             doctor=report.doctor,
+            verify_audit=auditing.verify,
+            audit_key=auditing.public_key,
             ping=siblings.ping,
             invitations=invitations,
             means=Means(registry.writer.database, self._clock),
@@ -413,7 +421,12 @@ class Worker:
             Route("/metrics", _metrics, methods=["GET"]),
         ]
         return Starlette(
-            routes=routes, middleware=[Middleware(StripIdentityHeaders), Middleware(SecurityHeaders)]
+            routes=routes,
+            middleware=[
+                Middleware(NumberRequests),
+                Middleware(StripIdentityHeaders),
+                Middleware(SecurityHeaders),
+            ],
         )
 
     def _first_link(self, invitations: Invitations) -> FirstLink:

@@ -120,6 +120,7 @@ class Attempts:
             return await self._refuse(attempt, Refuse(error.sentence(), match), None)
         except Unavailable as error:
             _log.warning("nobody can be asked about an ssh", reason=error.message)
+            self._missed()
             return self._refuse_for_now()
         _answers.labels("asked").inc()
         text = question(check, self._link(check), registry.writer.now())
@@ -133,7 +134,7 @@ class Attempts:
         fallback = self._registry.snapshot.settings.ssh_decide is Decide.FALLBACK
         falls_back = fallback and not verdict.match.rule.check
         if falls_back and self._registry.writer.database.trouble is not None:
-            _answers.labels("unrecorded").inc()
+            self._missed()
             return admission(verdict, shown)
         number = None if verdict.check is None else verdict.check.id
         if await self._record(attempt, "allowed", verdict.match, check=number) or falls_back:
@@ -144,8 +145,12 @@ class Attempts:
         await self._record(attempt, "refused", verdict.match, why=verdict.sentence, check=shown)
         return refusal(verdict)
 
-    def _refuse_for_now(self) -> SSHAction:
+    def _missed(self) -> None:
+        """It is answered off the record, which the record will say once it can be written again."""
         _answers.labels("unrecorded").inc()
+        self._registry.checks.unseen.missed()
+
+    def _refuse_for_now(self) -> SSHAction:
         return refusal(
             Refuse("doorward cannot write anything down now, so it lets nobody in. Try again later.")
         )
@@ -159,6 +164,7 @@ class Attempts:
             await self._registry.checks.record(attempt, verdict, self._details(attempt, match) | said)
         except Unavailable as error:
             _log.warning("an ssh is not on record", verdict=verdict, reason=error.message)
+            self._missed()
             return False
         _answers.labels(verdict).inc()
         return True

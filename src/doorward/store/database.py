@@ -39,7 +39,7 @@ from doorward.store import feed, settings
 from doorward.store import schema as schemas
 from doorward.store.engines import Engines, connect, is_broken, reading, writing
 from doorward.store.faults import CommitFailed, CommitUnknown, translate
-from doorward.telemetry import counter, gauge, histogram, log
+from doorward.telemetry import ORIGIN, counter, gauge, histogram, log
 
 BATCH_UNITS = 64  # a batch is over after this many units,
 BATCH_SECONDS = 0.005  # or after this much work: about what a commit costs, so nobody waits much for another
@@ -70,11 +70,12 @@ class _Outcome(NamedTuple):
 class _Unit:
     """One function with its arguments, and the future of whoever waits for it."""
 
-    __slots__ = ("_call", "_future", "loop")
+    __slots__ = ("_call", "_future", "_origin", "loop")
 
     def __init__(self, call: Callable[[Connection], Any]) -> None:
         self.loop = asyncio.get_running_loop()
         self._call = call
+        self._origin = ORIGIN.get()
         self._future: asyncio.Future[Any] = self.loop.create_future()
 
     async def wait(self) -> Any:
@@ -86,6 +87,7 @@ class _Unit:
 
     def run(self, connection: Connection) -> _Outcome:
         """Run in a savepoint. Raises only when the whole transaction is lost."""
+        ORIGIN.set(self._origin)  # of the writer thread: it does what the unit's task wants
         savepoint = connection.begin_nested()
         try:
             value = self._call(connection)

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from doorward.model import Attribute, ChangeKind, CheckState, Role
+from doorward.protocol.auditlog import AuditPublic
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
@@ -46,7 +47,7 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 9
+VERSION = 10
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 metadata = MetaData(
@@ -375,8 +376,33 @@ audit = _table(
     _must("details", Words()),  # JSON, kept as the very text that was hashed
     _must("previous", LargeBinary()),
     _must("digest", LargeBinary()),
-    Index(None, "actor"),
-    Index(None, "target"),
+    # With the number, so that what is found comes in its order and a page ends where it is full.
+    Index(None, "actor", "seq"),
+    Index(None, "target", "seq"),
+    Index(None, "action", "seq"),
+    Index(None, "at"),
+)
+
+# What was signed of the log (``protocol.auditlog``), by whichever process came first.
+audit_checkpoints = _table(
+    "audit_checkpoints",
+    Column("seq", whole(), primary_key=True, autoincrement=False),
+    _must("digest", LargeBinary()),
+    _must("at", Moment()),
+    _must("key", Key(AuditPublic)),
+    _must("signature", LargeBinary()),
+)
+
+# How far each destination of the log has come, and who serves it: a row for each that there ever was.
+audit_sinks = _table(
+    "audit_sinks",
+    Column("name", Words(), primary_key=True, nullable=False),
+    _must("seq", whole()),  # the last event that it has
+    _may("delivered", Moment()),  # when it got that
+    _must("trouble", Words()),  # why it does not get the next; empty while it does
+    _may("since", Moment()),  # of the trouble
+    _may("holder", whole()),  # the process that delivers; 0 where there is only one
+    _must("until", whole()),  # by the database's clock, microseconds since 1970: then another may
 )
 
 # Two tables for several processes on one PostgreSQL; with SQLite there is only one, and they stay empty.

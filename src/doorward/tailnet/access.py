@@ -180,5 +180,6 @@ def _set_joining(connection: Connection, actor: str, joining: Joining, now: date
     changes = {
         name: value for name, value in msgspec.to_builtins(joining).items() if value != getattr(before, name)
     }
-    audit.append(connection, actor, "joining.set", "joining", changes, now)
+    details = {**changes, "before": {name: getattr(before, name) for name in changes}}
+    audit.append(connection, actor, "joining.set", "joining", details, now)
     return Effect(result=joining, joining=joining)

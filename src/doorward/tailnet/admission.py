@@ -33,6 +33,7 @@ from doorward.tailnet import secrets
 from doorward.tailnet.gate import Applicant, Desk, Gate, first_seen, tags_of
 from doorward.tailnet.observe import Observations
 from doorward.tailnet.writer import Effect, Writer
+from doorward.telemetry import ORIGIN
 
 # Anybody who reaches the listener may ask to be let in, so what is kept of it is bounded. Far more than people can look at.
 MOST_WAITING = 1000
@@ -143,6 +144,7 @@ class Admission:
             settings=settings_now,
             policy=writer.snapshot.policy,
             now=writer.now(),
+            origin=ORIGIN.get(),
         )
 
     async def _log_out(self, machine_key: MachinePublic, known: Node | None) -> Outcome:
@@ -267,15 +269,15 @@ def _log_out(connection: Connection, node_id: int, now: datetime) -> Effect[None
     ):  # a suspended one stays: forgotten, it could come back as another
         lifted = cuts.delete_of(connection, (node_id,))
         nodes.delete(connection, node_id)
-        audit.append(
-            connection, actor=actor, action="node.logout", target=actor, details={"removed": True}, at=now
-        )
+        gone = {"removed": True, "name": node.name, "before": {"key": str(node.node_key), "tags": node.tags}}
+        audit.append(connection, actor=actor, action="node.logout", target=actor, details=gone, at=now)
         return Effect(result=None, removed=(node_id,), cuts_gone=tuple(lifted))
     if node.expired(now):
         return Effect(result=None)
     # Never later than now, and now rather than the client's wish: an expiry far in the past would say nothing more.
     ended = nodes.update(connection, msgspec.structs.replace(node, key_expiry=now))
-    audit.append(connection, actor=actor, action="node.logout", target=actor, details={}, at=now)
+    ending = {"key_expiry": now, "before": {"key_expiry": node.key_expiry}}
+    audit.append(connection, actor=actor, action="node.logout", target=actor, details=ending, at=now)
     return Effect(result=None, nodes=(ended,))
 
 
@@ -302,7 +304,7 @@ def _retag(
         actor=target,
         action="node.tags",
         target=target,
-        details={"tags": wanted},
+        details={"tags": wanted, "rule": "tagOwners", "before": {"tags": node.tags}},
         at=applicant.now,
     )
     return Effect(result=changed, nodes=(changed,))

@@ -56,6 +56,11 @@ def approve(
         return None
     approved = tuple(sorted({*known.approved_routes, *fresh}, key=str))
     changed = nodes.update(connection, msgspec.structs.replace(known, approved_routes=approved))
-    details = {"routes": sorted(map(str, fresh))}
+    details = {
+        "routes": sorted(map(str, fresh)),
+        "rule": "autoApprovers",
+        "approved_routes": [str(prefix) for prefix in approved],
+        "before": {"approved_routes": [str(prefix) for prefix in known.approved_routes]},
+    }
     audit.append(connection, ACTOR, "node.routes", f"node:{known.stable_id}", details, now)
     return changed

@@ -103,5 +103,6 @@ def _store(
     now: datetime,
 ) -> Effect[Node]:
     changed = nodes.update(connection, msgspec.structs.replace(node, attributes=attributes))
+    details["before"] = {"attributes": [msgspec.to_builtins(one) for one in node.attributes]}
     audit.append(connection, actor, "node.attributes", f"node:{node.stable_id}", details, now)
     return Effect(result=changed, nodes=(changed,))

@@ -25,6 +25,7 @@ from doorward.tailnet import secrets
 from doorward.tailnet.settings import Decide
 from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.sshrules import Attempt
+from doorward.tailnet.unseen import Unseen
 from doorward.tailnet.writer import Effect, Writer
 
 LIFETIME = timedelta(
@@ -37,10 +38,15 @@ _DIGITS = "23456789"
 
 
 class Checks:
-    """The checks of a tailnet, and what there is to write about ssh."""
+    """The checks of a tailnet, and what there is to write about ssh.
+
+    Attributes:
+        unseen: what the record lacks.
+    """
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        self.unseen = Unseen(writer)
 
     def waiting(self) -> list[Check]:
         """Those that somebody can decide now, oldest first."""
@@ -182,6 +188,7 @@ def _decide(
         "rule": check.rule,
         "waited": int((now - check.created).total_seconds()),
         "until": None if until is None else until.isoformat(),
+        "before": {"state": check.state},
     }
     action = "ssh.check.approve" if approved else "ssh.check.deny"
     audit.append(connection, actor, action, f"check:{check_id}", details, now)

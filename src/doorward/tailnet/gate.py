@@ -33,6 +33,7 @@ from doorward.tailnet.reported import relay_of, usable_hostinfo
 from doorward.tailnet.settings import Settings
 from doorward.tailnet.snapshot import advertised
 from doorward.tailnet.writer import Effect, Writer
+from doorward.telemetry import Origin
 
 MOST = 64  # members of one group: a few hundredths of a second of the writer's time
 GATHER = 0.01  # seconds at most that a group waits for more members, while many ask
@@ -54,6 +55,7 @@ class Applicant(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     policy: Policy
     now: datetime
+    origin: Origin | None = None  # of the request; several are let in by one unit
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -331,7 +333,7 @@ class Desk:
         node = msgspec.structs.replace(before, **fields, observed=applicant.observed)
         node = _with_approved_routes(node, applicant.policy)
         self._admitted.append(nodes.update(self._connection, node))
-        self._note(node, applicant.now, actor, "node.reauthenticate", owner)
+        self._note(node, applicant, actor, "node.reauthenticate", owner, before)
 
     def _draft(
         self,
@@ -363,19 +365,35 @@ class Desk:
         )
         node = _with_approved_routes(node, applicant.policy)
         self._admitted.append(node)
-        self._note(node, applicant.now, actor, "node.register", owner)
+        self._note(node, applicant, actor, "node.register", owner)
 
-    def _note(self, node: Node, at: datetime, actor: str, action: str, owner: User | None) -> None:
+    def _note(
+        self,
+        node: Node,
+        applicant: Applicant,
+        actor: str,
+        action: str,
+        owner: User | None,
+        before: Node | None = None,
+    ) -> None:
         details: dict[str, Any] = {
             "name": node.name,
             "user": None if owner is None else owner.name,
             "tags": node.tags,
             "addresses": [str(address) for address in node.addresses],
             "key": str(node.node_key),
+            "key_expiry": node.key_expiry,
         }
         if not node.approved:
             details["waits"] = True
-        self._events.append(audit.Entry(actor, action, f"node:{node.stable_id}", details, at))
+        if before is not None:
+            details["before"] = {
+                "tags": before.tags,
+                "key": str(before.node_key),
+                "key_expiry": before.key_expiry,
+            }
+        target = f"node:{node.stable_id}"
+        self._events.append(audit.Entry(actor, action, target, details, applicant.now, applicant.origin))
 
     def _same_node(self, applicant: Applicant, owner: User | None, tags: tuple[str, ...]) -> Node | None:
         """The node that this machine is already for the same owner.

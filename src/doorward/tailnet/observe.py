@@ -251,7 +251,7 @@ def _rename(
         return Effect(result=None)
     renamed = nodes.update(connection, msgspec.structs.replace(node, name=name))
     target = f"node:{node.stable_id}"
-    details = {"from": node.name, "to": renamed.name}
+    details = {"name": renamed.name, "before": {"name": node.name}}
     audit.append(connection, actor=target, action="node.rename", target=target, details=details, at=now)
     return Effect(result=None, nodes=(renamed,))
 

@@ -232,7 +232,8 @@ def _change(
         return Effect(result=before)
     signin.update_provider(connection, after)
     old, new = _shown(before), _shown(after)
-    details: dict[str, Any] = {name: [old[name], new[name]] for name in new if old[name] != new[name]}
+    details: dict[str, Any] = {name: new[name] for name in new if old[name] != new[name]}
+    details["before"] = {name: old[name] for name in details}
     if after.client_secret != before.client_secret:
         details["client_secret"] = "changed"  # noqa: S105 - a word for the log, no secret
     audit.append(connection, actor, "provider.change", f"provider:{after.name}", details, now)
@@ -366,7 +367,8 @@ def _refresh(
     if not changes:
         return Effect(result=user)
     changed = users.update(connection, msgspec.structs.replace(user, **changes))
-    audit.append(connection, f"provider:{provider.name}", "user.update", f"user:{user.name}", changes, now)
+    details = {**changes, "before": {name: getattr(user, name) for name in changes}}
+    audit.append(connection, f"provider:{provider.name}", "user.update", f"user:{user.name}", details, now)
     return Effect(result=changed, users=_everybody(connection))
 
 

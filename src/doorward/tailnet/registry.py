@@ -33,7 +33,7 @@ from doorward.policy.edit import Edit
 from doorward.policy.edit import apply as apply_edits
 from doorward.policy.posture import CountryOf
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
-from doorward.store import Database, audit, keys, policies, registrations
+from doorward.store import Database, audit, checkpoints, keys, policies, registrations
 from doorward.tailnet import attributes, names, secrets, units
 from doorward.tailnet.access import Access
 from doorward.tailnet.admission import Admission
@@ -143,6 +143,7 @@ class Registry:
             group.create_task(keep_deadlines(self.writer, self.checks, self.access))
             group.create_task(Troubles(self.writer).run())
             group.create_task(keep_tidy(self.writer))
+            group.create_task(self.checks.unseen.run())
 
     # Users
 
@@ -577,10 +578,11 @@ class Registry:
         if settings != self.snapshot.settings:
             self.writer.publish(Effect(result=None, settings=settings))
 
-    async def audit(self, **filters: Any) -> list[AuditEvent]:
-        """Audit events, by the filters of ``store.audit.load``."""
-        return await self.writer.database.read(audit.load, **filters)
+    async def audit(self, **conditions: Any) -> list[AuditEvent]:
+        """Audit events; the conditions are the fields of ``store.audit.Search``."""
+        return await self.writer.database.read(audit.load, **conditions)
 
     async def verify_audit(self) -> int | None:
-        """The number of the first event whose hash does not follow from the one before; None when all do."""
-        return await self.writer.database.read(audit.verify)
+        """The number of the first event that is missing or not what was written; ``doorward.audit`` says more."""
+        verdict = await self.writer.database.read(checkpoints.verify)
+        return verdict.problems[0].seq if verdict.problems else None

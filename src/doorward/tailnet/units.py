@@ -130,7 +130,8 @@ def update_user(
     if changed.role is not user.role:
         # Whoever invited them could give them the role they had; with another the link would give what its maker cannot.
         signin.forget_invitations(connection, user_id)
-    audit.append(connection, actor, "user.update", f"user:{user.name}", changes, now)
+    details = {**changes, "before": {name: getattr(user, name) for name in changes}}
+    audit.append(connection, actor, "user.update", f"user:{user.name}", details, now)
     return Effect(result=changed, users=_everybody(connection))
 
 
@@ -232,9 +233,14 @@ def create_auth_key(
 
 def revoke_auth_key(connection: Connection, actor: str, key_id: int, now: datetime) -> Effect[AuthKey]:
     """Revoke a key; again is no error and changes nothing."""
-    if keys.revoke_auth_key(connection, key_id, now):
-        audit.append(connection, actor, "key.revoke", f"key:{key_id}", {}, now)
+    revoked = keys.revoke_auth_key(connection, key_id, now)
     key = keys.auth_key_by_id(connection, key_id)
+    if key is not None and revoked:
+        details = {
+            "prefix": key.prefix,
+            "before": {"expires": key.expires.isoformat(), "used": _plain(key.used)},
+        }
+        audit.append(connection, actor, "key.revoke", f"key:{key_id}", details, now)
     if key is None:
         raise NotFound(f"there is no auth key {key_id}", cure="`doorward keys list` shows them.")
     return Effect(result=key)
@@ -256,10 +262,12 @@ def create_api_token(connection: Connection, actor: str, draft: ApiToken) -> Eff
 
 def revoke_api_token(connection: Connection, actor: str, token_id: int, now: datetime) -> Effect[ApiToken]:
     """Revoke a token; again is no error and changes nothing."""
-    if keys.revoke_api_token(connection, token_id, now):
-        audit.append(connection, actor, "token.revoke", f"token:{token_id}", {}, now)
+    revoked = keys.revoke_api_token(connection, token_id, now)
     for token in keys.all_api_tokens(connection):
         if token.id == token_id:
+            if revoked:
+                details = {"prefix": token.prefix, "before": {"role": token.role}}
+                audit.append(connection, actor, "token.revoke", f"token:{token_id}", details, now)
             return Effect(result=token)
     raise NotFound(f"there is no API token {token_id}", cure="`doorward tokens list` shows them.")
 
@@ -270,6 +278,7 @@ def _change_node(
     """Store a changed node, with what changed in the audit log."""
     changed = nodes.update(connection, msgspec.structs.replace(node, **changes))
     details = {field: _plain(value) for field, value in changes.items()}
+    details["before"] = {field: _plain(getattr(node, field)) for field in changes}
     audit.append(connection, actor, action, f"node:{node.stable_id}", details, now)
     return Effect(result=changed, nodes=(changed,))
 
@@ -311,7 +320,18 @@ def delete_node(connection: Connection, actor: str, node_id: int, reason: str, n
     node = _node(connection, node_id)
     lifted = cuts.delete_of(connection, (node_id,))
     nodes.delete(connection, node_id)
-    details = {"name": node.name, "addresses": [str(address) for address in node.addresses]}
+    owner = None if node.user_id is None else users.by_id(connection, node.user_id)
+    details: dict[str, Any] = {
+        "name": node.name,
+        "addresses": [str(address) for address in node.addresses],
+        "before": {
+            "user": None if owner is None else owner.name,
+            "tags": node.tags,
+            "key": str(node.node_key),
+            "key_expiry": _plain(node.key_expiry),
+            "routes": [str(prefix) for prefix in node.approved_routes],
+        },
+    }
     if reason:
         details["reason"] = reason
     audit.append(connection, actor, "node.delete", f"node:{node.stable_id}", details, now)
@@ -434,6 +454,9 @@ def set_policy(
     details: dict[str, Any] = {
         "version": version.id,
         "sha256": hashlib.sha256(draft.text.encode()).hexdigest(),
+        "added": added,
+        "removed": removed,
+        "before": {"version": found.id, "sha256": hashlib.sha256(found.text.encode()).hexdigest()},
     }
     if draft.comment:
         details["comment"] = draft.comment
@@ -449,6 +472,8 @@ def set_policy(
 
 def set_dns(connection: Connection, actor: str, dns: DNS, now: datetime) -> Effect[DNS]:
     """Store the DNS settings."""
+    before = stored.get(connection, DNS_SETTING, DNS) or DNS()
     stored.put(connection, DNS_SETTING, dns)
-    audit.append(connection, actor, "dns.set", "dns", msgspec.to_builtins(dns), now)
+    details = {**msgspec.to_builtins(dns), "before": msgspec.to_builtins(before)}
+    audit.append(connection, actor, "dns.set", "dns", details, now)
     return Effect(result=dns, dns=dns)

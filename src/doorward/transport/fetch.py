@@ -99,6 +99,10 @@ class Fetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End what is under way. What ``async with`` does at its end."""
         await self._client.aclose()
 
     async def get(self, url: str, *, limit: int, headers: Mapping[str, str] | None = None) -> bytes:

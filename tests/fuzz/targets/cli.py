@@ -45,6 +45,7 @@ COVERS = (
     "cli.policy_edit:remove_rule",
     "cli.nodes:_value",
     "cli.nodes:is_link",
+    "cli.times:moment",
     "cli.times:parse_duration",
 )
 LIMIT = 1 << 20  # of an answer here; the command line reads up to its ANSWER_LIMIT
@@ -60,6 +61,7 @@ SEEDS = (
     b'{"magic_dns":true,"search":["a.b",],"records":[{"name":"a","address":"b"}]} // c',
     b"https://door.example.com:8443/base/",
     b"1h30m",
+    b"2026-01-31T12:00+01:00",
     b"-5",
     b"grants[3]",
     b"ssh-ed25519 AAAA+/== me",
@@ -172,6 +174,7 @@ def fuzz(data: bytes) -> None:
     feed(
         text,
         times.parse_duration,
+        times.moment,
         nodes._value,
         nodes.is_link,
         lambda given: connection._RemoteServer(given, "token"),

@@ -14,6 +14,8 @@ from doorward.config.settings import ConfigError, Settings, leaves, split_listen
 COVERS = (
     "config.check:check",
     "config.check:_check_url",
+    "config.check:_check_audit",
+    "config.check:_is_syslog",
     "config.check:_check_door",
     "config.check:_check_acme",
     "config.check:_check_challenge",
@@ -52,6 +54,8 @@ SEEDS = (
     b"https://[fe80::1%25eth0]:1/",
     b"door.example.com",
     b"10.0.0.0/8, 192.0.2.7",
+    b'[audit]\nfile = "a.jsonl"\nsyslog = "tls://[::1]:6514"\nwebhook = "https://u@x/y"\n',
+    b'audit = {syslog = "unix:/dev/log", webhook = "http://[::1"}\n',
     b"true",
 )
 WORDS = tuple(leaf.name.encode() for leaf in leaves())
