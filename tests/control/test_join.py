@@ -186,6 +186,14 @@ async def test_a_denied_device_is_told_so(world: World, browser: httpx2.AsyncCli
     assert refreshes(page) == []
 
 
+async def test_where_clients_send_the_person_at_a_device_that_waits(browser: httpx2.AsyncClient) -> None:
+    answer = await browser.get("/admin")
+    page = Markup(answer.text)
+    assert answer.status_code == 403
+    assert "An administrator lets new devices in" in page.text
+    assert "doorward nodes approve NAME" in page.text
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

@@ -189,7 +189,7 @@ async def is_cut(client: DERPClient) -> bool:
 async def test_nodes_that_control_no_longer_admits_are_thrown_out_and_the_others_stay(folder: Path) -> None:
     keys = {
         name: NodePrivate.from_entropy(os.urandom(32))
-        for name in ("stays", "deleted", "expired", "suspended")
+        for name in ("stays", "deleted", "expired", "suspended", "shut")
     }
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server(environ={"DOORWARD_TAILSCALED": "off"}))
@@ -207,7 +207,8 @@ async def test_nodes_that_control_no_longer_admits_are_thrown_out_and_the_others
         (await api.delete("/nodes/deleted")).raise_for_status()
         (await api.post("/nodes/expired/expire")).raise_for_status()
         (await api.patch("/users/bob", json={"suspended": True})).raise_for_status()
-        for name in ("deleted", "expired", "suspended"):
+        (await api.post("/nodes/shut/suspend")).raise_for_status()
+        for name in ("deleted", "expired", "suspended", "shut"):
             await eventually(partial(is_cut, at[name]))
         async with asyncio.timeout(5):
             await at["stays"].ping(bytes(8))
@@ -218,10 +219,10 @@ async def test_nodes_that_control_no_longer_admits_are_thrown_out_and_the_others
         await asyncio.sleep(3)
         async with asyncio.timeout(5):
             await at["stays"].ping(bytes(8))
-        assert (await relay.metrics())["doorward_relay_thrown_out_total"] == 3
+        assert (await relay.metrics())["doorward_relay_thrown_out_total"] == 4
         for each in at.values():
             each.close()
-    assert relay.log.read_text().count("node thrown out of the relay") == 3
+    assert relay.log.read_text().count("node thrown out of the relay") == 4
 
 
 def test_a_second_relay_on_one_folder_is_refused(folder: Path) -> None:

@@ -73,3 +73,14 @@ async def test_a_database_that_takes_no_writes_is_said_and_what_it_has_is_still_
             return (await state())[0] == "running"
 
         await eventually(is_well)
+
+
+async def test_devices_that_wait_for_an_administrator_are_counted(folder: Path) -> None:
+    async with working(settings_in(folder)) as running:
+        await running.ask("POST", "/users", name="alice")
+        assert (await running.ask("GET", "/status"))["waiting"] == 0
+        await running.ask("PATCH", "/joining", approval=True)
+        async with running.node("tablet"):
+            assert (await running.ask("GET", "/status"))["waiting"] == 1
+            await running.ask("POST", "/nodes/tablet/approve")
+            assert (await running.ask("GET", "/status"))["waiting"] == 0

@@ -541,7 +541,7 @@ class Status(Answer, frozen=True, kw_only=True):
     users: int
     nodes: int  # without doorward's own
     online: int  # of these
-    waiting: int  # registrations that wait for approval
+    waiting: int  # devices that wait for approval: behind a link, or for an administrator
     parts: tuple[Part, ...]
 
 

@@ -48,6 +48,12 @@ class DeniedDevice(NotPermitted):
     problem = "denied-device"
 
 
+class AskAdministrator(NotPermitted):
+    """Whoever came here has a device that waits."""
+
+    problem = "ask-administrator"
+
+
 class JoinPage:
     """The page, and what its buttons do.
 
@@ -67,7 +73,22 @@ class JoinPage:
         return [
             Route("/join/{code}", self._show, methods=["GET"]),
             Route("/join/{code}", as_page(self._registry, self._answer), methods=["POST"]),
+            Route("/admin", self._admin, methods=["GET"]),
         ]
+
+    async def _admin(self, _: Request) -> Response:
+        """Where clients send the person at a device that waits for an administrator: no setting of ours changes that."""
+        settings = self._registry.snapshot.settings
+        return pages.refusal(
+            AskAdministrator("an administrator lets new devices in"),
+            tailnet=settings.display_name or settings.domain,
+            label="waits for an administrator",
+            why="Your device is known and waits. It is in by itself as soon as an administrator has looked at it.",
+            steps=(
+                "Tell an administrator its name.",
+                "They run `doorward nodes approve NAME` on doorward's machine.",
+            ),
+        )
 
     async def _found(self, code: str) -> Registration | None:
         return await self._registry.registration(code) if _CODE.fullmatch(code) else None

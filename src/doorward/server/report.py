@@ -212,11 +212,12 @@ def _database_part(database: Database) -> Part:
 
 
 async def _waiting(registry: Registry) -> int:
-    """How many wait for approval; none that we could know of while the database is away."""
+    """How many wait for approval, by a link or for an administrator; of links none is known while the database is away."""
     try:
-        return len(await registry.list_registrations())
+        links = len(await registry.list_registrations())
     except Unavailable:
-        return 0
+        links = 0
+    return links + sum(not node.approved for node in registry.snapshot.nodes.values())
 
 
 def _disk_findings(folder: Path) -> list[Finding]:
