@@ -19,6 +19,7 @@ from doorward.model import Role
 
 def test_every_operation_needs_something_and_has_a_name_of_its_own() -> None:
     assert all(isinstance(each.needs, Permission) for each in api.OPERATIONS)
+    assert {each.needs for each in api.OPERATIONS} == set(Permission), "the table of roles says nothing idle"
     assert len({each.name for each in api.OPERATIONS}) == len(api.OPERATIONS)
     assert len({(each.method, each.path) for each in api.OPERATIONS}) == len(api.OPERATIONS)
     assert all(each.summary for each in api.OPERATIONS)

@@ -39,7 +39,6 @@ class Permission(StrEnum):
     SETTINGS = "settings"
     CHECKS = "checks"
     TOKENS = "tokens"
-    AUDIT = "audit"
 
 
 ACTS: dict[Permission, str] = {
@@ -58,7 +57,6 @@ ACTS: dict[Permission, str] = {
     Permission.SETTINGS: "say who gets in: device approval, how long a device stays signed in",
     Permission.CHECKS: "decide about checks of ssh, whoever asks",
     Permission.TOKENS: "make and revoke API tokens",
-    Permission.AUDIT: "say where the audit log is sent",
 }
 
 _EVERYTHING = frozenset(Permission)
