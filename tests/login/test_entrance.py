@@ -27,7 +27,12 @@ async def test_the_first_owner_comes_in_by_a_link(house: House) -> None:
 async def test_somebody_who_is_there_may_become_the_first_owner(house: House) -> None:
     await house.registry.create_user("cli", "bob")
     _, code = await house.invitations.invite("system", None)
-    await house.browser().take(code, name="bob")
+    await house.registry.create_user("cli", "carol")
+    await house.registry.suspend_user("cli", "carol", suspended=True)
+    browser = house.browser()
+    page = await browser.post(f"/invite/{code}", name="carol")
+    assert (page.status_code, "arol is suspended" in page.text) == (400, True)
+    await browser.take(code, name="bob")
     user = house.registry.snapshot.user_by_name("bob")
     assert user is not None
     assert user.role is Role.OWNER

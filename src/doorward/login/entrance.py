@@ -156,8 +156,11 @@ class Entrance:
                 name = user_name(form.get("name", ""))
             except BadInput as error:
                 return self._invited(place, invitation, error)
-            await self._invitations.take(code)
             user = self._registry.snapshot.user_by_name(name)
+            if user is not None and user.suspended:
+                error = BadInput(f"{name} is suspended", cure="Choose another name.")
+                return self._invited(place, invitation, error)
+            await self._invitations.take(code)
             if user is None:
                 user = await self._registry.create_user("invitation", name, role=Role.OWNER)
             elif user.role is not Role.OWNER:
