@@ -158,8 +158,8 @@ class Entrance:
                 return self._invited(place, invitation, error)
             user = self._registry.snapshot.user_by_name(name)
             if user is not None and user.suspended:
-                error = BadInput(f"{name} is suspended", cure="Choose another name.")
-                return self._invited(place, invitation, error)
+                refusal = BadInput(f"{name} is suspended", cure="Choose another name.")
+                return self._invited(place, invitation, refusal)
             await self._invitations.take(code)
             if user is None:
                 user = await self._registry.create_user("invitation", name, role=Role.OWNER)
