@@ -188,6 +188,7 @@ def _decide(
         "rule": check.rule,
         "waited": int((now - check.created).total_seconds()),
         "until": None if until is None else until.isoformat(),
+        "state": state,
         "before": {"state": check.state},
     }
     action = "ssh.check.approve" if approved else "ssh.check.deny"
