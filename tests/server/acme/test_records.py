@@ -1,5 +1,8 @@
 """Records for dns-01: by a program, with whatever it may do wrong, and by updates of a real DNS server (Knot)."""
 
+import asyncio
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -107,6 +110,21 @@ async def test_a_server_that_is_not_there_or_says_nothing(
         await Updates(f"127.0.0.1:{port}", file, 0).add(NAME, "value")
     with pytest.raises(AcmeError, match="cannot be reached"):
         await Updates("nobody.invalid", file, 0).add(NAME, "value")
+
+
+async def test_what_a_program_leaves_behind_is_not_waited_for(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    hook = Hook(_program(tmp_path, f"sleep 600 & echo $! > {started}"))
+    async with asyncio.timeout(5):
+        await hook.add(NAME, "value")
+    child = int(started.read_text())
+    os.kill(child, signal.SIGKILL)  # it lived until now
+
+
+async def test_of_much_that_a_program_says_the_end_is_kept(tmp_path: Path) -> None:
+    hook = Hook(_program(tmp_path, "yes filler | head -c 1000000; echo; echo the end; exit 1"))
+    with pytest.raises(AcmeError, match=r"it said: the end$"):
+        await hook.add(NAME, "value")
 
 
 @pytest.mark.parametrize(

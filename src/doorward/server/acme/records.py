@@ -5,9 +5,11 @@ added is taken away again: there may be others by the same name.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 HOOK_PATIENCE = 300.0  # seconds for the program: it waits until the record is seen
 DNS_PATIENCE = 15.0  # seconds for one answer of the DNS server
 TTL = 60  # seconds that others may remember the record
-SAID = 2000  # characters of what the program said that are kept
+SAID = 2000  # bytes of the end of what the program said that are kept
 
 _log = log("acme")
 
@@ -68,25 +70,28 @@ class Hook:
     async def _run(self, act: str, name: str, value: str) -> None:
         # Settings may hold the database's password, and a hook has no use for them.
         environ = {key: text for key, text in os.environ.items() if not key.startswith("DOORWARD_")}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *tied_to_us([self._program, act, name, value]),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=environ,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise self._failure(act, f"does not start: {error.strerror}") from None
-        try:
-            async with asyncio.timeout(HOOK_PATIENCE):
-                said, _ = await process.communicate()
-        except TimeoutError:
-            raise self._failure(act, f"did not end within {HOOK_PATIENCE:.0f} s") from None
-        finally:
-            _end(process)
-        text = said.decode(errors="replace").strip()[-SAID:]
+        # A file: a pipe would be waited for until the last one who has inherited it ends.
+        with tempfile.TemporaryFile() as output:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *tied_to_us([self._program, act, name, value]),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environ,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise self._failure(act, f"does not start: {error.strerror}") from None
+            try:
+                async with asyncio.timeout(HOOK_PATIENCE):
+                    await process.wait()
+            except TimeoutError:
+                raise self._failure(act, f"did not end within {HOOK_PATIENCE:.0f} s") from None
+            finally:
+                await _end(process)
+            output.seek(max(0, output.seek(0, os.SEEK_END) - SAID))
+            text = output.read(SAID).decode(errors="replace").strip()
         if process.returncode:
             last = text.splitlines()[-1] if text else "nothing"
             _log.error("the DNS program failed", act=act, name=name, code=process.returncode, said=text)
@@ -100,13 +105,12 @@ class Hook:
         )
 
 
-def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process) -> None:
     """End it and whatever it has started, unless it has ended by itself."""
     if process.returncode is None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        await process.wait()
 
 
 class Updates:
