@@ -48,8 +48,8 @@ async def test_a_suspended_node_is_nobodys_peer_until_it_is_restored(world: Worl
     assert peers(world, one) == {other.id, third.id}
     target = f"node:{one.stable_id}"
     assert await events(world, 2) == [
-        ("node.suspend", target, {"name": "laptop"}),
-        ("node.restore", target, {"name": "laptop"}),
+        ("node.suspend", target, {"name": "laptop", "suspended": True, "before": {"suspended": False}}),
+        ("node.restore", target, {"name": "laptop", "suspended": False, "before": {"suspended": True}}),
     ]
     assert in_memory(world) == await as_stored(world)
 
@@ -95,11 +95,11 @@ async def test_a_cut_is_between_two_and_survives_a_restart(world: World, three: 
     assert await access.lift("cli", other.id, one.id) == longer
     assert peers(world, one) == {other.id, third.id}
     target, stable = f"node:{one.stable_id}", f"node:{other.stable_id}"
-    names = ["laptop", "laptop-1"]
+    names, end = ["laptop", "laptop-1"], "2026-01-02T04:04:05+00:00"
     assert await events(world, 3) == [
         ("node.cut", target, {"other": stable, "names": names, "until": None, "comment": "strange traffic"}),
-        ("node.cut", target, {"other": stable, "names": names, "until": "2026-01-02T04:04:05+00:00"}),
-        ("node.uncut", target, {"other": stable}),
+        ("node.cut", target, {"other": stable, "names": names, "until": end, "before": {"until": None}}),
+        ("node.uncut", target, {"other": stable, "before": {"until": end}}),
     ]
 
 

@@ -107,7 +107,8 @@ def _change(
     connection: Connection, actor: str, action: str, node: Node, now: datetime, **changes: Any
 ) -> Effect[Node]:
     changed = nodes.update(connection, msgspec.structs.replace(node, **changes))
-    audit.append(connection, actor, action, f"node:{node.stable_id}", {"name": node.name}, now)
+    details = {"name": node.name, **changes, "before": {name: getattr(node, name) for name in changes}}
+    audit.append(connection, actor, action, f"node:{node.stable_id}", details, now)
     return Effect(result=changed, nodes=(changed,))
 
 
@@ -136,9 +137,11 @@ def _cut(connection: Connection, actor: str, draft: Cut, now: datetime) -> Effec
     else:
         cut = cuts.update(connection, msgspec.structs.replace(draft, id=before.id))
     details: dict[str, Any] = {"other": f"node:{second.stable_id}", "names": [first.name, second.name]}
-    details["until"] = None if cut.expires is None else cut.expires.isoformat()
+    details["until"] = _until(cut)
     if cut.comment:
         details["comment"] = cut.comment
+    if before is not None:
+        details["before"] = {"until": _until(before)}
     audit.append(connection, actor, "node.cut", f"node:{first.stable_id}", details, now)
     return Effect(result=cut, cuts=(cut,))
 
@@ -165,7 +168,12 @@ def _note_lifted(
     cuts.delete(connection, cut.id)
     known = {node.id: node for node in nodes.by_ids(connection, cut.pair)}
     first, second = (_named(known.get(node_id), node_id) for node_id in cut.pair)
-    audit.append(connection, actor, "node.uncut", first, {"other": second, **details}, now)
+    told = {"other": second, "before": {"until": _until(cut)}, **details}
+    audit.append(connection, actor, "node.uncut", first, told, now)
+
+
+def _until(cut: Cut) -> str | None:
+    return None if cut.expires is None else cut.expires.isoformat()
 
 
 def _named(node: Node | None, node_id: int) -> str:
