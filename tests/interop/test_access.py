@@ -160,11 +160,15 @@ async def test_what_is_open_ends_when_two_nodes_are_kept_apart_or_one_is_suspend
         await here.reaches()
 
 
-async def test_what_is_open_ends_when_a_person_is_suspended_between_their_own_devices_too() -> None:
+async def test_what_is_open_ends_when_a_person_is_suspended_or_deleted_between_their_own_devices_too() -> (
+    None
+):
     async with place(OWN, "--user", "bob") as here:
         await here.ends("users", "suspend", "bob")
         await here.server.run("users", "restore", "bob")
         await here.reaches()
+        await here.ends("users", "delete", "bob", "--with-nodes", "--yes")
+        await here.laptop.wait_until("NeedsLogin")
 
 
 # Who gets in

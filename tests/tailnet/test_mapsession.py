@@ -326,6 +326,19 @@ def test_who_waits_for_an_administrator_is_told_so_and_has_nobody() -> None:
     viewer.knows_all(after)
 
 
+def test_who_is_deleted_has_nobody_and_needs_a_login() -> None:
+    _, viewer = pair()
+    assert viewer.client.netmap().packet_filter
+    message = viewer.session.farewell(NOW)
+    viewer.client.receive(message, now=NOW)
+    left = viewer.client.netmap()
+    assert (left.node.KeyExpiry, left.peers, left.packet_filter) == (NOW, (), ())
+    assert left.ssh_policy is not None
+    assert left.ssh_policy.rules == []
+    with pytest.raises(RuntimeError, match="first"):
+        MapSession(1, 142, PeerCache()).farewell(NOW)
+
+
 def test_a_peer_that_comes_back_is_no_longer_last_seen() -> None:
     snapshot, viewer = pair()
     gone = observed(snapshot.nodes[2], online=False, last_seen=NOW)

@@ -238,18 +238,21 @@ class MapStream:
             self._send(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _tell_the_end(self) -> None:
-        """Who is shut out has no peers any more, and is told so before its stream ends.
+        """Who is shut out or deleted has no peers any more, and is told so before its stream ends.
 
-        The others do not listen to it, whatever it knows. But two that are shut out would go on with each other.
+        The others do not listen to it, whatever it knows. But two of them would go on with each other.
         """
-        snapshot = self._fanout.registry.snapshot
-        node = snapshot.nodes.get(self.node_id)
-        if node is None or node.node_key != self.node_key or self._subscription.ended:
+        writer = self._fanout.registry.writer
+        node = writer.snapshot.nodes.get(self.node_id)
+        if node is None:
+            last: bytes | None = self._session.farewell(writer.now())
+        elif node.node_key != self.node_key or self._subscription.ended:
             return
+        else:
+            last = self._session.next(writer.snapshot, self._subscription.take())
         assert self._outlet is not None
-        difference = self._session.next(snapshot, self._subscription.take())
-        if difference is not None and self._outlet.writable():
-            self._outlet.push(self._fanout.frame(self._writer, difference))
+        if last is not None and self._outlet.writable():
+            self._outlet.push(self._fanout.frame(self._writer, last))
 
     def keep_alive(self) -> None:
         """Show the client that we are there."""
@@ -287,7 +290,8 @@ class MapStream:
 
     def _woken(self) -> None:
         """By the subscription: something changed, or the stream has to end."""
-        if self._subscription.ended:
+        gone = self.node_id not in self._fanout.registry.snapshot.nodes
+        if self._subscription.ended and (self._is_late or not gone):
             self.finish()
         elif not self._is_late:
             self._fanout.tell(self)

@@ -17,6 +17,7 @@ from doorward.protocol.tailcfg.codec import encode
 from doorward.protocol.tailcfg.map import Debug, DisplayMessage, MapResponse
 from doorward.protocol.tailcfg.node import Node as WireNode
 from doorward.protocol.tailcfg.node import PeerChange, UserProfile
+from doorward.protocol.tailcfg.ssh import SSHPolicy
 from doorward.tailnet import netmap
 from doorward.tailnet.chunks import chunks_of, difference
 from doorward.tailnet.netmap import PeerCache
@@ -108,6 +109,23 @@ class MapSession:
             return encode(MapResponse(**fields, **peers.fields()))
         # Viewers that see the same of the same changes get the same bytes.
         return self._cache.once(peers.key(), peers, peers.encoded) if any(peers) else None
+
+    def farewell(self, now: datetime) -> bytes:
+        """What a client is told whose node is gone, as JSON: it has nobody, and its key has ended, so that it asks for a login."""
+        before = self._seen
+        if before is None:
+            raise RuntimeError("first() comes before farewell()")
+        viewer = before.nodes[self.node_id]
+        ended = msgspec.structs.replace(viewer, key_expiry=now)
+        return encode(
+            MapResponse(
+                Node=netmap.self_node(before, ended),
+                PeersRemoved=sorted(netmap.peer_ids(before, viewer)),
+                PacketFilters={"*": None, "base": []},
+                SSHPolicy=SSHPolicy(rules=[]),
+                ControlTime=now,
+            )
+        )
 
     def skip_to(self, snapshot: Snapshot) -> bool:
         """Hold a newer snapshot, when no node that changed between the two is or was one that the viewer sees.
