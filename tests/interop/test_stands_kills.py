@@ -9,17 +9,22 @@ import signal
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
 from tests.support.clients import StockClient
+from tests.support.collecting import webhook
 from tests.support.machines import all_ready, machines
+from tests.support.programs import require_client
 from tests.support.server import Server
 from tests.support.simulated import administrator, simulated
 from tests.support.waiting import eventually
 
 from doorward.engine.client import RegistrationRefused
 from doorward.errors import DoorwardError
+from doorward.protocol.auditlog import Walk, read_event
 
 pytestmark = pytest.mark.interop
 
@@ -170,8 +175,42 @@ async def _sound(server: Server) -> None:
 
 @pytest.mark.parametrize(("kill", "rounds"), [(_worker, 5), (_everything, 3)], ids=["worker", "everything"])
 async def test_kills_at_random_moments(
-    server: Server, kill: Callable[[Server], Awaitable[None]], rounds: int
+    kill: Callable[[Server], Awaitable[None]], rounds: int, tmp_path: Path
 ) -> None:
+    require_client()
+    file = tmp_path / "audit.jsonl"
+    async with webhook() as hook:
+        hook.answers += [(500, ""), (204, ""), (503, "Retry-After: 1\r\n")]
+        places = {"AUDIT_FILE": str(file), "AUDIT_WEBHOOK": f"http://127.0.0.1:{hook.port}/"}
+        async with Server(environ={f"DOORWARD_{name}": value for name, value in places.items()}) as server:
+            await _killed(server, kill, rounds)
+            last = await _delivered(server)
+            await _sound(server)
+    walk = Walk()
+    lines = file.read_bytes().splitlines()
+    for line in lines:
+        walk.step(read_event(line))
+    # The file has each event once; the webhook has each, and may have some twice.
+    found = walk.finish()
+    assert (found.problems, found.last) == ((), len(lines))
+    assert found.last >= last
+    batches = [msgspec.json.decode(request.body)["events"] for request in hook.requests]
+    assert {event["seq"] for batch in batches for event in batch} >= set(range(1, last + 1))
+
+
+async def _delivered(server: Server) -> int:
+    """Wait until every destination has every event; the number of the last."""
+
+    async def all_there() -> bool:
+        parts = {part["name"]: part["text"] for part in (await server.json("status"))["parts"]}
+        return all(parts[f"audit {kind}"].endswith("has every event") for kind in ("file", "webhook"))
+
+    await eventually(all_there, within=90)
+    (event,) = await server.json("audit", "list", "--limit", "1")
+    return int(event["seq"])
+
+
+async def _killed(server: Server, kill: Callable[[Server], Awaitable[None]], rounds: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")  # noqa: T201 - shown with a failure
     chance = random.Random(seed)
@@ -182,4 +221,3 @@ async def test_kills_at_random_moments(
             await _round(server, number, kill, history, chance)
         assert history.cut > 0
         await _check(server, history, clients, keys)
-    await _sound(server)

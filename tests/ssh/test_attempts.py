@@ -238,3 +238,10 @@ async def test_without_a_store_only_that_is_let_in_which_nodes_would_let_in_with
     assert await events(scene) == before
     assert (await attempts.answer(scene.attempt(), None)).accept
     assert len(await events(scene)) == len(before) + 1
+    # That the record has a gap is on record, too.
+    registry = scene.world.registry
+    await registry.checks.unseen.keep()
+    await registry.writer.database.probe()
+    await registry.checks.unseen.keep()
+    (gap,) = await registry.audit(action="ssh.unseen")
+    assert (gap.details["reason"], gap.details["attempts"]) == ("the database took no writes", 6)
