@@ -66,6 +66,7 @@ async def test_the_control_address_answers_what_clients_ask_first(folder: Path) 
         assert unknown.status_code == 404
         assert unknown.headers["content-type"].startswith("text/html")
         assert "nosuchlink" not in unknown.text
+        assert len(unknown.headers["x-request-id"]) == 12  # pages, too: what they change has it on record
         assert "default-src 'none'" in unknown.headers["content-security-policy"]
 
 
