@@ -259,6 +259,106 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
         return f"Asking(id={self.id}, act={self.act!r})"
 
 
+class App(msgspec.Struct, frozen=True, kw_only=True):
+    """A program in which people sign in through us: a client, as OAuth has it. Of its secret only the SHA-256 is kept."""
+
+    id: int
+    name: str  # what the policy and commands call it: lower-case letters, digits, "-"
+    client_id: str  # random, "app-..."; never the subject of a person
+    secret_hash: bytes = b""  # empty for a public one, which cannot keep a secret
+    redirect_uris: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()  # what its tokens may be for, beside itself (RFC 8707)
+    asks: bool = False  # people are asked before their first sign-in; else an administrator's word is enough
+    service: bool = False  # may have tokens of its own, for no person
+    algorithm: str = "RS256"  # what its tokens are signed with
+    actor: str  # who made it, as the audit log names them
+    created: datetime
+
+    @property
+    def public(self) -> bool:
+        """True for one without a secret."""
+        return not self.secret_hash
+
+    def __repr__(self) -> str:
+        return f"App(id={self.id}, name={self.name!r}, client_id={self.client_id!r})"
+
+
+class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that tokens are signed with. Its secret half is sealed with what only doorward's own files hold."""
+
+    id: int
+    algorithm: str  # "RS256", "ES256", "EdDSA"
+    generation: int  # from 1, for each algorithm
+    kid: str
+    public: dict[str, Any]  # as a JWK
+    sealed: bytes
+    created: datetime
+    starts: datetime  # it is published at once, and signs from here on
+
+    def __repr__(self) -> str:
+        return f"SigningKey(kid={self.kid!r}, algorithm={self.algorithm!r})"
+
+
+class AppSession(msgspec.Struct, frozen=True, kw_only=True):
+    """That a person is known to apps by a device, or by a browser in which they signed in: since when, and how."""
+
+    id: int
+    key: str  # "node:NODE:USER" or "session:SESSION"
+    sid: str  # random; what apps call it
+    user_id: int
+    created: datetime
+    seen: datetime
+    acted: datetime  # when they last did something on purpose; at first, when it was made
+
+
+class AppGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person gave to an app: a code, and all tokens that came of it. Ended, all of them are worth nothing."""
+
+    id: int
+    app_id: int
+    user_id: int
+    node_id: int | None  # the device that vouched for them; None where a browser did
+    sid: str
+    code_hash: bytes
+    redirect_uri: str
+    challenge: str  # PKCE; empty without
+    nonce: str
+    scopes: tuple[str, ...]
+    resources: tuple[str, ...]
+    auth_time: datetime
+    acr: str
+    amr: tuple[str, ...]
+    created: datetime
+    code_expires: datetime
+    expires: datetime  # no token is made of it later
+    redeemed: datetime | None = None
+    ended: datetime | None = None
+
+
+class RefreshToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that is exchanged once for new ones. Only its SHA-256 is kept."""
+
+    id: int
+    grant_id: int
+    secret_hash: bytes
+    created: datetime
+    expires: datetime
+    used: datetime | None = None
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True):
+    """That a person said yes to an app, and is not asked the same again for a while."""
+
+    id: int
+    app_id: int
+    user_id: int
+    node_id: int | None  # on this device alone
+    host: str  # where answers go
+    scopes: tuple[str, ...]
+    resources: tuple[str, ...]
+    expires: datetime
+
+
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """A node that waits for a person. Known by the SHA-256 of the code in its link."""
 

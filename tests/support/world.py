@@ -22,6 +22,7 @@ from doorward.api import app as api
 from doorward.api import types
 from doorward.api.context import ApiContext
 from doorward.errors import Unavailable
+from doorward.login.apps import Apps
 from doorward.login.doors import Doors
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
@@ -95,6 +96,8 @@ class World:
                 Way("https://door.test", "in the tailnet"),
                 Way("http://localhost:8080", "on the server", is_here=True),
             ),
+            apps=Apps(database, clock, registry.writer.entropy),
+            issuer="https://door.tailnet.internal:8443",
             upstream=Upstream(clock, registry.writer.entropy, SEALER, open_fetcher=lambda _: Nowhere()),
             visitor=Sessions(registry, Doors("https://door.test", 8080)).visitor,
         )

@@ -39,6 +39,7 @@ class Permission(StrEnum):
     SETTINGS = "settings"
     CHECKS = "checks"
     TOKENS = "tokens"
+    APPS = "apps"
 
 
 ACTS: dict[Permission, str] = {
@@ -57,6 +58,7 @@ ACTS: dict[Permission, str] = {
     Permission.SETTINGS: "say who gets in: device approval, how long a device stays signed in",
     Permission.CHECKS: "decide about checks of ssh, whoever asks",
     Permission.TOKENS: "make and revoke API tokens",
+    Permission.APPS: "say in which apps people sign in, and give them secrets",
 }
 
 _EVERYTHING = frozenset(Permission)

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from doorward.api import (
+    apps,
     audit,
     cuts,
     dns,
@@ -72,6 +73,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *dns.OPERATIONS,
     *ssh.OPERATIONS,
     *tokens.OPERATIONS,
+    *apps.OPERATIONS,
     *audit.OPERATIONS,
     get_openapi,
 )

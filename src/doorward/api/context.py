@@ -8,6 +8,7 @@ from starlette.requests import Request
 from doorward.api.access import Principal
 from doorward.api.types import Finding, Pong, Status
 from doorward.clock import Clock
+from doorward.login.apps import Apps
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
 from doorward.login.sessions import Visitor
@@ -37,6 +38,8 @@ class ApiContext:
         invitations: one-time links for people.
         means: by what people sign in, and where they have.
         ways: where people come in, the best first.
+        apps: the apps in which people sign in.
+        issuer: what these know us by; empty where none could.
         upstream: asks outside providers.
         visitor: who a request is from, by its connection and its cookie; without it everybody is a stranger.
     """
@@ -51,6 +54,8 @@ class ApiContext:
     invitations: Invitations
     means: Means
     ways: Sequence[Way]
+    apps: Apps
+    issuer: str
     upstream: Upstream
     visitor: Callable[[Request], Awaitable[Visitor]] = _stranger
 

@@ -552,3 +552,44 @@ class Finding(Answer, frozen=True, kw_only=True):
     subject: str
     message: str
     cure: str = ""  # empty only where the level is ok
+
+
+# Apps -------------------------------------------------------------------------------------------------------------
+
+SigningAlgorithm = Literal["RS256", "ES256", "EdDSA"]
+
+
+class App(Answer, frozen=True, kw_only=True):
+    """A program in which people sign in."""
+
+    id: int
+    name: str  # what the policy calls it
+    client_id: str
+    issuer: str  # what it knows us by
+    redirect_uris: tuple[str, ...]
+    resources: tuple[str, ...]  # what its tokens may be for, beside itself
+    public: bool  # it has no secret, and uses PKCE
+    asks: bool  # people are asked before their first sign-in
+    service: bool  # it may have tokens of its own
+    algorithm: SigningAlgorithm
+    created: datetime
+    actor: str  # who made it
+
+
+class NewApp(Request, frozen=True, kw_only=True):
+    """An app to make."""
+
+    name: str
+    redirect_uris: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    public: bool = False
+    asks: bool = False
+    service: bool = False
+    algorithm: SigningAlgorithm = "RS256"
+
+
+class MadeApp(Answer, frozen=True, kw_only=True):
+    """An app with its secret, which is shown this once; empty for a public one."""
+
+    app: App
+    secret: str

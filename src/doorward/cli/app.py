@@ -46,6 +46,7 @@ _COMMANDS = (
         "doorward.cli.ssh:app",
         "Ssh: set up this machine for it; list, approve and deny what waits for approval.",
     ),
+    ("apps", "doorward.cli.apps:app", "Programs in which people sign in by doorward."),
     ("tokens", "doorward.cli.tokens:app", "Tokens for the JSON API."),
     ("audit", "doorward.cli.audit:app", "Who did what to whom."),
     ("status", "doorward.cli.status:status", "Show what runs."),

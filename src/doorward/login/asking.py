@@ -350,13 +350,18 @@ async def read_form(request: Request) -> dict[str, str]:
 
 def parse_form(raw: bytes) -> dict[str, str]:
     """The fields of a urlencoded form, each once. Raises BadInput."""
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20)
-    except ValueError as error:
-        raise BadInput(f"the form cannot be read: {error}") from None
+    pairs = parse_pairs(raw)
     if len({name for name, _ in pairs}) != len(pairs):
         raise BadInput("a field of the form is given twice")
     return dict(pairs)
+
+
+def parse_pairs(raw: bytes, most: int = 20) -> list[tuple[str, str]]:
+    """The fields of a urlencoded form or query, in order. Raises BadInput."""
+    try:
+        return parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most)
+    except ValueError as error:
+        raise BadInput(f"the form cannot be read: {error}") from None
 
 
 def refused(registry: Registry, error: DoorwardError) -> Response:

@@ -31,7 +31,9 @@ from doorward.config import Settings
 from doorward.control import Control
 from doorward.control.join import JoinPage
 from doorward.errors import BadInput, DoorwardError
+from doorward.issuer import Issuer
 from doorward.login import pages
+from doorward.login.apps import Apps
 from doorward.login.asking import Askings
 from doorward.login.doors import Doors, place_of
 from doorward.login.entrance import Entrance
@@ -400,6 +402,8 @@ class Worker:
             invitations=invitations,
             means=Means(registry.writer.database, self._clock),
             ways=ways(self._settings),
+            apps=Apps(registry.writer.database, self._clock, os.urandom),
+            issuer=askings.doors.main.origin,
             upstream=upstream,
             visitor=askings.sessions.visitor,
         )
@@ -415,6 +419,7 @@ class Worker:
             *Entrance(askings, invitations, self._clock).routes(),
             *Providers(askings, upstream, self._clock).routes(),
             *Me(askings, self._clock).routes(),
+            *Issuer(askings, self._clock, self._noise_key.raw).routes(),
             *pages.routes(),
             *([] if acme is None else acme.answers.routes()),
             Route("/ca.pem", self._ca, methods=["GET"]),

@@ -47,7 +47,7 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 10
+VERSION = 11
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 metadata = MetaData(
@@ -290,6 +290,102 @@ askings = _table(
     _must("created", Moment()),
     _must("expires", Moment()),
     UniqueConstraint("secret_hash"),
+    numbered=True,
+)
+
+apps = _table(
+    "apps",
+    _must("name", Words()),
+    _must("client_id", Words()),
+    _must("secret_hash", LargeBinary()),
+    _must("redirect_uris", Json(tuple[str, ...])),
+    _must("resources", Json(tuple[str, ...])),
+    _must("asks", Flag()),
+    _must("service", Flag()),
+    _must("algorithm", Words()),
+    _must("actor", Words()),
+    _must("created", Moment()),
+    UniqueConstraint("name"),
+    UniqueConstraint("client_id"),
+    numbered=True,
+)
+
+signing_keys = _table(
+    "signing_keys",
+    _must("algorithm", Words()),
+    _must("generation", whole()),
+    _must("kid", Words()),
+    _must("public", Json(dict[str, Any])),
+    _must("sealed", LargeBinary()),
+    _must("created", Moment()),
+    _must("starts", Moment()),
+    UniqueConstraint("algorithm", "generation"),
+    numbered=True,
+)
+
+app_sessions = _table(
+    "app_sessions",
+    _must("key", Words()),
+    _must("sid", Words()),
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _must("created", Moment()),
+    _must("seen", Moment()),
+    _must("acted", Moment()),
+    UniqueConstraint("key"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+# No foreign key to nodes: a grant ends when its device is gone, and is still known then.
+app_grants = _table(
+    "app_grants",
+    _must("app_id", whole(), ForeignKey("apps.id")),
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _may("node_id", whole()),
+    _must("sid", Words()),
+    _must("code_hash", LargeBinary()),
+    _must("redirect_uri", Words()),
+    _must("challenge", Words()),
+    _must("nonce", Words()),
+    _must("scopes", Json(tuple[str, ...])),
+    _must("resources", Json(tuple[str, ...])),
+    _must("auth_time", Moment()),
+    _must("acr", Words()),
+    _must("amr", Json(tuple[str, ...])),
+    _must("created", Moment()),
+    _must("code_expires", Moment()),
+    _must("expires", Moment()),
+    _may("redeemed", Moment()),
+    _may("ended", Moment()),
+    UniqueConstraint("code_hash"),
+    Index(None, "app_id"),
+    Index(None, "user_id"),
+    numbered=True,
+)
+
+refresh_tokens = _table(
+    "refresh_tokens",
+    _must("grant_id", whole(), ForeignKey("app_grants.id")),
+    _must("secret_hash", LargeBinary()),
+    _must("created", Moment()),
+    _must("expires", Moment()),
+    _may("used", Moment()),
+    UniqueConstraint("secret_hash"),
+    Index(None, "grant_id"),
+    numbered=True,
+)
+
+consents = _table(
+    "consents",
+    _must("app_id", whole(), ForeignKey("apps.id")),
+    _must("user_id", whole(), ForeignKey("users.id")),
+    _may("node_id", whole()),
+    _must("host", Words()),
+    _must("scopes", Json(tuple[str, ...])),
+    _must("resources", Json(tuple[str, ...])),
+    _must("expires", Moment()),
+    Index(None, "app_id"),
+    Index(None, "user_id"),
     numbered=True,
 )
 

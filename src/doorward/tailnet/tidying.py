@@ -3,6 +3,7 @@
 =====================  ============================================================================
 auth keys, tokens      ``KEPT`` after they ended; the audit log keeps who made them and when
 sessions, invitations  the same
+what apps were given   the same; refresh tokens and consents at once
 registrations          when their link ends (15 minutes), at the next one or the next hour
 checks of ssh          when they count no longer, at the next one
 policy versions        by number and size (``store.policies``), when one is added
@@ -17,7 +18,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 from doorward.errors import DoorwardError
-from doorward.store import Connection, keys, registrations, signin
+from doorward.store import Connection, apps, keys, registrations, signin
 from doorward.tailnet.writer import Writer
 from doorward.telemetry import log
 
@@ -34,6 +35,7 @@ def tidy(connection: Connection, now: datetime) -> int:
         keys.delete_ended(connection, now - KEPT)
         + signin.delete_over(connection, now - KEPT)
         + registrations.delete_expired(connection, now)
+        + apps.delete_over(connection, now, now - KEPT)
     )
 
 

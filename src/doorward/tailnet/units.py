@@ -29,6 +29,7 @@ from doorward.policy import DEFAULT_POLICY, Document
 from doorward.policy.textdiff import count_changes
 from doorward.store import (
     Connection,
+    apps,
     audit,
     cuts,
     feed,
@@ -157,6 +158,8 @@ def suspend_user(
         details["sessions"] = signin.end_sessions(connection, now, user_id=user_id)
         if tokens := keys.revoke_api_tokens_of(connection, user_id, now):
             details["tokens"] = tokens
+        if ended := apps.end_grants(connection, now, user_id=user_id):
+            details["app_grants"] = ended  # refreshing is over, also once the person is let in again
     audit.append(connection, actor, action, f"user:{user.name}", details, now)
     return Effect(result=changed, users=_everybody(connection))
 
@@ -186,7 +189,8 @@ def delete_user(
     freed = tuple(
         nodes.update(connection, msgspec.structs.replace(node, user_id=None)) for node in brought if node.tags
     )
-    gone = {name: count for name, count in signin.delete_all_of(connection, user.id).items() if count}
+    held = {**signin.delete_all_of(connection, user.id), **apps.delete_all_of(connection, user.id)}
+    gone = {name: count for name, count in held.items() if count}
     details: dict[str, Any] = {"auth_keys": keys.delete_auth_keys_of(connection, user.id), **gone}
     if tokens := keys.revoke_api_tokens_of(connection, user.id, now):
         details["tokens"] = tokens

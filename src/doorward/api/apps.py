@@ -1,0 +1,70 @@
+"""Apps in which people sign in: list, show, create, give another secret, delete."""
+
+from doorward.api import types
+from doorward.api.access import Permission
+from doorward.api.context import Call
+from doorward.asgi import operation
+from doorward.errors import BadInput, Conflict, NotFound
+from doorward.login.apps import Wanted
+from doorward.model import App
+
+
+def _answer(call: Call, app: App) -> types.App:
+    return types.App(
+        id=app.id,
+        name=app.name,
+        client_id=app.client_id,
+        issuer=call.context.issuer,
+        redirect_uris=app.redirect_uris,
+        resources=app.resources,
+        public=app.public,
+        asks=app.asks,
+        service=app.service,
+        algorithm=app.algorithm,  # type: ignore[arg-type] # one of those, as it was made
+        created=app.created,
+        actor=app.actor,
+    )
+
+
+@operation("GET", "/apps", needs=Permission.READ)
+async def list_apps(call: Call) -> list[types.App]:
+    """List the apps, oldest first, without their secrets."""
+    return [_answer(call, app) for app in await call.context.apps.list()]
+
+
+@operation("GET", "/apps/{name}", needs=Permission.READ, raises=[NotFound])
+async def get_app(call: Call, name: str) -> types.App:
+    """Show an app, by its name or client id."""
+    return _answer(call, await call.context.apps.find(name))
+
+
+@operation("POST", "/apps", needs=Permission.APPS, status=201, raises=[BadInput, Conflict])
+async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
+    """Make an app. Its secret is in this answer and nowhere else."""
+    wanted = Wanted(
+        name=body.name,
+        redirect_uris=body.redirect_uris,
+        resources=body.resources,
+        public=body.public,
+        asks=body.asks,
+        service=body.service,
+        algorithm=body.algorithm,
+    )
+    app, secret = await call.context.apps.create(call.actor, wanted)
+    return types.MadeApp(app=_answer(call, app), secret=secret)
+
+
+@operation("POST", "/apps/{name}/secret", needs=Permission.APPS, raises=[NotFound, Conflict])
+async def rotate_app(call: Call, name: str) -> types.MadeApp:
+    """Give an app another secret. The one before is worth nothing from now on."""
+    app, secret = await call.context.apps.rotate(call.actor, name)
+    return types.MadeApp(app=_answer(call, app), secret=secret)
+
+
+@operation("DELETE", "/apps/{name}", needs=Permission.APPS, raises=[NotFound])
+async def delete_app(call: Call, name: str) -> types.App:
+    """Delete an app: nobody signs in there any more, and all that it was given is worth nothing."""
+    return _answer(call, await call.context.apps.delete(call.actor, name))
+
+
+OPERATIONS = (list_apps, get_app, create_app, rotate_app, delete_app)

@@ -1,0 +1,162 @@
+"""``doorward apps``."""
+
+from collections.abc import Callable
+
+from cyclopts import App
+
+from doorward.api import types
+from doorward.cli import output
+from doorward.cli.app_presets import PRESETS, Name, Values, plain, program_url, redirects
+from doorward.cli.connection import Flag, Target, api_path
+
+app = App(
+    name="apps",
+    help="""Programs in which people sign in by doorward, with OpenID Connect or OAuth.
+
+    Inside the tailnet they are signed in without a click, as whom the network knows; elsewhere they sign in on a page. The
+    policy says who may use which app, and as what.
+    """,
+)
+
+
+@app.command(name="list")
+def list_apps(*, json: Flag = False, target: Target | None = None) -> None:
+    """List the apps, oldest first.
+
+    Example: `doorward apps list`
+
+    Args:
+        json: Print a list of objects instead of a table.
+        target: Which server.
+    """
+    found = (target or Target()).call("GET", "/apps", list[types.App])
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("NAME", "CLIENT ID", "KIND", "ANSWERED AT"),
+        ((each.name, each.client_id, _kind(each), " ".join(each.redirect_uris)) for each in found),
+        empty="There are no apps. Make one with `doorward apps create NAME --redirect ADDRESS`.",
+    )
+
+
+def _kind(each: types.App) -> str:
+    kind = "public" if each.public else "confidential"
+    marks = [word for word, on in (("asks", each.asks), ("service", each.service)) if on]
+    return ", ".join((kind, *marks))
+
+
+@app.command(name="show")
+def show_app(name: str, /, *, json: Flag = False, target: Target | None = None) -> None:
+    """Show an app, without its secret.
+
+    Example: `doorward apps show grafana`
+
+    Args:
+        name: Its name or client id.
+        json: Print an object.
+        target: Which server.
+    """
+    found = (target or Target()).call("GET", api_path("apps", name), types.App)
+    if json:
+        output.as_json(found)
+        return
+    output.line(f"{found.name}: {_kind(found)}, signed with {found.algorithm}, made by {found.actor}")
+    output.line(f"issuer:     {found.issuer}")
+    output.line(f"client id:  {found.client_id}")
+    for uri in found.redirect_uris:
+        output.line(f"answer to:  {uri}")
+    for uri in found.resources:
+        output.line(f"tokens for: {uri}")
+
+
+@app.command(name="create")
+def create_app(
+    name: str,
+    /,
+    *,
+    redirect: list[str] | None = None,
+    resource: list[str] | None = None,
+    preset: Name | None = None,
+    url: str = "",
+    public: Flag = False,
+    ask: Flag = False,
+    service: Flag = False,
+    algorithm: types.SigningAlgorithm = "RS256",
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """Make an app, and print what to set in it: its secret is shown this once.
+
+    Example: `doorward apps create grafana --preset grafana --url https://grafana.example.com`
+
+    Args:
+        name: What the policy calls it.
+        redirect: Where it may have people sent back to; more than one with more of these.
+        resource: What its tokens may be for, beside itself, as a program of that address calls it.
+        preset: Print the settings of this program, and know where it wants people back.
+        url: The program's address, for the preset.
+        public: It cannot keep a secret: a program on people's machines, or in a browser.
+        ask: Ask each person before their first sign-in.
+        service: It may have tokens of its own, for no person.
+        algorithm: What its tokens are signed with.
+        json: Print an object.
+        target: Which server.
+    """
+    known = None if preset is None else PRESETS[preset]
+    back, resources = list(redirect or ()), list(resource or ())
+    if known is not None:
+        url = program_url(url)
+        back += redirects(known, url)
+        resources += [url] if known.is_resource else []
+        public = public or known.public
+    body = types.NewApp(
+        name=name,
+        redirect_uris=tuple(dict.fromkeys(back)),
+        resources=tuple(dict.fromkeys(resources)),
+        public=public,
+        asks=ask,
+        service=service,
+        algorithm=algorithm,
+    )
+    made = (target or Target()).call("POST", "/apps", types.MadeApp, body=body)
+    _hand_over(made, json=json, settings=plain if known is None else known.settings, url=url)
+
+
+@app.command(name="rotate")
+def rotate_app(name: str, /, *, json: Flag = False, target: Target | None = None) -> None:
+    """Give an app another secret, and print it: the one before is worth nothing from now on.
+
+    Example: `doorward apps rotate grafana`
+
+    Args:
+        name: Its name or client id.
+        json: Print an object.
+        target: Which server.
+    """
+    made = (target or Target()).call("POST", api_path("apps", name, "secret"), types.MadeApp)
+    _hand_over(made, json=json)
+
+
+@app.command(name="delete")
+def delete_app(name: str, /, *, target: Target | None = None) -> None:
+    """Delete an app: nobody signs in there any more, and what it was given is worth nothing.
+
+    Example: `doorward apps delete grafana`
+
+    Args:
+        name: Its name or client id.
+        target: Which server.
+    """
+    gone = (target or Target()).call("DELETE", api_path("apps", name), types.App)
+    output.line(f"Deleted the app {gone.name}.")
+
+
+def _hand_over(
+    made: types.MadeApp, *, json: bool, settings: Callable[[Values], str] = plain, url: str = ""
+) -> None:
+    if json:
+        output.as_json(made)
+        return
+    values = Values(made.app.name, url, made.app.issuer, made.app.client_id, made.secret)
+    output.line(settings(values).rstrip())

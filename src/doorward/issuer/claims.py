@@ -1,0 +1,107 @@
+"""What an app is told of a person: by scope (OpenID Connect Core section 5.4), and by what the policy gives.
+
+Made anew for every token from the tailnet as it is then. In the code flow the ID token says who it is and what the policy adds;
+name, address and groups are told by userinfo (section 5.4), as the conformance profile wants it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from doorward.model import App, AppGrant, User
+from doorward.policy.apps import Entitlement, entitlement, groups_of
+from doorward.tailnet.snapshot import Snapshot, advertised
+from doorward.telemetry import log
+
+SCOPES = ("openid", "profile", "email", "groups", "offline_access")
+# Told in words on the page that asks.
+SCOPE_WORDS = {
+    "openid": "know that it is you",
+    "profile": "know your name",
+    "email": "know your e-mail address",
+    "groups": "know which groups you are in",
+    "offline_access": "stay signed in while you are away",
+}
+CLAIMS = (
+    *("sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid", "at_hash", "nonce"),
+    *("name", "preferred_username", "email", "groups", "roles"),
+)
+
+_log = log("issuer")
+
+
+class Standing(NamedTuple):
+    """A person as an app may know them at this moment."""
+
+    user: User
+    entitlement: Entitlement
+    groups: tuple[str, ...]
+
+
+def standing(snapshot: Snapshot, app: App, user_id: int, node_id: int | None) -> Standing | None:
+    """How a person stands with an app; None for one who may not use it, or is not there any more.
+
+    ``node_id`` is the device that vouches for them, which has to be theirs still; None where a browser does.
+    """
+    user = snapshot.users.get(user_id)
+    if user is None or user.suspended:
+        return None
+    found = entitlement(snapshot.policy, app.name, user.id, node_id)
+    if found.problems:
+        _log.warning("the policy says of apps what cannot be", app=app.name, problems=found.problems)
+    if not found.allowed:
+        return None
+    groups = {*groups_of(snapshot.policy, user.id), *found.groups}
+    return Standing(user, found, tuple(sorted(groups)))
+
+
+def grant_standing(snapshot: Snapshot, app: App, grant: AppGrant, now: Any) -> Standing | None:
+    """The same for what a person gave an app earlier: the device that vouched then must do so still."""
+    if grant.node_id is not None:
+        node = snapshot.nodes.get(grant.node_id)
+        if node is None or node.expired(now) or node.tags or node.user_id != grant.user_id:
+            return None
+        if routes_for_others(snapshot, node.id):
+            return None
+    return standing(snapshot, app, grant.user_id, grant.node_id)
+
+
+def routes_for_others(snapshot: Snapshot, node_id: int) -> bool:
+    """True for a node that carries others' traffic: behind its address may be anybody."""
+    node = snapshot.nodes[node_id]
+    return bool(advertised(node) & frozenset(node.approved_routes))
+
+
+def granted(scopes: Iterable[str], who: Entitlement) -> tuple[str, ...]:
+    """Of the scopes that are asked for those that exist and that the policy allows, each once; openid always may be."""
+    wanted = dict.fromkeys(one for one in scopes if one in SCOPES)
+    return tuple(one for one in wanted if who.scopes is None or one == "openid" or one in who.scopes)
+
+
+def of_id_token(who: Standing) -> dict[str, Any]:
+    """What the policy adds."""
+    return {**who.entitlement.claims, **_roles(who)}
+
+
+def of_access_token(who: Standing, scopes: Iterable[str]) -> dict[str, Any]:
+    """The same, and the groups, for who does not ask back (RFC 9068 section 2.2.3.1)."""
+    groups = {"groups": list(who.groups)} if "groups" in set(scopes) else {}
+    return {**who.entitlement.claims, **_roles(who), **groups}
+
+
+def of_userinfo(who: Standing, scopes: Iterable[str]) -> dict[str, Any]:
+    """All that the scopes are for."""
+    held, user = set(scopes), who.user
+    found: dict[str, Any] = {**who.entitlement.userinfo, **_roles(who)}
+    if "profile" in held:
+        found["name"] = user.display_name or user.name
+        found["preferred_username"] = user.name.partition("@")[0]
+    if "email" in held and (address := user.email or (user.name if "@" in user.name else "")):
+        # Without email_verified: nobody has proven it to us, and an app must not take our word for a proof.
+        found["email"] = address
+    if "groups" in held:
+        found["groups"] = list(who.groups)
+    return found
+
+
+def _roles(who: Standing) -> dict[str, Any]:
+    return {"roles": list(who.entitlement.roles)} if who.entitlement.roles else {}

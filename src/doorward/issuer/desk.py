@@ -1,0 +1,123 @@
+"""What every part of the issuer works with: the tailnet, the keys, the door, and who is asking."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from doorward.asgi import read_body
+from doorward.clock import Clock
+from doorward.errors import BadInput
+from doorward.issuer.errors import TokenError
+from doorward.issuer.keys import Keys
+from doorward.issuer.request import LARGEST, Pairs
+from doorward.login.asking import Askings, parse_pairs
+from doorward.login.doors import WrongDoor
+from doorward.model import App, User
+from doorward.store import Connection, Database, apps, audit
+from doorward.tailnet import secrets
+from doorward.tailnet.registry import Registry
+
+FORM = "application/x-www-form-urlencoded"
+MOST = 60  # fields of a request
+CODE = "dwcode"
+REFRESH = "dwrefresh"
+
+# Anybody's page may read these: nothing that a browser sends by itself counts there.
+OPEN = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "WWW-Authenticate",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+PREFLIGHT = {
+    **OPEN,
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Max-Age": "3600",
+}
+
+
+class Desk:
+    """One for each process.
+
+    Args:
+        askings: who sits before a browser, and where the door is.
+        keys: what tokens are signed with.
+        clock: for rate limits.
+    """
+
+    def __init__(self, askings: Askings, keys: Keys, clock: Clock) -> None:
+        self.askings = askings
+        self.keys = keys
+        self.clock = clock
+        self.issuer = askings.doors.main.origin
+
+    @property
+    def registry(self) -> Registry:
+        """The tailnet."""
+        return self.askings.registry
+
+    @property
+    def database(self) -> Database:
+        """The store."""
+        return self.registry.writer.database
+
+    def now(self) -> datetime:
+        """The time."""
+        return self.registry.writer.now()
+
+    def random(self, size: int = 20) -> str:
+        """So many random bytes as text."""
+        return secrets.base32(self.registry.writer.entropy(size))
+
+    def secret(self, kind: str) -> secrets.Secret:
+        """A new secret of this kind."""
+        return secrets.make(kind, self.registry.writer.entropy(secrets.ENTROPY))
+
+    def require_door(self, request: Request) -> None:
+        """Raise WrongDoor for a request under another name than the issuer's: what it would say would be of another issuer."""
+        if self.askings.doors.of(request) != self.askings.doors.main:
+            raise WrongDoor("apps sign people in at the door alone", cure=f"The issuer is {self.issuer}.")
+
+    async def app(self, client_id: str) -> App | None:
+        """The app that calls itself so."""
+        return await self.database.read(apps.by_client_id, client_id) if client_id else None
+
+    async def note(self, user: User | None, app: App, action: str, **details: Any) -> None:
+        """Put something on record."""
+        actor = f"app:{app.name}" if user is None else f"user:{user.name}"
+        await self.database.run(_note, actor, action, app.name, details, self.now())
+
+
+def _note(
+    connection: Connection, actor: str, action: str, app: str, details: Mapping[str, Any], now: datetime
+) -> None:
+    audit.append(connection, actor, action, f"app:{app}", details, now)
+
+
+async def read_pairs(request: Request) -> Pairs:
+    """The fields of a form that an app sends. Raises TokenError for what is none."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != FORM:
+        raise TokenError("invalid_request", f"the request is a form of the type {FORM}")
+    try:
+        return parse_pairs(await read_body(request, LARGEST), MOST)
+    except BadInput as error:
+        raise TokenError("invalid_request", error.message) from None
+
+
+def one(pairs: Pairs, name: str) -> str:
+    """A field's value; empty where it is missing. Raises TokenError for one given twice."""
+    found = [value for key, value in pairs if key == name]
+    if len(found) > 1:
+        raise TokenError("invalid_request", f"the parameter {name} is given twice")
+    return found[0] if found else ""
+
+
+def opened(response: Response, extra: Mapping[str, str] = OPEN) -> Response:
+    """A response that a page of any origin may read."""
+    for name, value in extra.items():
+        response.headers[name] = value
+    return response

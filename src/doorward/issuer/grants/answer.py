@@ -1,0 +1,57 @@
+"""The answer of a person's grant: what the scopes and the policy make of it at this moment (RFC 6749 section 5.1)."""
+
+from typing import Any
+
+from doorward.issuer.claims import Standing, grant_standing, granted, of_access_token, of_id_token
+from doorward.issuer.desk import Desk
+from doorward.issuer.tokens import ACCESS, access_token, id_token
+from doorward.model import App, AppGrant
+
+
+def still_stands(desk: Desk, app: App, grant: AppGrant) -> Standing | None:
+    """The person who gave it, as they stand with the app now; None where they may not use it any more."""
+    return grant_standing(desk.registry.snapshot, app, grant, desk.now())
+
+
+async def tokens_of(
+    desk: Desk,
+    app: App,
+    grant: AppGrant,
+    who: Standing,
+    *,
+    scopes: tuple[str, ...],
+    resources: tuple[str, ...],
+    refresh: str = "",
+) -> dict[str, Any]:
+    """The tokens. ``scopes`` and ``resources`` are within the grant's."""
+    ring, now = await desk.keys.ring(), desk.now()
+    allowed = granted(scopes, who.entitlement)
+    access = access_token(
+        ring,
+        desk.issuer,
+        app,
+        random=desk.random(),
+        now=now,
+        scopes=allowed,
+        resources=resources,
+        grant=grant,
+        extra=of_access_token(who, allowed),
+    )
+    answer: dict[str, Any] = {
+        "access_token": access,
+        "token_type": "Bearer",
+        "expires_in": int(ACCESS.total_seconds()),
+        "scope": " ".join(allowed),
+    }
+    if "openid" in allowed:
+        answer["id_token"] = id_token(ring, desk.issuer, app, grant, access, now, of_id_token(who))
+    if refresh:
+        answer["refresh_token"] = refresh
+    return answer
+
+
+def narrowed(wanted: tuple[str, ...], held: tuple[str, ...]) -> tuple[str, ...] | None:
+    """What is asked for, where all of it is held; all that is held, where nothing is asked for; None for more than that."""
+    if not wanted:
+        return held
+    return wanted if set(wanted) <= set(held) else None

@@ -1,0 +1,108 @@
+"""``authorization_code``: a code becomes tokens, once (RFC 6749 section 4.1.3, RFC 7636 section 4.6).
+
+Everything is looked at before the code is used up, so that who stole a code but has neither the app's secret nor the verifier
+cannot even spoil it. Using it up, the refresh token and the line in the audit log are one transaction: killed in between, it has
+not happened; killed after, the code is spent. A second redemption by the same app ends all that came of the first.
+"""
+
+import hashlib
+import hmac
+import re
+from base64 import urlsafe_b64encode
+from datetime import datetime, timedelta
+from typing import Any
+
+from doorward.issuer.desk import REFRESH, Desk, one
+from doorward.issuer.errors import AuthorizeError, TokenError
+from doorward.issuer.grants.answer import narrowed, still_stands, tokens_of
+from doorward.issuer.request import Pairs, resources_of
+from doorward.model import App, AppGrant, RefreshToken
+from doorward.store import Connection, apps, audit
+from doorward.tailnet import secrets
+
+REFRESH_IDLE = timedelta(days=30)
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1
+
+
+async def redeem(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+    """The answer. Raises TokenError."""
+    code = one(pairs, "code")
+    if not code:
+        raise TokenError("invalid_request", "the parameter code is missing")
+    grant = await desk.database.read(apps.grant_by_code, secrets.digest(code))
+    if grant is None or grant.app_id != app.id:
+        raise _bad_code()
+    if one(pairs, "redirect_uri") != grant.redirect_uri:
+        raise TokenError("invalid_grant", "redirect_uri is another than the code was sent to")
+    _check_verifier(grant, one(pairs, "code_verifier"))
+    try:
+        resources = narrowed(resources_of(pairs, app.resources), grant.resources)
+    except AuthorizeError as error:
+        raise TokenError(error.code, error.message) from None
+    if resources is None:
+        raise TokenError("invalid_target", "the code is not for this resource")
+    who = still_stands(desk, app, grant)
+    if who is None:
+        await desk.database.run(end, app, grant, "app.end", "no longer allowed", desk.now())
+        raise TokenError("invalid_grant", "this person may not use this app any more")
+    refresh = desk.secret(REFRESH) if "offline_access" in grant.scopes else None
+    good = await desk.database.run(_redeem, app, grant.id, refresh, desk.now())
+    if not good:
+        raise _bad_code()
+    return await tokens_of(
+        desk,
+        app,
+        grant,
+        who,
+        scopes=grant.scopes,
+        resources=resources,
+        refresh="" if refresh is None else refresh.text,
+    )
+
+
+def _check_verifier(grant: AppGrant, verifier: str) -> None:
+    if not grant.challenge:
+        if verifier:  # somebody took the challenge out on the way (RFC 9700 section 4.8.2)
+            raise TokenError("invalid_grant", "there is a code_verifier, and there was no code_challenge")
+        return
+    digest = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    if not _VERIFIER.fullmatch(verifier) or not hmac.compare_digest(digest, grant.challenge):
+        raise TokenError(
+            "invalid_grant", "code_verifier is missing, or is not what code_challenge was made of"
+        )
+
+
+def _bad_code() -> TokenError:
+    return TokenError("invalid_grant", "the code is unknown, was used, or is over")
+
+
+def _redeem(
+    connection: Connection, app: App, grant_id: int, refresh: secrets.Secret | None, now: datetime
+) -> bool:
+    """Use the code up, or, where it was used before, end what came of it. It returns what it did: raising would undo it."""
+    grant = apps.grant_by_id(connection, grant_id)
+    if grant is None:
+        return False
+    if not apps.redeem(connection, grant_id, now):
+        if grant.redeemed is not None:
+            end(connection, app, grant, "app.replay", "a code was used twice", now)
+        return False
+    if refresh is not None:
+        keep_refresh_token(connection, grant, refresh, now)
+    return True
+
+
+def keep_refresh_token(
+    connection: Connection, grant: AppGrant, secret: secrets.Secret, now: datetime
+) -> None:
+    """Store a refresh token of a grant."""
+    expires = min(now + REFRESH_IDLE, grant.expires)
+    draft = RefreshToken(id=0, grant_id=grant.id, secret_hash=secret.digest, created=now, expires=expires)
+    apps.insert_refresh_token(connection, draft)
+
+
+def end(connection: Connection, app: App, grant: AppGrant, action: str, why: str, now: datetime) -> None:
+    """End a grant, and note why; nothing where it had ended."""
+    if apps.end_grants(connection, now, grant_id=grant.id):
+        details = {"grant": grant.id, "user": grant.user_id, "why": why}
+        audit.append(connection, f"app:{app.name}", action, f"app:{app.name}", details, now)

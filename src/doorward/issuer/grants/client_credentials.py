@@ -1,0 +1,31 @@
+"""``client_credentials``: a token for the app itself, and for no person (RFC 6749 section 4.4).
+
+Only for apps that an administrator has made with ``--service``. Its subject is the app, in a namespace of its own; no scope that
+is about a person is given.
+"""
+
+from typing import Any
+
+from doorward.issuer.desk import Desk, one
+from doorward.issuer.errors import AuthorizeError, TokenError
+from doorward.issuer.request import Pairs, resources_of
+from doorward.issuer.tokens import ACCESS, access_token
+from doorward.model import App
+
+
+async def own_token(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+    """The answer. Raises TokenError."""
+    if not app.service or app.public:
+        raise TokenError("unauthorized_client", "this app may have no tokens of its own")
+    if one(pairs, "scope").strip():
+        raise TokenError("invalid_scope", "an app by itself has no scopes: they are about people")
+    try:
+        resources = resources_of(pairs, app.resources)
+    except AuthorizeError as error:
+        raise TokenError(error.code, error.message) from None
+    ring = await desk.keys.ring()
+    token = access_token(
+        ring, desk.issuer, app, random=desk.random(), now=desk.now(), scopes=(), resources=resources
+    )
+    await desk.note(None, app, "app.token", resources=list(resources))
+    return {"access_token": token, "token_type": "Bearer", "expires_in": int(ACCESS.total_seconds())}

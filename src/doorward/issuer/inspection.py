@@ -1,0 +1,150 @@
+"""What a token says and that it is over: userinfo (Core section 5.3), introspection (RFC 7662), revocation (RFC 7009).
+
+An access token is signed, and yet it is good only while the grant that it came of is, and its person stands as they stood: these
+three look at the tailnet of now. An app learns of its own tokens, and of those that are for a resource of its own.
+"""
+
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from doorward.asgi import json_answer
+from doorward.issuer.claims import Standing, grant_standing, of_userinfo
+from doorward.issuer.clients import Clients
+from doorward.issuer.desk import FORM, Desk, one, opened, read_pairs
+from doorward.issuer.errors import TokenError, bad_token
+from doorward.issuer.grants.authorization_code import end
+from doorward.issuer.tokens import Access, BadToken, read_access
+from doorward.model import App, AppGrant
+from doorward.store import apps
+from doorward.tailnet import secrets
+
+
+class _Live(NamedTuple):
+    """A good access token, with what it stands on; without grant and person the app's own."""
+
+    access: Access
+    app: App
+    grant: AppGrant | None
+    who: Standing | None
+
+
+class Inspection:
+    """The three endpoints.
+
+    Args:
+        desk: the issuer's.
+        clients: how apps show who they are.
+    """
+
+    def __init__(self, desk: Desk, clients: Clients) -> None:
+        self._desk = desk
+        self._clients = clients
+
+    async def _live(self, token: str) -> _Live:
+        """A token that is good now. Raises BadToken."""
+        desk = self._desk
+        access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
+        app = await desk.app(access.client_id)
+        if app is None:
+            raise BadToken("its app is gone")
+        if not access.grant_id:
+            return _Live(access, app, None, None)
+        grant = await desk.database.read(apps.grant_by_id, access.grant_id)
+        if grant is None or grant.ended is not None:
+            raise BadToken("it was revoked")
+        who = grant_standing(desk.registry.snapshot, app, grant, desk.now())
+        if who is None:
+            raise BadToken("its person may not use the app any more")
+        return _Live(access, app, grant, who)
+
+    # Userinfo -------------------------------------------------------------------------------------------------------
+
+    async def userinfo(self, request: Request) -> Response:
+        """``GET`` and ``POST /userinfo``."""
+        self._desk.require_door(request)
+        try:
+            live = await self._live(await _bearer(request))
+        except BadToken as error:
+            raise bad_token(error.message) from None
+        if live.who is None or "openid" not in live.access.scopes:
+            raise TokenError(
+                "insufficient_scope",
+                "the token is for no person, or not for who they are",
+                status=403,
+                challenge='Bearer realm="doorward", error="insufficient_scope", scope="openid"',
+            )
+        told = {"sub": live.access.subject, **of_userinfo(live.who, live.access.scopes)}
+        return opened(json_answer(told))
+
+    async def _asked(self, request: Request) -> tuple[App, str]:
+        """Who asks about which token."""
+        self._desk.require_door(request)
+        pairs = await read_pairs(request)
+        app = await self._clients.authenticate(request, pairs)
+        token = one(pairs, "token")
+        if not token:
+            raise TokenError("invalid_request", "the parameter token is missing")
+        return app, token
+
+    # Introspection --------------------------------------------------------------------------------------------------
+
+    async def introspect(self, request: Request) -> Response:
+        """``POST /introspect``."""
+        app, token = await self._asked(request)
+        if app.public:
+            raise TokenError("invalid_client", "only an app with a secret may ask about tokens", status=401)
+        return opened(json_answer(await self._said(app, token)))
+
+    async def _said(self, app: App, token: str) -> dict[str, Any]:
+        try:
+            live = await self._live(token)
+        except BadToken:
+            return {"active": False}
+        if app.client_id != live.access.client_id and not set(app.resources) & set(live.access.audience):
+            return {"active": False}
+        said: dict[str, Any] = {**live.access.claims, "active": True, "token_type": "Bearer"}
+        return said if live.who is None else said | {"username": live.who.user.name}
+
+    # Revocation -----------------------------------------------------------------------------------------------------
+
+    async def revoke(self, request: Request) -> Response:
+        """``POST /revoke``: of either kind of token, and with it all that came of the same grant. Unknown ones are no error."""
+        app, token = await self._asked(request)
+        grant = await self._grant_of(token)
+        if grant is not None and grant.app_id == app.id:
+            await self._desk.database.run(
+                end, app, grant, "app.revoke", "the app gave it back", self._desk.now()
+            )
+        return opened(Response(status_code=200, headers={"Cache-Control": "no-store"}))
+
+    async def _grant_of(self, token: str) -> AppGrant | None:
+        desk = self._desk
+        known = await desk.database.read(apps.refresh_token, secrets.digest(token))
+        if known is not None:
+            return await desk.database.read(apps.grant_by_id, known.grant_id)
+        try:
+            access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
+        except BadToken:
+            return None
+        if not access.grant_id:
+            raise TokenError("unsupported_token_type", "an app's own tokens end by themselves")
+        return await desk.database.read(apps.grant_by_id, access.grant_id)
+
+
+async def _bearer(request: Request) -> str:
+    """The access token of a request (RFC 6750 section 2). Raises TokenError for none, or two."""
+    header = request.headers.get("authorization", "")
+    scheme, _, text = header.partition(" ")
+    found = [text.strip()] if scheme.lower() == "bearer" and text.strip() else []
+    is_form = request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
+    if request.method == "POST" and is_form and (posted := one(await read_pairs(request), "access_token")):
+        found.append(posted)
+    if len(found) > 1:
+        raise TokenError("invalid_request", "the access token is given in two ways")
+    if not found:
+        raise TokenError(
+            "invalid_token", "no access token came with this", status=401, challenge='Bearer realm="doorward"'
+        )
+    return found[0]

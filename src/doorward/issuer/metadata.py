@@ -1,0 +1,44 @@
+"""What programs may read about the issuer: OpenID Connect Discovery 1.0 section 3, RFC 8414. Only what there is."""
+
+from typing import Any
+
+from doorward.issuer.claims import CLAIMS, SCOPES
+from doorward.issuer.decision import Level
+from doorward.issuer.keys import ALGORITHMS
+from doorward.issuer.token import GRANTS
+
+_BY_SECRET = ["client_secret_basic", "client_secret_post"]
+
+
+def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
+    """The document; ``openid`` for OpenID Connect's, else OAuth's own.
+
+    They differ in one word: a program that finds offline_access in OAuth's document asks for it without a need.
+    """
+    methods = [*_BY_SECRET, "none"]
+    return {
+        "issuer": issuer,
+        "authorization_endpoint": f"{issuer}/authorize",
+        "token_endpoint": f"{issuer}/token",
+        "userinfo_endpoint": f"{issuer}/userinfo",
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "introspection_endpoint": f"{issuer}/introspect",
+        "revocation_endpoint": f"{issuer}/revoke",
+        "scopes_supported": [one for one in SCOPES if openid or one != "offline_access"],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query", "form_post"],
+        "grant_types_supported": list(GRANTS),
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": list(ALGORITHMS),
+        "token_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": _BY_SECRET,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+        "claims_parameter_supported": False,
+        "claims_supported": list(CLAIMS),
+        "acr_values_supported": [level.value for level in Level],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+    }

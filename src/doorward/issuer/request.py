@@ -1,0 +1,201 @@
+"""A request to authorize, read and judged step by step: RFC 6749, RFC 7636, RFC 8707, OpenID Connect Core section 3.1.2.
+
+The first two steps find out whose request it is and where an answer would go; what is wrong there is said on a page, for nobody
+may be sent to an address that is not the app's. What is wrong after that is told to the app. Pure but for the app, which the
+caller looks up.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from doorward.errors import BadInput
+from doorward.issuer.claims import SCOPES
+from doorward.issuer.decision import Level, read_prompt
+from doorward.issuer.errors import AuthorizeError
+from doorward.login.redirects import allows
+from doorward.model import App
+
+LARGEST = 32_768  # characters of all parameters
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 (RFC 7636 section 4.2)
+_LONG = 2000  # characters of a state, which is the app's own, and of a nonce
+_MORE_THAN_ONCE = frozenset({"resource"})  # RFC 8707 section 2
+_AGE = re.compile(r"[0-9]{1,9}")
+
+Pairs = Sequence[tuple[str, str]]
+
+
+class UnknownApp(BadInput):
+    """No such app, or no such address of it: nobody is sent anywhere."""
+
+    problem = "unknown-app"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Whose request it is, and where answers go: enough to tell the app what is wrong."""
+
+    app: App
+    redirect_uri: str
+    state: str
+    mode: str  # "query" or "form_post"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is right in itself. It is kept as JSON while a person is asked."""
+
+    client_id: str
+    redirect_uri: str
+    state: str
+    mode: str
+    scopes: tuple[str, ...]
+    resources: tuple[str, ...]
+    challenge: str
+    nonce: str
+    prompt: frozenset[str]
+    max_age: int | None
+    login_hint: str
+    id_token_hint: str
+    levels: tuple[Level, ...]
+
+    @property
+    def oldest(self) -> timedelta | None:
+        """``max_age`` as a length of time."""
+        return None if self.max_age is None else timedelta(seconds=self.max_age)
+
+
+def single(pairs: Pairs, name: str) -> str:
+    """A parameter's value; empty where it is missing. Raises BadInput for one given twice (RFC 6749 section 3.1)."""
+    found = [value for key, value in pairs if key == name]
+    if len(found) > 1:
+        raise BadInput(f"the parameter {name} is given twice")
+    return found[0] if found else ""
+
+
+def find_target(pairs: Pairs, app: App | None) -> Target:
+    """Where the answer goes. Raises UnknownApp, or BadInput for what is given twice: a page says so."""
+    if app is None:
+        raise UnknownApp(
+            "no app of this name may sign people in here",
+            cure="Whoever runs the app sets its client id; `doorward apps list` shows those there are.",
+        )
+    uri = single(pairs, "redirect_uri")
+    if not uri or not any(allows(known, uri) for known in app.redirect_uris):
+        raise UnknownApp(
+            f"{app.name} may not have people sent back to that address",
+            cure=f"`doorward apps show {app.name}` shows its addresses. They are compared sign by sign.",
+        )
+    mode = single(pairs, "response_mode")
+    state = single(pairs, "state")
+    return Target(
+        app=app, redirect_uri=uri, state=state, mode="form_post" if mode == "form_post" else "query"
+    )
+
+
+def read(pairs: Pairs, target: Target) -> Asked:
+    """All of the request. Raises AuthorizeError, which the app is told."""
+    for step in _STEPS:
+        step(pairs, target.app)
+    try:
+        prompt = read_prompt(single(pairs, "prompt"))
+    except BadInput as error:
+        raise AuthorizeError("invalid_request", error.message) from None
+    seconds = single(pairs, "max_age")
+    return Asked(
+        client_id=target.app.client_id,
+        redirect_uri=target.redirect_uri,
+        state=target.state,
+        mode=target.mode,
+        scopes=_scopes(single(pairs, "scope")),
+        resources=resources_of(pairs, target.app.resources),
+        challenge=single(pairs, "code_challenge"),
+        nonce=single(pairs, "nonce"),
+        prompt=prompt,
+        max_age=int(seconds) if seconds else None,
+        login_hint=single(pairs, "login_hint"),
+        id_token_hint=single(pairs, "id_token_hint"),
+        levels=tuple(Level(one) for one in single(pairs, "acr_values").split() if one in set(Level)),
+    )
+
+
+def _each_once(pairs: Pairs, _: App) -> None:
+    names = [name for name, _value in pairs if name not in _MORE_THAN_ONCE]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise AuthorizeError("invalid_request", f"the parameter {twice[:60]} is given twice")
+    if any(len(single(pairs, name)) > _LONG for name in ("state", "nonce", "login_hint")):
+        raise AuthorizeError(
+            "invalid_request", f"state, nonce and login_hint have {_LONG} characters at most"
+        )
+
+
+def _no_request_objects(pairs: Pairs, _: App) -> None:
+    """Core section 6: never ignored, or an app would think that we had read them."""
+    for name in ("request", "request_uri"):
+        if single(pairs, name):
+            raise AuthorizeError(f"{name}_not_supported", f"the parameter {name} is not taken here")
+
+
+def _code_flow(pairs: Pairs, _: App) -> None:
+    if not single(pairs, "response_type"):
+        raise AuthorizeError("invalid_request", "the parameter response_type is missing")
+    if single(pairs, "response_type") != "code":
+        raise AuthorizeError("unsupported_response_type", "only response_type=code is possible here")
+    if single(pairs, "response_mode") not in {"", "query", "form_post"}:
+        raise AuthorizeError("invalid_request", "response_mode is query or form_post")
+
+
+def _proof_key(pairs: Pairs, app: App) -> None:
+    """RFC 7636 with S256 alone; a public app has nothing else to show that a code is its own."""
+    challenge, method = single(pairs, "code_challenge"), single(pairs, "code_challenge_method")
+    if not challenge and not method:
+        if app.public:
+            raise AuthorizeError(
+                "invalid_request", "an app without a secret has to use PKCE (code_challenge)"
+            )
+        return
+    if method != "S256":
+        raise AuthorizeError("invalid_request", "code_challenge_method is S256 and nothing else")
+    if not _CHALLENGE.fullmatch(challenge):
+        raise AuthorizeError("invalid_request", "code_challenge is no SHA-256 in base64url")
+
+
+def _limits(pairs: Pairs, _: App) -> None:
+    text = single(pairs, "max_age")
+    if text and not _AGE.fullmatch(text):
+        raise AuthorizeError("invalid_request", "max_age is a number of seconds")
+
+
+_STEPS = (_each_once, _no_request_objects, _code_flow, _proof_key, _limits)
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    """Those that there are; without the parameter, openid (Core section 3.1.2.1 has unknown ones ignored)."""
+    found = (
+        tuple(dict.fromkeys(one for one in text.split() if one in SCOPES)) if text.strip() else ("openid",)
+    )
+    if not found:
+        raise AuthorizeError("invalid_scope", f"none of these scopes is known; there are {', '.join(SCOPES)}")
+    return found
+
+
+def resources_of(pairs: Iterable[tuple[str, str]], allowed: Iterable[str]) -> tuple[str, ...]:
+    """What the tokens are to be for (RFC 8707). Raises AuthorizeError for what the app may not have them for."""
+    found = tuple(dict.fromkeys(value for name, value in pairs if name == "resource"))
+    foreign = [one for one in found if one not in set(allowed)]
+    if foreign:
+        raise AuthorizeError(
+            "invalid_target", f"this app may have no tokens for {foreign[0][:200]}; see doorward apps show"
+        )
+    return found
+
+
+def with_answer(uri: str, answer: Iterable[tuple[str, str]]) -> str:
+    """A redirect address with an answer added to its query, which stays as it was registered."""
+    parts = urlsplit(uri)
+    added = urlencode(list(answer))
+    return urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))

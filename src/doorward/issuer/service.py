@@ -1,0 +1,104 @@
+"""The issuer's endpoints, put together."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from doorward.asgi import json_answer, problem, unexpected
+from doorward.clock import Clock
+from doorward.errors import DoorwardError
+from doorward.issuer.authorize import Authorize
+from doorward.issuer.clients import Clients
+from doorward.issuer.desk import PREFLIGHT, Desk, opened
+from doorward.issuer.errors import TokenError
+from doorward.issuer.inspection import Inspection
+from doorward.issuer.keys import Keys
+from doorward.issuer.metadata import describe
+from doorward.issuer.token import Token
+from doorward.login.asking import Askings, as_page
+
+_KEPT = "public, max-age=3600"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Issuer:
+    """The service.
+
+    Args:
+        askings: who sits before a browser; two acts are added to it.
+        clock: the time of everything.
+        secret: what only doorward's files hold, the same for all processes; signing keys are sealed with it.
+    """
+
+    def __init__(self, askings: Askings, clock: Clock, secret: bytes) -> None:
+        writer = askings.registry.writer
+        self._desk = Desk(askings, Keys(writer.database, clock, writer.entropy, secret), clock)
+        clients = Clients(self._desk)
+        self._authorize = Authorize(self._desk)
+        self._token = Token(self._desk, clients)
+        self._inspection = Inspection(self._desk, clients)
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+        registry = self._desk.registry
+        pages = [
+            Route("/authorize", as_page(registry, self._authorize.authorize), methods=["GET", "POST"]),
+            Route("/authorize/answer", as_page(registry, self._authorize.answer), methods=["POST"]),
+        ]
+        programs = (
+            ("/token", self._token.token, ["POST"]),
+            ("/userinfo", self._inspection.userinfo, ["GET", "POST"]),
+            ("/introspect", self._inspection.introspect, ["POST"]),
+            ("/revoke", self._inspection.revoke, ["POST"]),
+            ("/.well-known/openid-configuration", self._openid, ["GET"]),
+            ("/.well-known/oauth-authorization-server", self._oauth, ["GET"]),
+            ("/.well-known/jwks.json", self._jwks, ["GET"]),
+        )
+        return [
+            *pages,
+            *(
+                Route(path, _for_programs(endpoint), methods=[*methods, "OPTIONS"])
+                for path, endpoint, methods in programs
+            ),
+        ]
+
+    async def _openid(self, request: Request) -> Response:
+        return self._described(request, openid=True)
+
+    async def _oauth(self, request: Request) -> Response:
+        return self._described(request, openid=False)
+
+    def _described(self, request: Request, *, openid: bool) -> Response:
+        self._desk.require_door(request)
+        return _kept(json_answer(describe(self._desk.issuer, openid=openid)))
+
+    async def _jwks(self, request: Request) -> Response:
+        self._desk.require_door(request)
+        ring = await self._desk.keys.ring()
+        return _kept(json_answer({"keys": ring.published}))
+
+
+def _kept(response: Response) -> Response:
+    response.headers["Cache-Control"] = _KEPT
+    return opened(response)
+
+
+def _for_programs(endpoint: Endpoint) -> Endpoint:
+    """An endpoint whose errors are JSON, and which any page may ask: nothing that a browser adds by itself counts there."""
+
+    async def guarded(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=PREFLIGHT)
+        try:
+            return await endpoint(request)
+        except TokenError as error:
+            return opened(error.answer())
+        except DoorwardError as error:
+            return opened(problem(error))
+        except Exception as error:  # noqa: BLE001 - the last resort: a program gets a reference, the log gets the rest
+            return opened(problem(unexpected(error, f"{request.method} {request.url.path}")))
+
+    return guarded

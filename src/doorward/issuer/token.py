@@ -1,0 +1,57 @@
+"""``/token``: what an app gets for what it has (RFC 6749 section 3.2)."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from doorward.asgi import json_answer
+from doorward.issuer.clients import Clients
+from doorward.issuer.desk import Desk, one, opened, read_pairs
+from doorward.issuer.errors import TokenError
+from doorward.issuer.grants.authorization_code import redeem
+from doorward.issuer.grants.client_credentials import own_token
+from doorward.issuer.grants.refresh_token import refresh
+from doorward.issuer.request import Pairs
+from doorward.model import App
+from doorward.telemetry import counter
+
+GRANTS: dict[str, Callable[[Desk, App, Pairs], Awaitable[dict[str, Any]]]] = {
+    "authorization_code": redeem,
+    "refresh_token": refresh,
+    "client_credentials": own_token,
+}
+
+_tokens = counter("app_tokens_total", "Requests of apps for tokens, by grant and outcome", "grant", "outcome")
+
+
+class Token:
+    """The endpoint. No connection says anything here: only what the app shows counts.
+
+    Args:
+        desk: the issuer's.
+        clients: how apps show who they are.
+    """
+
+    def __init__(self, desk: Desk, clients: Clients) -> None:
+        self._desk = desk
+        self._clients = clients
+
+    async def token(self, request: Request) -> Response:
+        """``POST /token``."""
+        self._desk.require_door(request)
+        pairs = await read_pairs(request)
+        app = await self._clients.authenticate(request, pairs)
+        kind = one(pairs, "grant_type")
+        if kind not in GRANTS:
+            raise TokenError("unsupported_grant_type", f"grant_type is one of {', '.join(GRANTS)}")
+        try:
+            answer = await GRANTS[kind](self._desk, app, pairs)
+        except TokenError as error:
+            _tokens.labels(kind, error.code).inc()
+            raise
+        _tokens.labels(kind, "good").inc()
+        response = json_answer(answer)
+        response.headers["Pragma"] = "no-cache"  # RFC 6749 section 5.1
+        return opened(response)

@@ -1,0 +1,169 @@
+"""The apps in which people may sign in: made, shown, given another secret and deleted by an administrator.
+
+Nothing here signs anybody in. A secret is shown once, to whoever asked for it; its SHA-256 stays.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from doorward.clock import Clock
+from doorward.errors import BadInput, Conflict, NotFound
+from doorward.login.redirects import check_redirect
+from doorward.model import App
+from doorward.store import Connection, Database, apps, audit
+from doorward.tailnet import secrets
+
+CLIENT = "app"  # how client ids begin: never confused with a person's subject (RFC 9700 section 4.15)
+SECRET = "dwapp"  # noqa: S105 - the kind of a secret, not one
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+MOST_ADDRESSES = 20
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
+_RESOURCE = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&()*+,;=%-]{1,500}")
+
+
+class Wanted(NamedTuple):
+    """An app that is to be made."""
+
+    name: str
+    redirect_uris: Sequence[str] = ()
+    resources: Sequence[str] = ()
+    public: bool = False
+    asks: bool = False
+    service: bool = False
+    algorithm: str = "RS256"
+
+
+class Apps:
+    """All of them.
+
+    Args:
+        database: the store.
+        clock: the time of every event.
+        entropy: random bytes.
+    """
+
+    def __init__(self, database: Database, clock: Clock, entropy: Callable[[int], bytes]) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+
+    async def list(self) -> list[App]:
+        """Every app, oldest first."""
+        return await self._database.read(apps.load_all)
+
+    async def find(self, name: str) -> App:
+        """The app with this name or client id. Raises NotFound."""
+        return await self._database.read(_find, name)
+
+    async def create(self, actor: str, wanted: Wanted) -> tuple[App, str]:
+        """Make an app; with it its secret, which is empty for a public one.
+
+        Raises BadInput for what cannot be one, and Conflict for a name that is taken.
+        """
+        _check(wanted)
+        secret = None if wanted.public else secrets.make(SECRET, self._entropy(secrets.ENTROPY))
+        draft = App(
+            id=0,
+            name=wanted.name,
+            client_id=f"{CLIENT}-{secrets.base32(self._entropy(15))}",
+            secret_hash=b"" if secret is None else secret.digest,
+            redirect_uris=tuple(wanted.redirect_uris),
+            resources=tuple(wanted.resources),
+            asks=wanted.asks,
+            service=wanted.service,
+            algorithm=wanted.algorithm,
+            actor=actor,
+            created=self._clock.now(),
+        )
+        made = await self._database.run(_create, actor, draft)
+        return made, "" if secret is None else secret.text
+
+    async def rotate(self, actor: str, name: str) -> tuple[App, str]:
+        """Give an app another secret; the one before is worth nothing. Raises NotFound, and Conflict for a public one."""
+        secret = secrets.make(SECRET, self._entropy(secrets.ENTROPY))
+        app = await self._database.run(_rotate, actor, name, secret, self._clock.now())
+        return app, secret.text
+
+    async def delete(self, actor: str, name: str) -> App:
+        """Delete an app: nobody signs in there any more, and what it was given is worth nothing. Raises NotFound."""
+        return await self._database.run(_delete, actor, name, self._clock.now())
+
+
+def _check(wanted: Wanted) -> None:
+    if not _NAME.fullmatch(wanted.name):
+        raise BadInput(
+            f"{wanted.name[:60]!r} is no name for an app",
+            cure='Use lower-case letters, digits and "-", 42 at most: grafana.',
+        )
+    if wanted.algorithm not in ALGORITHMS:
+        raise BadInput(f"tokens are signed with one of {', '.join(ALGORITHMS)}")
+    if not wanted.redirect_uris and not wanted.service:
+        raise BadInput("an app without a redirect address signs nobody in", cure="Give --redirect ADDRESS.")
+    if wanted.service and wanted.public:
+        raise BadInput("an app without a secret cannot have tokens of its own")
+    if max(len(wanted.redirect_uris), len(wanted.resources)) > MOST_ADDRESSES:
+        raise BadInput(f"an app has {MOST_ADDRESSES} addresses at most")
+    for uri in wanted.redirect_uris:
+        check_redirect(uri, public=wanted.public)
+    for resource in wanted.resources:
+        _check_resource(resource)
+
+
+def _check_resource(resource: str) -> None:
+    """RFC 8707 section 2: an absolute URI without a fragment."""
+    try:
+        parts = urlsplit(resource)
+    except ValueError:
+        parts = urlsplit("")
+    if not _RESOURCE.fullmatch(resource) or not parts.scheme or not (parts.netloc or parts.path):
+        raise BadInput(
+            f"the resource {resource[:100]!r} is no absolute address",
+            cure="Give what the server calls itself: https://mcp.example.com/mcp.",
+        )
+
+
+def _find(connection: Connection, name: str) -> App:
+    found = apps.by_name(connection, name) or apps.by_client_id(connection, name)
+    if found is None:
+        raise NotFound(f"there is no app {name[:60]!r}", cure="`doorward apps list` shows those there are.")
+    return found
+
+
+def _create(connection: Connection, actor: str, draft: App) -> App:
+    if apps.by_name(connection, draft.name) is not None:
+        raise Conflict(
+            f"there is an app {draft.name!r} already", cure="Choose another name, or delete that one."
+        )
+    app = apps.insert(connection, draft)
+    details = {
+        "client_id": app.client_id,
+        "redirect_uris": list(app.redirect_uris),
+        "resources": list(app.resources),
+        "public": app.public,
+        "asks": app.asks,
+        "service": app.service,
+    }
+    audit.append(connection, actor, "app.create", f"app:{app.name}", details, app.created)
+    return app
+
+
+def _rotate(connection: Connection, actor: str, name: str, secret: secrets.Secret, now: datetime) -> App:
+    app = _find(connection, name)
+    if app.public:
+        raise Conflict(f"{app.name} has no secret: it is a public app")
+    changed = apps.update(connection, msgspec.structs.replace(app, secret_hash=secret.digest))
+    audit.append(connection, actor, "app.rotate", f"app:{app.name}", {"client_id": app.client_id}, now)
+    return changed
+
+
+def _delete(connection: Connection, actor: str, name: str, now: datetime) -> App:
+    app = _find(connection, name)
+    grants = apps.delete(connection, app.id)
+    details = {"client_id": app.client_id, "grants": grants}
+    audit.append(connection, actor, "app.delete", f"app:{app.name}", details, now)
+    return app

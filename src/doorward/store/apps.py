@@ -1,0 +1,242 @@
+"""Apps, what people gave them, and the keys that sign it. No netmap depends on any of it.
+
+What is used up is used once: ``redeem`` and ``take_refresh_token`` decide and mark in one statement, so of several who ask
+for the same exactly one is told true.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from doorward.model import App, AppGrant, AppSession, Consent, RefreshToken, SigningKey
+from doorward.store import rows
+from doorward.store.tables import app_grants, app_sessions, apps, consents, refresh_tokens, signing_keys
+
+# Apps --------------------------------------------------------------------------------------------------------------
+
+
+def insert(connection: Connection, draft: App) -> App:
+    """Store a new app. Raises Conflict with ``place`` "apps.name" for a name that is taken."""
+    return rows.add(connection, apps, draft)
+
+
+def update(connection: Connection, app: App) -> App:
+    """Store every field. Raises NotFound for an app that is gone."""
+    rows.change(connection, apps, app)
+    return app
+
+
+def load_all(connection: Connection) -> list[App]:
+    """Every app, by id."""
+    return rows.load(connection, apps, App)
+
+
+def by_name(connection: Connection, name: str) -> App | None:
+    """The app with this name."""
+    return rows.one(connection, apps, App, apps.c.name == name)
+
+
+def by_client_id(connection: Connection, client_id: str) -> App | None:
+    """The app that calls itself so."""
+    return rows.one(connection, apps, App, apps.c.client_id == client_id)
+
+
+def by_id(connection: Connection, app_id: int) -> App | None:
+    """The app with this id."""
+    return rows.one(connection, apps, App, apps.c.id == app_id)
+
+
+def delete(connection: Connection, app_id: int) -> int:
+    """Forget an app with all that it was given; returns how many live grants those were. Raises NotFound."""
+    live = sa.and_(app_grants.c.app_id == app_id, app_grants.c.ended.is_(None))
+    count = connection.execute(sa.select(sa.func.count()).select_from(app_grants).where(live)).scalar_one()
+    _forget(connection, app_grants.c.app_id == app_id)
+    connection.execute(sa.delete(consents).where(consents.c.app_id == app_id))
+    rows.remove(connection, apps, app_id)
+    return int(count)
+
+
+def _forget(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+    """Delete grants and their refresh tokens."""
+    theirs = sa.select(app_grants.c.id).where(which)
+    connection.execute(sa.delete(refresh_tokens).where(refresh_tokens.c.grant_id.in_(theirs)))
+    return connection.execute(sa.delete(app_grants).where(which)).rowcount
+
+
+# Signing keys ------------------------------------------------------------------------------------------------------
+
+
+def signing_keys_all(connection: Connection) -> list[SigningKey]:
+    """Every key, by id."""
+    return rows.load(connection, signing_keys, SigningKey)
+
+
+def insert_signing_key(connection: Connection, draft: SigningKey) -> bool:
+    """Store a new key; False where another process has made one of that generation already."""
+    taken = sa.and_(
+        signing_keys.c.algorithm == draft.algorithm, signing_keys.c.generation >= draft.generation
+    )
+    if connection.execute(sa.select(signing_keys.c.id).where(taken).limit(1)).first():
+        return False
+    rows.add(connection, signing_keys, draft)
+    return True
+
+
+def delete_signing_keys(connection: Connection, ids: Iterable[int]) -> None:
+    """Forget keys that nothing is signed with any more."""
+    connection.execute(sa.delete(signing_keys).where(signing_keys.c.id.in_(list(ids))))
+
+
+# Sessions ----------------------------------------------------------------------------------------------------------
+
+
+def session(connection: Connection, key: str) -> AppSession | None:
+    """The session with this key."""
+    return rows.one(connection, app_sessions, AppSession, app_sessions.c.key == key)
+
+
+def put_session(connection: Connection, wanted: AppSession) -> AppSession:
+    """Store a session: a new one (id 0) in place of any with its key, or all fields of one that is there."""
+    if wanted.id:
+        rows.change(connection, app_sessions, wanted)
+        return wanted
+    connection.execute(sa.delete(app_sessions).where(app_sessions.c.key == wanted.key))
+    return rows.add(connection, app_sessions, wanted)
+
+
+# Grants ------------------------------------------------------------------------------------------------------------
+
+
+def insert_grant(connection: Connection, draft: AppGrant) -> AppGrant:
+    """Store a new grant, with its code."""
+    return rows.add(connection, app_grants, draft)
+
+
+def grant_by_code(connection: Connection, code_hash: bytes) -> AppGrant | None:
+    """The grant whose code has this SHA-256, whether or not it is still good."""
+    return rows.one(connection, app_grants, AppGrant, app_grants.c.code_hash == code_hash)
+
+
+def grant_by_id(connection: Connection, grant_id: int) -> AppGrant | None:
+    """The grant with this id, whether or not it is still good."""
+    return rows.one(connection, app_grants, AppGrant, app_grants.c.id == grant_id)
+
+
+def live_grants(connection: Connection, now: datetime) -> list[AppGrant]:
+    """The grants that tokens may still be made of, by id."""
+    return rows.load(
+        connection,
+        app_grants,
+        AppGrant,
+        app_grants.c.ended.is_(None),
+        app_grants.c.redeemed.is_not(None),
+        app_grants.c.expires > now,
+    )
+
+
+def redeem(connection: Connection, grant_id: int, now: datetime) -> bool:
+    """Use a grant's code up: true once, while it is good."""
+    fresh = sa.and_(
+        app_grants.c.id == grant_id,
+        app_grants.c.redeemed.is_(None),
+        app_grants.c.ended.is_(None),
+        app_grants.c.code_expires > now,
+    )
+    return connection.execute(sa.update(app_grants).where(fresh).values(redeemed=now)).rowcount == 1
+
+
+def end_grants(
+    connection: Connection, now: datetime, *, grant_id: int | None = None, user_id: int | None = None
+) -> list[int]:
+    """End one grant, or all of a person; returns the ids of those that had not ended. Raises ValueError without either."""
+    if grant_id is None and user_id is None:
+        raise ValueError("which grant, or whose")
+    which: list[sa.ColumnElement[bool]] = [app_grants.c.ended.is_(None)]
+    if grant_id is not None:
+        which.append(app_grants.c.id == grant_id)
+    if user_id is not None:
+        which.append(app_grants.c.user_id == user_id)
+    found = list(connection.execute(sa.select(app_grants.c.id).where(*which)).scalars())
+    if found:
+        connection.execute(sa.update(app_grants).where(app_grants.c.id.in_(found)).values(ended=now))
+    return found
+
+
+def insert_refresh_token(connection: Connection, draft: RefreshToken) -> RefreshToken:
+    """Store a new refresh token."""
+    return rows.add(connection, refresh_tokens, draft)
+
+
+def refresh_token(connection: Connection, secret_hash: bytes) -> RefreshToken | None:
+    """The refresh token with this SHA-256, whether or not it is still good."""
+    return rows.one(connection, refresh_tokens, RefreshToken, refresh_tokens.c.secret_hash == secret_hash)
+
+
+def take_refresh_token(connection: Connection, token_id: int, now: datetime) -> bool:
+    """Use a refresh token up: true once, while it is good."""
+    fresh = sa.and_(
+        refresh_tokens.c.id == token_id, refresh_tokens.c.used.is_(None), refresh_tokens.c.expires > now
+    )
+    return connection.execute(sa.update(refresh_tokens).where(fresh).values(used=now)).rowcount == 1
+
+
+def refresh_token_used(connection: Connection, token_id: int) -> bool:
+    """True for a refresh token that was exchanged."""
+    used = sa.and_(refresh_tokens.c.id == token_id, refresh_tokens.c.used.is_not(None))
+    return connection.execute(sa.select(refresh_tokens.c.id).where(used)).first() is not None
+
+
+# Consents ----------------------------------------------------------------------------------------------------------
+
+
+def insert_consent(connection: Connection, draft: Consent) -> Consent:
+    """Remember a yes, in place of what was said before about the same place on the same device."""
+    same = sa.and_(
+        consents.c.app_id == draft.app_id,
+        consents.c.user_id == draft.user_id,
+        consents.c.node_id.is_not_distinct_from(draft.node_id),
+        consents.c.host == draft.host,
+    )
+    connection.execute(sa.delete(consents).where(same))
+    return rows.add(connection, consents, draft)
+
+
+def consents_of(connection: Connection, app_id: int, user_id: int, now: datetime) -> list[Consent]:
+    """What a person has said yes to, of one app."""
+    return rows.load(
+        connection,
+        consents,
+        Consent,
+        consents.c.app_id == app_id,
+        consents.c.user_id == user_id,
+        consents.c.expires > now,
+    )
+
+
+# People ------------------------------------------------------------------------------------------------------------
+
+
+def delete_all_of(connection: Connection, user_id: int) -> dict[str, int]:
+    """Delete all that a person gave to apps, before the person is; how many of each there were."""
+    found = {"app_grants": _forget(connection, app_grants.c.user_id == user_id)}
+    for table in (app_sessions, consents):
+        found[table.name] = connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount
+    return found
+
+
+def delete_over(connection: Connection, now: datetime, before: datetime) -> int:
+    """Forget what ended before a moment, and codes that nobody redeemed; returns how many rows."""
+    over = sa.or_(
+        app_grants.c.expires < before,
+        app_grants.c.ended < before,
+        sa.and_(app_grants.c.redeemed.is_(None), app_grants.c.code_expires < before),
+    )
+    spent = connection.execute(sa.delete(refresh_tokens).where(refresh_tokens.c.expires < now)).rowcount
+    gone = _forget(connection, over)
+    statements = (
+        sa.delete(consents).where(consents.c.expires < now),
+        sa.delete(app_sessions).where(app_sessions.c.seen < before),
+    )
+    return spent + gone + sum(connection.execute(statement).rowcount for statement in statements)
