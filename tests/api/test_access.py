@@ -23,7 +23,7 @@ def allows(role: Role, permission: Permission) -> bool:
 def test_every_role_has_its_row_and_the_table_is_this() -> None:
     network = {"read", "keys", "nodes", "approve", "cut"}
     people = {"users", "invite", "sessions", "factors"}
-    everything = network | people | {"policy", "dns", "settings", "checks", "tokens", "providers"}
+    everything = network | people | {"policy", "dns", "settings", "checks", "tokens", "providers", "apps"}
     found = {
         role: {permission.value for permission in Permission if allows(role, permission)} for role in Role
     }

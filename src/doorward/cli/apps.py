@@ -159,4 +159,5 @@ def _hand_over(
         output.as_json(made)
         return
     values = Values(made.app.name, url, made.app.issuer, made.app.client_id, made.secret)
-    output.line(settings(values).rstrip())
+    for line in settings(values).rstrip().splitlines():
+        output.line(line)

@@ -1,0 +1,40 @@
+"""Apps over the API."""
+
+import httpx2
+from tests.support.world import World
+
+from doorward.model import Role
+
+GRAFANA = {"name": "grafana", "redirect_uris": ["https://grafana.example.com/cb"]}
+
+
+async def test_an_app_from_its_making_to_its_end(admin: httpx2.AsyncClient) -> None:
+    made = await admin.post("/apps", json=GRAFANA)
+    assert made.status_code == 201
+    app, secret = made.json()["app"], made.json()["secret"]
+    assert app["issuer"] == "https://door.tailnet.internal:8443"
+    assert (app["actor"], app["public"], app["algorithm"]) == ("cli", False, "RS256")
+    assert (await admin.get("/apps")).json() == [app]
+    assert (await admin.get(f"/apps/{app['client_id']}")).json() == app
+    other = (await admin.post("/apps/grafana/secret")).json()
+    assert other["secret"] != secret
+    for text in (secret, other["secret"]):
+        assert text not in (await admin.get("/apps")).text + (await admin.get("/audit")).text
+    assert (await admin.delete("/apps/grafana")).json() == app
+    assert (await admin.get("/apps/grafana")).status_code == 404
+
+
+async def test_what_cannot_be_an_app(admin: httpx2.AsyncClient) -> None:
+    assert (await admin.post("/apps", json={"name": "grafana"})).status_code == 400
+    assert (await admin.post("/apps", json=GRAFANA | {"algorithm": "none"})).status_code == 400
+    assert (await admin.post("/apps", json=GRAFANA | {"silent": True})).status_code == 400
+    assert (await admin.post("/apps", json=GRAFANA)).status_code == 201
+    assert (await admin.post("/apps", json=GRAFANA)).status_code == 409
+
+
+async def test_only_administrators_make_apps(world: World) -> None:
+    for role, status in ((Role.ADMIN, 201), (Role.IT_ADMIN, 403), (Role.AUDITOR, 403)):
+        _, secret = await world.registry.create_api_token("cli", description="x", role=role)
+        async with world.client(admin=False, token=secret) as client:
+            assert (await client.post("/apps", json=GRAFANA | {"name": role.value})).status_code == status
+            assert (await client.get("/apps")).status_code == 200

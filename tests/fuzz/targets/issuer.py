@@ -1,0 +1,158 @@
+"""What apps and browsers send to the issuer: whole requests, forms, headers, tokens, redirect addresses, capabilities."""
+
+import asyncio
+import base64
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tests.fuzz.feeding import feed, text_of
+from tests.support.nouns import NOW
+from tests.support.office import PAGE, Office, Party, challenge
+from tests.support.world import open_world
+
+from doorward.errors import DoorwardError
+from doorward.issuer.request import find_target, read, with_answer
+from doorward.issuer.tokens import ACCESS_TYPE, read_access, sign
+from doorward.issuer.tokens import read as read_token
+from doorward.login.apps import Wanted, _check
+from doorward.login.asking import parse_pairs
+from doorward.login.redirects import allows, check_redirect, is_local, origin_of, shown_host
+from doorward.model import App
+from doorward.policy.apps import Entry, _read, merged
+
+COVERS = (
+    "issuer.clients:_basic",
+    "issuer.request:_limits",
+    "issuer.request:_proof_key",
+    "issuer.request:read",
+    "issuer.request:with_answer",
+    "issuer.tokens:_decode",
+    "issuer.tokens:_raw",
+    "issuer.tokens:read_access",
+    "login.apps:_check",
+    "login.apps:_check_resource",
+    "login.asking:parse_pairs",
+    "login.redirects:_split",
+    "login.redirects:allows",
+    "login.redirects:check_redirect",
+    "policy.apps:_read",
+)
+LIMIT = 32_768
+BACK = "https://a.example/cb"
+APP = App(id=1, name="a", client_id="app-a", secret_hash=b"x", redirect_uris=(BACK,), actor="", created=NOW)
+
+
+class _Tailnet:
+    """An issuer that is kept from one input to the next."""
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.folder = tempfile.TemporaryDirectory(prefix="dw-fuzz-")
+        self.party: Party = self.runner.run(self._open())
+
+    async def _open(self) -> Party:
+        world = await self.stack.enter_async_context(open_world(Path(self.folder.name)))
+        office = Office(world)
+        await office.person("ann")
+        return await office.app()
+
+    def close(self) -> None:
+        self.runner.run(self.stack.aclose())
+        self.runner.close()
+        self.folder.cleanup()
+
+
+_open: list[_Tailnet] = []
+SEEDS = (
+    f"redirect_uri={BACK}&response_type=code&scope=openid+x&code_challenge={challenge()}"
+    "&code_challenge_method=S256&max_age=7&prompt=login&state=%22".encode(),
+    b"grant_type=authorization_code&code=dwcode-x",
+    base64.b64encode(b"app-a:secret%20"),
+    b'{"iss":"x","exp":9,"aud":"x","client_id":"x","sub":"x","scope":"openid","jti":"1.x","iat":1}',
+    b"eyJhbGciOiJub25lIn0.e30.",
+    b"https://grafana.example.com/cb?x=1",
+    b"http://127.0.0.1:80/cb",
+    b"com.example.app:/cb",
+    b'{"apps":["grafana"],"roles":["x"],"claims":{"a":[1]}}',
+)
+
+
+def fuzz(data: bytes) -> None:
+    """Refused with a reason; nobody is sent anywhere but to the app, and no token is ours that we did not sign."""
+    if not _open:
+        _open.append(_Tailnet())
+    text = text_of(data)
+    feed(data, _request)
+    feed(text, _address)
+    problems: list[str] = []
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        value = None
+    found = _read(value, Entry, "grants[0]", problems)
+    assert (found is None) == bool(problems)
+    if found is not None:
+        assert "sub" not in merged([found.claims], [])
+    party = _open[0].party
+    _open[0].runner.run(_whole(party, data, text, value))
+
+
+def close() -> None:
+    """Put everything away."""
+    while _open:
+        _open.pop().close()
+
+
+def _request(data: bytes) -> None:
+    pairs = parse_pairs(data, 60)
+    asked = read(pairs, find_target(pairs, APP))
+    assert asked.redirect_uri == BACK
+    assert with_answer(asked.redirect_uri, [("state", asked.state)]).startswith(BACK + "?state=")
+
+
+def _address(text: str) -> None:
+    for registered in (BACK, "http://127.0.0.1/cb", "com.example.app:/cb"):
+        if allows(registered, text) and registered != text:
+            assert text.startswith("http://127.0.0.1:")
+            assert text.endswith("/cb")
+    shown_host(text)
+    origin_of(text)
+    is_local(text)
+    feed(Wanted("a", (text,), public=True), _check)
+    feed(Wanted("a", (BACK,), resources=(text,)), _check)
+    check_redirect(text, public=True)
+    assert text.isascii()
+    assert not text.lower().startswith(("javascript:", "data:"))
+
+
+async def _whole(party: Party, data: bytes, text: str, value: Any) -> None:
+    desk = party.office.issuer._desk
+    ring = await desk.keys.ring()
+    try:
+        read_token(ring, text, ACCESS_TYPE)
+    except DoorwardError:
+        pass
+    else:
+        raise AssertionError("a token that nobody has signed")
+    if (
+        isinstance(value, dict)
+        and {"iss", "exp", "aud", "client_id", "sub", "scope", "jti", "iat"} <= value.keys()
+    ):
+        good = {"iss": desk.issuer, "exp": 2**40, "aud": "x", "client_id": "x", "sub": "x", "iat": 1}
+        token = sign(ring, "ES256", ACCESS_TYPE, {**good, "scope": "openid", "jti": "1.x"})
+        assert read_access(ring, desk.issuer, token, desk.now()).grant_id == 1
+    async with party.program() as client:
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        basic = {"authorization": b"Basic " + data.replace(b"\n", b"").replace(b"\r", b"")[:2000]}
+        for path in ("/token", "/introspect", "/revoke", "/userinfo"):
+            for headers in (form, {**form, **basic}):
+                said = await client.post(path, content=data, headers=headers)
+                assert said.status_code in {400, 401, 403, 415, 429}, said.text
+        said = await client.post("/authorize", content=data, headers={**form, **PAGE})
+        assert said.status_code in {200, 303, 400, 403, 413}
+        assert not said.headers.get("location", "").startswith("https://a.example")
+    party.office.world.clock.advance(100)

@@ -1,0 +1,388 @@
+"""What becomes of a request to sign in; modules of the OpenID Basic profile by their names, threats by their numbers."""
+
+import asyncio
+import base64
+import json
+from datetime import timedelta
+
+import pytest
+from tests.support.office import PAGE, Office, hidden_fields
+
+APP = "doorward.dev/cap/app"
+
+
+async def test_oidcc_prompt_none_logged_in(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    first = await grafana.sign_in()
+    office.world.clock.advance(timedelta(minutes=30))
+    second = await grafana.sign_in(prompt="none")
+    assert (second["sub"], second["auth_time"], second["sid"]) == (
+        first["sub"],
+        first["auth_time"],
+        first["sid"],
+    )
+
+
+async def test_oidcc_prompt_none_not_logged_in(office: Office) -> None:
+    grafana = await office.app()
+    page = await grafana.send(prompt="none")
+    assert page.status_code == 303
+    assert grafana.answer["error"] == "login_required"
+    assert grafana.answer["state"] == "the state"
+    assert "iss" in grafana.answer
+    assert "code" not in grafana.answer
+
+
+async def test_oidcc_prompt_login(office: Office) -> None:
+    await office.person("ann")
+    browser = await office.resident("ann")
+    grafana = await office.app()
+    first = await grafana.sign_in(browser)
+    office.world.clock.advance(timedelta(seconds=10))
+    page = await grafana.send(browser, prompt="login")
+    assert "once more" in page.text
+    await grafana.prove(browser)
+    await grafana.redeem()
+    second = await grafana.claims()
+    assert second["auth_time"] == first["auth_time"] + 10
+    assert second["sub"] == first["sub"]
+
+
+async def test_a_person_who_is_asked_after_a_proof_is_not_asked_for_another(office: Office) -> None:
+    browser = await office.resident("ann")
+    grafana = await office.app(asks=True)
+    await grafana.send(browser, prompt="login")
+    page = await grafana.prove(browser)
+    assert "Yes, sign in" in page.text
+    await grafana.press(browser)
+    assert (await grafana.redeem()).status_code == 200
+
+
+async def test_oidcc_max_age_1(office: Office) -> None:
+    browser = await office.resident("ann")
+    grafana = await office.app()
+    first = await grafana.sign_in(browser)
+    office.world.clock.advance(timedelta(seconds=2))
+    page = await grafana.send(browser, max_age="1")
+    assert page.status_code == 200
+    await grafana.prove(browser)
+    await grafana.redeem()
+    assert (await grafana.claims())["auth_time"] > first["auth_time"]
+
+
+async def test_oidcc_max_age_10000(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    first = await grafana.sign_in(max_age="15000")
+    office.world.clock.advance(timedelta(seconds=30))
+    assert (await grafana.sign_in(max_age="10000"))["auth_time"] == first["auth_time"]
+
+
+async def test_oidcc_ensure_request_without_nonce_succeeds_for_code_flow(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    await grafana.send(nonce=None)
+    await grafana.redeem()
+    middle = grafana.tokens["id_token"].split(".")[1]
+    assert "nonce" not in json.loads(base64.urlsafe_b64decode(middle + "==="))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extra": "foobar"},  # oidcc-ensure-request-with-unknown-parameter-succeeds
+        {"display": "page"},  # oidcc-display-page
+        {"display": "popup"},  # oidcc-display-popup
+        {"ui_locales": "se"},  # oidcc-ui-locales
+        {"claims_locales": "se"},  # oidcc-claims-locales
+        {"claims": '{"userinfo":{"name":{"essential":true}}}'},  # oidcc-claims-essential
+        {"scope": "email profile openid"},  # oidcc-alternate-happy-flow
+        {"scope": "openid address phone"},  # oidcc-scope-address, -phone
+        {"scope": "openid profile email address phone"},  # oidcc-scope-all
+        {"login_hint": "ann@example.com"},  # oidcc-login-hint
+        {"login_hint": "ANN"},
+        {"acr_values": "urn:doorward:acr:network"},  # oidcc-ensure-request-with-acr-values-succeeds
+        {"acr_values": "1 2"},
+        {"state": "s" * 128},
+        {"code_challenge": None, "code_challenge_method": None},
+    ],
+    ids=repr,
+)
+async def test_what_is_tolerated(office: Office, changes: dict[str, str | None]) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    page = await grafana.send(None, None, **changes)
+    assert page.status_code == 303, page.text
+    assert grafana.answer["state"] == (changes.get("state") or "the state")
+    verifier = {} if "code_challenge" not in changes else {"code_verifier": ""}
+    assert (await grafana.redeem(**verifier)).status_code == 200
+    assert (await grafana.claims())["acr"] == "urn:doorward:acr:network"
+    assert "name" not in await grafana.claims()
+
+
+async def test_oidcc_id_token_hint(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    first = await grafana.sign_in()
+    hint = grafana.tokens["id_token"]
+    office.world.clock.advance(timedelta(hours=1))
+    second = await grafana.sign_in(prompt="none", id_token_hint=hint)
+    assert (second["sub"], second["auth_time"]) == (first["sub"], first["auth_time"])
+    await office.person("bob", 2)
+    await grafana.send(prompt="none", id_token_hint=hint)
+    assert grafana.answer["error"] == "login_required"
+    await grafana.send(prompt="none", id_token_hint=hint[:-4] + "AAAA")
+    assert grafana.answer["error"] == "login_required"
+
+
+async def test_oidcc_ensure_post_request_succeeds(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    query = grafana.url().partition("?")[2]
+    headers = {
+        **PAGE,
+        "content-type": "application/x-www-form-urlencoded",
+        "origin": "https://grafana.example.com",
+    }
+    page = await office.browser().client.post("/authorize", content=query, headers=headers)
+    assert page.status_code == 303
+    grafana.heard(page)
+    assert (await grafana.redeem()).status_code == 200
+
+
+async def test_an_answer_by_form_post_is_escaped_and_sends_itself(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    page = await grafana.send(response_mode="form_post", state='"><script>x</script>')
+    assert page.status_code == 200
+    assert "<script>x" not in page.text
+    grafana.answer = hidden_fields(page)
+    assert grafana.answer["state"] == '"><script>x</script>'
+    policy = page.headers["content-security-policy"]
+    assert "form-action https://grafana.example.com;" in policy
+    assert "script-src 'sha256-" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert (await grafana.redeem()).status_code == 200
+
+
+async def test_who_is_another_than_was_asked_for_says_so(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    browser = office.browser()
+    page = await grafana.send(browser, login_hint="bob@example.com")
+    assert "bob@example.com" in page.text
+    await grafana.press(browser)
+    await grafana.redeem()
+    claims = await grafana.claims()
+    assert claims["acr"] == "urn:doorward:acr:click"
+    assert claims["amr"] == ["network", "user"]
+
+
+# Redirects: T3 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"redirect_uri": "https://evil.example/cb"},  # oidcc-ensure-registered-redirect-uri
+        {"redirect_uri": "https://grafana.example.com/login/generic_oauth/"},
+        {"redirect_uri": "https://grafana.example.com/login/generic_oauth?x=1"},
+        {"redirect_uri": None},  # oidcc-ensure-redirect-uri-in-authorization-request
+        {"client_id": "app-unknown"},
+        {"client_id": None},
+    ],
+    ids=repr,
+)
+async def test_nobody_is_sent_where_an_app_is_not(office: Office, changes: dict[str, str | None]) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    page = await grafana.send(None, None, **changes)
+    assert page.status_code == 400
+    assert "location" not in page.headers
+    assert "refresh" not in page.headers
+    assert "evil.example" not in page.text
+
+
+async def test_errors_lead_to_the_app_alone(office: Office) -> None:
+    grafana = await office.app()
+    page = await grafana.send(response_type="token", redirect_uri="https://evil.example/cb")
+    assert page.status_code == 400
+    await grafana.send(response_type="token")
+    assert grafana.answer["error"] == "unsupported_response_type"
+
+
+# Threats --------------------------------------------------------------------------------------------------------------
+
+
+async def test_t1_an_app_that_asks_gets_no_code_by_being_visited(office: Office) -> None:
+    await office.person("ann")
+    tool = await office.app("tool", redirect_uris=("http://127.0.0.1/cb",), public=True)
+    wiki = await office.app("wiki", asks=True)
+    for party in (tool, wiki):
+        page = await party.send()
+        assert page.status_code == 200
+        assert not party.answer
+        assert "Sign in to" in page.text
+
+
+async def test_t1_a_yes_is_remembered_for_the_same_and_no_more(office: Office) -> None:
+    await office.person("ann")
+    wiki = await office.app("wiki", asks=True)
+    browser = office.browser()
+    await wiki.send(browser, scope="openid profile")
+    await wiki.press(browser, "once")
+    assert "code" in wiki.answer
+    await wiki.send(browser, scope="openid profile")
+    assert not wiki.answer
+    await wiki.press(browser)
+    assert (await wiki.send(browser, scope="openid")).status_code == 303
+    assert (await wiki.send(browser, scope="openid email")).status_code == 200
+    office.world.clock.advance(timedelta(days=91))
+    assert (await wiki.send(browser, scope="openid")).status_code == 200
+
+
+async def test_t1_a_yes_for_a_program_is_good_on_its_device_alone(office: Office) -> None:
+    laptop = await office.person("ann")
+    tool = await office.app("tool", redirect_uris=("http://127.0.0.1/cb",), public=True)
+    browser = office.browser()
+    await tool.send(browser, redirect_uri="http://127.0.0.1:5000/cb")
+    await tool.press(browser)
+    assert (await tool.send(browser, redirect_uri="http://127.0.0.1:6000/cb")).status_code == 303
+    await office.person("ann", 2)
+    assert (await tool.send(browser)).status_code == 200
+    office.identity = laptop
+    assert (await tool.send(browser)).status_code == 303
+
+
+async def test_no_is_told_and_on_record(office: Office) -> None:
+    await office.person("ann")
+    wiki = await office.app("wiki", asks=True)
+    browser = office.browser()
+    await wiki.send(browser)
+    await wiki.press(browser, "no")
+    assert wiki.answer["error"] == "access_denied"
+    assert wiki.answer["state"] == "the state"
+    assert len(await office.audited("app.deny")) == 1
+
+
+async def test_a_button_works_once_for_the_one_it_was_shown_to(office: Office) -> None:
+    await office.person("ann")
+    wiki = await office.app("wiki", asks=True)
+    browser = office.browser()
+    await wiki.send(browser)
+    shown = browser.page
+    await office.person("bob", 2)  # the same browser, from another device
+    assert (await wiki.press(browser)).status_code == 404
+    office.identity = office.registry.snapshot.node_by_name("ann-1")
+    browser.page = shown
+    await wiki.press(browser)
+    assert "code" in wiki.answer
+    browser.page = shown
+    assert (await wiki.press(browser)).status_code == 404
+
+
+async def test_t2_many_sign_ins_in_a_row_take_a_click(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    pages = [await grafana.send() for _ in range(31)]
+    assert [page.status_code for page in pages] == [303] * 30 + [200]
+
+
+@pytest.mark.parametrize("target", ["iframe", "frame", "embed", "object", "empty", "image", "script"])
+async def test_t4_nothing_inside_another_page_learns_anything(office: Office, target: str) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    headers = {**PAGE, "sec-fetch-dest": target}
+    for prompt in (None, "none"):
+        page = await grafana.send(None, headers, prompt=prompt)
+        assert page.status_code == 403
+        assert "location" not in page.headers
+
+
+async def test_a_page_that_is_loaded_ahead_of_time_signs_nobody_in(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    page = await grafana.send(None, {**PAGE, "sec-purpose": "prefetch"})
+    assert page.status_code == 503
+    assert await office.audited("app.signin") == []
+
+
+async def test_t5_the_page_that_asks_is_shown_in_no_frame(office: Office) -> None:
+    await office.person("ann")
+    wiki = await office.app("wiki", asks=True)
+    page = await wiki.send()
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert "autofocus" not in page.text
+    assert "<script" not in page.text
+
+
+async def test_t8_a_program_without_a_browser_gets_no_code(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    browser = office.browser()
+    browser.client.headers.pop("sec-fetch-site")
+    page = await grafana.send(browser, {})
+    assert page.status_code == 200
+    assert "Yes, sign in" in page.text
+
+
+async def test_t9_a_router_vouches_for_nobody(office: Office) -> None:
+    router = await office.person("ann", RoutableIPs=["10.0.0.0/8"])
+    grafana = await office.app()
+    assert (await grafana.send()).status_code == 303
+    await office.registry.set_routes("cli", router.id, approve=["10.0.0.0/8"])
+    page = await grafana.send()
+    assert page.status_code == 403
+    assert "carries the traffic of others" in page.text
+
+
+async def test_a_tagged_device_is_no_person(office: Office) -> None:
+    await office.policy('{"tagOwners": {"tag:ci": ["ann"]}}')
+    await office.registry.create_user("cli", "ann")
+    office.identity = await office.world.join(5, "runner", None, "tag:ci")
+    grafana = await office.app()
+    await grafana.send()
+    assert grafana.answer["error"] == "access_denied"
+
+
+async def test_t10_no_header_says_who_somebody_is(office: Office) -> None:
+    await office.person("ann")
+    office.identity = None
+    grafana = await office.app()
+    lies = {"x-forwarded-for": "100.64.0.2", "tailscale-user-login": "ann", "x-webauth-user": "ann"}
+    page = await grafana.send(None, {**PAGE, **lies})
+    assert page.status_code == 200
+    assert "passkey" in page.text
+
+
+async def test_the_policy_decides_who_may(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    rule = f'{{"src": ["ann"], "dst": ["*"], "app": {{"{APP}": [{{"apps": ["grafana"], "scopes": ["email"]}}]}}}}'
+    await office.policy(f'{{"grants": [{rule}]}}')
+    await grafana.sign_in()
+    assert grafana.tokens["scope"] == "openid email"
+    await office.person("bob", 2)
+    await grafana.send()
+    assert grafana.answer["error"] == "access_denied"
+    (event,) = await office.audited("app.refuse")
+    assert (event.actor, event.details["why"]) == ("user:bob", "the policy does not let them")
+
+
+async def test_who_is_suspended_is_nobody(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    await office.registry.suspend_user("cli", "ann", suspended=True)
+    page = await grafana.send()
+    assert page.status_code == 200
+    assert not grafana.answer
+
+
+async def test_people_sign_in_at_once(office: Office) -> None:
+    await office.person("ann")
+    parties = [await office.app(f"app-{number}") for number in range(5)]
+    async with asyncio.TaskGroup() as group:
+        done = [group.create_task(party.sign_in()) for party in parties]
+    assert len({one.result()["sub"] for one in done}) == 1
+    assert len({one.result()["sid"] for one in done}) == 1

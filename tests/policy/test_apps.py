@@ -1,0 +1,104 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.support import nouns
+
+from doorward.model import User
+from doorward.policy import Policy, parse_policy
+from doorward.policy.apps import APP, LARGEST, PROTECTED, TSIDP, Entitlement, entitlement, groups_of, merged
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+ANN, BOB, EVE = 1, 2, 3
+ANNS, BOBS, TAGGED = 10, 20, 30
+
+
+def policy(*grants: tuple[list[str], dict[str, list[Any]]], **sections: Any) -> Policy:
+    rules = [{"src": src, "dst": ["*"], "app": app} for src, app in grants]
+    text = json.dumps(
+        {"groups": {"group:ops": ["ann"]}, "tagOwners": {"tag:ci": []}, "grants": rules} | sections
+    )
+    people = [
+        User(id=ANN, name="ann", created=CREATED),
+        User(id=BOB, name="bob", created=CREATED),
+        User(id=EVE, name="eve", created=CREATED, suspended=True),
+    ]
+    nodes = [nouns.node(ANNS, ANN, id=ANNS), nouns.node(BOBS, BOB, id=BOBS)]
+    nodes.append(nouns.node(TAGGED, None, id=TAGGED, tags=("tag:ci",)))
+    return Policy.compile(parse_policy(text), people, nodes)
+
+
+def test_a_policy_that_says_nothing_of_apps_leaves_them_to_all_people() -> None:
+    silent = policy()
+    assert entitlement(silent, "grafana", ANN, ANNS) == Entitlement(allowed=True)
+    assert entitlement(silent, "grafana", BOB, None).allowed
+    assert not entitlement(silent, "grafana", EVE, None).allowed
+    assert not entitlement(silent, "grafana", 99, None).allowed
+
+
+def test_once_it_does_only_those_who_are_named_may() -> None:
+    ruled = policy((["group:ops"], {APP: [{"apps": ["grafana"], "roles": ["admin", "a"]}]}))
+    assert entitlement(ruled, "grafana", ANN, ANNS).roles == ("a", "admin")
+    assert entitlement(ruled, "grafana", ANN, None).allowed
+    assert not entitlement(ruled, "grafana", BOB, BOBS).allowed
+    assert not entitlement(ruled, "wiki", ANN, ANNS).allowed
+
+
+def test_an_entry_that_cannot_be_read_lets_nobody_in() -> None:
+    broken = policy((["*"], {APP: [{"app": ["grafana"]}, "x"]}))
+    found = entitlement(broken, "grafana", ANN, ANNS)
+    assert not found.allowed
+    assert len(found.problems) == 2
+    assert "grants[0]" in found.problems[0]
+
+
+def test_entries_add_up_in_any_order() -> None:
+    one = (["ann"], {APP: [{"scopes": ["groups"], "groups": ["x"], "claims": {"team": ["b"], "floor": 1}}]})
+    two = (["*"], {APP: [{"scopes": ["email"], "groups": ["y"], "claims": {"team": ["a"], "floor": 2}}]})
+    forth, back = (entitlement(policy(*pair), "wiki", ANN, ANNS) for pair in ((one, two), (two, one)))
+    assert forth == back
+    assert forth.scopes == {"groups", "email"}
+    assert forth.groups == ("x", "y")
+    assert forth.claims == {"team": ["a", "b"]}
+    assert "floor" in forth.problems[0]
+    free = policy(one, (["*"], {APP: [{}]}))
+    assert entitlement(free, "wiki", ANN, ANNS).scopes is None
+
+
+def test_conditions_on_devices_need_the_device() -> None:
+    text = policy(
+        postures={"posture:linux": ["node:os == 'linux'"]},
+        grants=[
+            {"src": ["ann"], "dst": ["*"], "srcPosture": ["posture:linux"], "app": {APP: [{}]}},
+        ],
+    )
+    assert not entitlement(text, "wiki", ANN, ANNS).allowed  # of an unknown system
+    assert not entitlement(text, "wiki", ANN, None).allowed
+
+
+def test_tsidps_own_capability_adds_claims_and_keeps_nobody_out() -> None:
+    both = {TSIDP: [{"extraClaims": {"a": 1, "sub": "x"}, "users": ["*"], "includeInUserInfo": True}]}
+    found = entitlement(policy((["ann"], both)), "wiki", ANN, ANNS)
+    assert (found.allowed, found.claims, found.userinfo) == (True, {"a": 1}, {"a": 1})
+    assert "'sub'" in found.problems[0]
+    hidden = policy((["ann"], {TSIDP: [{"extraClaims": {"a": 1}}]}))
+    assert entitlement(hidden, "wiki", ANN, ANNS).userinfo == {}
+    assert entitlement(hidden, "wiki", BOB, BOBS).claims == {}
+
+
+@pytest.mark.parametrize("name", sorted(PROTECTED))
+def test_no_policy_says_what_tokens_say_by_themselves(name: str) -> None:
+    """T19."""
+    assert merged([{name: "x"}], []) == {}
+
+
+def test_claims_have_a_size() -> None:
+    problems: list[str] = []
+    assert merged([{"small": 1, "large": "x" * LARGEST}], problems) == {"small": 1}
+    assert problems == ["the claim 'large' is too large"]
+
+
+def test_the_groups_of_the_policy() -> None:
+    assert groups_of(policy(), ANN) == ("ops",)
+    assert groups_of(policy(), BOB) == ()

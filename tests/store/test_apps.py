@@ -1,0 +1,157 @@
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.support.nouns import NOW
+
+from doorward.errors import Conflict
+from doorward.model import App, AppGrant, AppSession, Consent, RefreshToken, SigningKey, User
+from doorward.store import Database, apps, users
+
+LATER = NOW + timedelta(hours=1)
+
+
+@pytest.fixture
+async def ann(database: Database) -> int:
+    return (await database.run(users.insert, User(id=0, name="ann", created=NOW))).id
+
+
+@pytest.fixture
+async def app(database: Database) -> App:
+    draft = App(
+        id=0,
+        name="grafana",
+        client_id="app-1",
+        secret_hash=b"hash",
+        redirect_uris=("https://a.example/cb",),
+        actor="cli",
+        created=NOW,
+    )
+    return await database.run(apps.insert, draft)
+
+
+def grant(app: App, user_id: int, code: bytes = b"code", **fields: Any) -> AppGrant:
+    values: dict[str, Any] = {
+        "id": 0,
+        "app_id": app.id,
+        "user_id": user_id,
+        "node_id": None,
+        "sid": "sid",
+        "code_hash": code,
+        "redirect_uri": "https://a.example/cb",
+        "challenge": "",
+        "nonce": "",
+        "scopes": ("openid",),
+        "resources": (),
+        "auth_time": NOW,
+        "acr": "x",
+        "amr": ("y",),
+        "created": NOW,
+        "code_expires": LATER,
+        "expires": LATER,
+    }
+    return AppGrant(**(values | fields))
+
+
+async def test_apps_are_found_by_name_and_by_client_id(database: Database, app: App) -> None:
+    assert await database.read(apps.by_name, "grafana") == app
+    assert await database.read(apps.by_client_id, "app-1") == app
+    assert await database.read(apps.by_id, app.id) == app
+    assert await database.read(apps.load_all) == [app]
+    assert "hash" not in repr(app)
+    with pytest.raises(Conflict):
+        await database.run(apps.insert, App(id=0, name="grafana", client_id="x", actor="", created=NOW))
+
+
+async def test_of_many_who_redeem_a_code_at_once_one_does(database: Database, app: App, ann: int) -> None:
+    made = await database.run(apps.insert_grant, grant(app, ann))
+    async with asyncio.TaskGroup() as group:
+        tries = [group.create_task(database.run(apps.redeem, made.id, NOW)) for _ in range(20)]
+    assert sum(one.result() for one in tries) == 1
+    late = await database.run(apps.insert_grant, grant(app, ann, b"late", code_expires=NOW))
+    assert not await database.run(apps.redeem, late.id, NOW)
+    assert [one.id for one in await database.read(apps.live_grants, NOW)] == [made.id]
+
+
+async def test_of_many_who_take_a_refresh_token_at_once_one_does(
+    database: Database, app: App, ann: int
+) -> None:
+    made = await database.run(apps.insert_grant, grant(app, ann))
+    draft = RefreshToken(id=0, grant_id=made.id, secret_hash=b"r", created=NOW, expires=LATER)
+    token = await database.run(apps.insert_refresh_token, draft)
+    assert not await database.read(apps.refresh_token_used, token.id)
+    async with asyncio.TaskGroup() as group:
+        tries = [group.create_task(database.run(apps.take_refresh_token, token.id, NOW)) for _ in range(20)]
+    assert sum(one.result() for one in tries) == 1
+    assert await database.read(apps.refresh_token_used, token.id)
+    known = await database.read(apps.refresh_token, b"r")
+    assert known is not None
+    assert known.used == NOW
+
+
+async def test_what_a_person_gave_ends_and_goes_with_them(database: Database, app: App, ann: int) -> None:
+    first = await database.run(apps.insert_grant, grant(app, ann))
+    second = await database.run(apps.insert_grant, grant(app, ann, b"two"))
+    assert await database.run(apps.end_grants, NOW, grant_id=first.id) == [first.id]
+    assert await database.run(apps.end_grants, NOW, user_id=ann) == [second.id]
+    assert await database.run(apps.end_grants, NOW, user_id=ann) == []
+    with pytest.raises(ValueError, match="which grant"):
+        await database.run(apps.end_grants, NOW)
+    consent = Consent(
+        id=0, app_id=app.id, user_id=ann, node_id=None, host="h", scopes=(), resources=(), expires=LATER
+    )
+    for _ in range(2):
+        await database.run(apps.insert_consent, consent)
+    assert len(await database.read(apps.consents_of, app.id, ann, NOW)) == 1
+    assert await database.read(apps.consents_of, app.id, ann, LATER) == []
+    gone = await database.run(apps.delete_all_of, ann)
+    assert gone == {"app_grants": 2, "app_sessions": 0, "consents": 1}
+    await database.run(users.delete, ann)
+
+
+async def test_an_app_goes_with_all_that_it_was_given(database: Database, app: App, ann: int) -> None:
+    made = await database.run(apps.insert_grant, grant(app, ann))
+    draft = RefreshToken(id=0, grant_id=made.id, secret_hash=b"r", created=NOW, expires=LATER)
+    await database.run(apps.insert_refresh_token, draft)
+    assert await database.run(apps.delete, app.id) == 1
+    assert await database.read(apps.grant_by_code, b"code") is None
+    assert await database.read(apps.refresh_token, b"r") is None
+
+
+async def test_a_session_replaces_the_one_of_its_key(database: Database, ann: int) -> None:
+    draft = AppSession(id=0, key="node:1:1", sid="a", user_id=ann, created=NOW, seen=NOW, acted=NOW)
+    first = await database.run(apps.put_session, draft)
+    second = await database.run(apps.put_session, draft)
+    assert first.id != second.id
+    assert await database.read(apps.session, "node:1:1") == second
+
+
+async def test_a_generation_of_keys_is_made_once(database: Database) -> None:
+    draft = SigningKey(
+        id=0,
+        algorithm="ES256",
+        generation=1,
+        kid="k",
+        public={"kty": "EC"},
+        sealed=b"s",
+        created=NOW,
+        starts=NOW,
+    )
+    async with asyncio.TaskGroup() as group:
+        tries = [group.create_task(database.run(apps.insert_signing_key, draft)) for _ in range(5)]
+    assert sum(one.result() for one in tries) == 1
+    (known,) = await database.read(apps.signing_keys_all)
+    await database.run(apps.delete_signing_keys, [known.id])
+    assert await database.read(apps.signing_keys_all) == []
+
+
+async def test_what_is_over_is_forgotten(database: Database, app: App, ann: int) -> None:
+    made = await database.run(apps.insert_grant, grant(app, ann))
+    draft = RefreshToken(id=0, grant_id=made.id, secret_hash=b"r", created=NOW, expires=LATER)
+    await database.run(apps.insert_refresh_token, draft)
+    session = AppSession(id=0, key="k", sid="a", user_id=ann, created=NOW, seen=NOW, acted=NOW)
+    await database.run(apps.put_session, session)
+    assert await database.run(apps.delete_over, NOW, NOW) == 0
+    end = LATER + timedelta(seconds=1)
+    assert await database.run(apps.delete_over, end, end) == 3
