@@ -48,6 +48,10 @@ OWN: dict[str, tuple[str, ...]] = {
     "a number, or an address that is one already, is counted with": (
         "audit.destinations:WebhookDestination._post",
         "asgi:RateExceeded.__init__",
+        "issuer.grants.answer:tokens_of",
+        "issuer.grants.client_credentials:own_token",
+        "issuer.tokens:access_token",
+        "issuer.tokens:id_token",
         "cli.times:_length",
         "login.idtoken:_seconds",
         "login.pages:duration",
@@ -93,11 +97,16 @@ OWN: dict[str, tuple[str, ...]] = {
     ),
     "an address that was read from a signed token": ("tailnet.outside:_newcomer",),
     "rows that doorward wrote, in a database that nobody else may write": (
+        "issuer.authorize:Authorize._proven",
+        "issuer.authorize:Authorize.answer",
+        "issuer.consent:waiting",
+        "issuer.keys:Keys._open",
         "login.asking:Askings.act",
         "login.asking:Askings.page",
         "login.me:Me._forget",
         "model:Process.worker",
         "server.acme.sharing:Sharing._open",
+        "store.apps:delete",
         "store.audit:append",
         "store.audit:load",
         "store.checkpoints:hold",
@@ -124,6 +133,9 @@ OWN: dict[str, tuple[str, ...]] = {
     "what a command of doorward's printed, which the demo has run": (
         "cli.demo:_Demo._approve",
         "cli.demo:_Demo._link",
+    ),
+    "compared with one expression, and then with a hash": (
+        "issuer.grants.authorization_code:_check_verifier",
     ),
     "what the policy's own compiler wrote": ("login.whoami:_names",),
     "the lines of a compiler that an administrator started, for a count on the screen": (

@@ -85,7 +85,7 @@ def test_what_must_never_be_silent_is_not_whatever_else_holds() -> None:
     switches = ("allowed", "asks", "local", "agreed", "proven", "clicked", "often", "other_person")
     for known, arrival in product(Known, Arrival):
         for values in product((False, True), repeat=len(switches)):
-            given = dict(zip(switches, values, strict=True))
+            given: dict[str, Any] = dict(zip(switches, values, strict=True))
             facts = Facts(known=known, arrival=arrival, **given)
             if decide(facts).verdict is Verdict.SILENT:
                 assert known in {Known.DEVICE, Known.SESSION}

@@ -7,7 +7,7 @@ def test_a_description_has_only_signs_that_may_travel() -> None:
     error = TokenError("invalid_request", 'é"\\\n fine')
     assert error.description == "???? fine"
     answer = error.answer()
-    assert json.loads(answer.body) == {"error": "invalid_request", "error_description": "???? fine"}
+    assert json.loads(bytes(answer.body)) == {"error": "invalid_request", "error_description": "???? fine"}
     assert answer.status_code == 400
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["pragma"] == "no-cache"

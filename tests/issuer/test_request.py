@@ -60,7 +60,7 @@ def asked(*more: tuple[str, str], app: App = APP, **changes: str | None) -> Any:
 )
 def test_what_is_wrong_is_told_to_the_app(changes: dict[str, str | None], code: str) -> None:
     with pytest.raises(AuthorizeError) as caught:
-        asked(**changes)
+        asked(app=APP, **changes)
     assert caught.value.code == code
 
 

@@ -58,7 +58,7 @@ def test_entries_add_up_in_any_order() -> None:
     two = (["*"], {APP: [{"scopes": ["email"], "groups": ["y"], "claims": {"team": ["a"], "floor": 2}}]})
     forth, back = (entitlement(policy(*pair), "wiki", ANN, ANNS) for pair in ((one, two), (two, one)))
     assert forth == back
-    assert forth.scopes == {"groups", "email"}
+    assert forth.scopes == frozenset({"groups", "email"})
     assert forth.groups == ("x", "y")
     assert forth.claims == {"team": ["a", "b"]}
     assert "floor" in forth.problems[0]

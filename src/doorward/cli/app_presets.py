@@ -172,7 +172,6 @@ def _mcp(at: Values) -> str:
 server address:  {at.url}
 client id:       {at.client_id}
 (no secret; the client uses PKCE, and is answered on a loopback address)
-
 # For the MCP server: its protected resource metadata says
 {{"resource": "{at.url}", "authorization_servers": ["{at.issuer}"], "scopes_supported": ["openid"]}}
 # and a token is good where its signature is one of {at.issuer}/.well-known/jwks.json,

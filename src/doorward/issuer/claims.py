@@ -5,6 +5,7 @@ name, address and groups are told by userinfo (section 5.4), as the conformance 
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from doorward.model import App, AppGrant, User
@@ -54,11 +55,13 @@ def standing(snapshot: Snapshot, app: App, user_id: int, node_id: int | None) ->
     return Standing(user, found, tuple(sorted(groups)))
 
 
-def grant_standing(snapshot: Snapshot, app: App, grant: AppGrant, now: Any) -> Standing | None:
+def grant_standing(snapshot: Snapshot, app: App, grant: AppGrant, now: datetime) -> Standing | None:
     """The same for what a person gave an app earlier: the device that vouched then must do so still."""
     if grant.node_id is not None:
         node = snapshot.nodes.get(grant.node_id)
-        if node is None or node.expired(now) or node.tags or node.user_id != grant.user_id:
+        if node is None or node.expired(now) or snapshot.suspended(node):
+            return None
+        if node.tags or node.user_id != grant.user_id:
             return None
         if routes_for_others(snapshot, node.id):
             return None

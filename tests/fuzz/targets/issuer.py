@@ -146,13 +146,14 @@ async def _whole(party: Party, data: bytes, text: str, value: Any) -> None:
         token = sign(ring, "ES256", ACCESS_TYPE, {**good, "scope": "openid", "jti": "1.x"})
         assert read_access(ring, desk.issuer, token, desk.now()).grant_id == 1
     async with party.program() as client:
-        form = {"content-type": "application/x-www-form-urlencoded"}
-        basic = {"authorization": b"Basic " + data.replace(b"\n", b"").replace(b"\r", b"")[:2000]}
+        form = [(b"content-type", b"application/x-www-form-urlencoded")]
+        basic = (b"authorization", b"Basic " + data.replace(b"\n", b"").replace(b"\r", b"")[:2000])
         for path in ("/token", "/introspect", "/revoke", "/userinfo"):
-            for headers in (form, {**form, **basic}):
+            for headers in (form, [*form, basic]):
                 said = await client.post(path, content=data, headers=headers)
                 assert said.status_code in {400, 401, 403, 415, 429}, said.text
-        said = await client.post("/authorize", content=data, headers={**form, **PAGE})
+        page = [(name.encode(), value.encode()) for name, value in PAGE.items()]
+        said = await client.post("/authorize", content=data, headers=[*form, *page])
         assert said.status_code in {200, 303, 400, 403, 413}
         assert not said.headers.get("location", "").startswith("https://a.example")
     party.office.world.clock.advance(100)
