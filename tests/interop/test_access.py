@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import getpass
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -52,22 +53,23 @@ class Place:
         """A connection through ``ssh -N -L``."""
         port = free_port()
         async with self.ssh.session("-N", "-L", f"{port}:127.0.0.1:{self.echo}", f"{ME}@server"):
-            streams = await _connected(port)
-            yield Flow("forward", *streams)
-            streams[1].close()
+            reader, writer = await _connected(port)
+            with contextlib.closing(writer):
+                yield Flow("forward", reader, writer)
 
     @contextlib.asynccontextmanager
     async def plain(self) -> AsyncIterator[Flow]:
         """A TCP connection, and no ssh."""
-        streams = await through_socks(self.laptop.socks_port, "server", self.echo)
-        yield Flow("tcp", *streams)
-        streams[1].close()
+        reader, writer = await through_socks(self.laptop.socks_port, "server", self.echo)
+        with contextlib.closing(writer):
+            yield Flow("tcp", reader, writer)
 
     @contextlib.asynccontextmanager
-    async def everything(self) -> AsyncIterator[tuple[list[Flow], Path]]:
-        """One open connection of each kind, and the socket of a ControlMaster."""
-        control = self.laptop.folder / "control"
-        pid = self.laptop.folder / "pid"
+    async def everything(self) -> AsyncIterator[tuple[list[Flow], Path, Path]]:
+        """One open connection of each kind, the socket of a ControlMaster, and the file with the session's process id."""
+        # New ones each time: a master that was cut off leaves its socket behind.
+        folder = Path(tempfile.mkdtemp(dir=self.laptop.folder))
+        control, pid = folder / "control", folder / "pid"
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             await enter(self.ssh.session("-N", "-M", "-S", str(control), f"{ME}@server"))
@@ -80,10 +82,10 @@ class Place:
             ]
             await enter(flowing(*flows))
             await until(lambda: all(flow.flows for flow in flows) and pid.exists(), 20)
-            yield flows, control
+            yield flows, control, pid
 
-    async def new_session(self, control: Path) -> tuple[int | None, bytes]:
-        """What a new session on the multiplexed connection says within a moment; no code while it says nothing."""
+    async def new_session(self, control: Path) -> bytes:
+        """What a new session on the multiplexed connection says within a moment."""
         process = await asyncio.create_subprocess_exec(
             *self.ssh.command("ssh", "-S", str(control), f"{ME}@server", "echo in"),
             stdin=subprocess.DEVNULL,
@@ -94,23 +96,23 @@ class Place:
             async with asyncio.timeout(3):
                 out, _ = await process.communicate()
         except TimeoutError:
-            return None, b""
+            return b""
         finally:
             await stop(process, 1)
-        return process.returncode, out
+        return out
 
     async def ends(self, *command: str) -> None:
         """The command ends all that is open, at once, and lets nothing new in."""
-        async with self.everything() as (flows, control):
-            assert await self.new_session(control) == (0, b"in\n")
+        async with self.everything() as (flows, control, pid):
+            assert await self.new_session(control) == b"in\n"
             await self.server.run(*command)
             done = asyncio.get_running_loop().time()
-            assert (await self.new_session(control))[1] == b""
+            assert await self.new_session(control) == b""
             await until(lambda: asyncio.get_running_loop().time() > done + AT_ONCE + 0.5)
             late = {flow.name: flow.last - done for flow in flows}
             assert all(seconds < AT_ONCE for seconds in late.values()), late
             # On the server what ran in the terminal is gone, too.
-            number = (self.laptop.folder / "pid").read_text().strip()
+            number = pid.read_text().strip()
             await until(lambda: not Path(f"/proc/{number}").exists(), 10)
 
     async def reaches(self, within: float = 40) -> None:
