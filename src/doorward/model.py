@@ -317,7 +317,7 @@ class AppGrant(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     app_id: int
     user_id: int
-    node_id: int | None  # the device that vouched for them; None where a browser did
+    node_id: int | None  # their device that it was given on; None where only a browser spoke for them
     sid: str
     code_hash: bytes
     redirect_uri: str

@@ -12,7 +12,7 @@
 A person is known by the device at the other end of the connection, or by the session of a browser in which they signed in;
 never by a header. What an app is told of them, and whether they may use it, the policy says (``doorward.policy.apps``), each time
 anew. What a person gave an app is a row (``AppGrant``): its code is redeemed once, a refresh token is exchanged once, and a second
-time ends the whole. Everything here is served at the door's own name and nowhere else.
+time ends the whole, and so does the loss of access (``sweep``). Everything here is served at the door's own name and nowhere else.
 
 It imports no other service.
 """

@@ -66,16 +66,11 @@ class _Who(NamedTuple):
 
     known: Known
     user: User | None
-    node_id: int | None  # the device that vouches, or from which they act
+    node_id: int | None  # the device that vouches for them, or theirs that they sit at
     key: str  # of their session with apps
     level: Level
     amr: tuple[str, ...]
     since: datetime | None  # when they signed in, where they did
-
-    @property
-    def vouching(self) -> int | None:
-        """The device that has to stay theirs; None where a browser vouches."""
-        return self.node_id if self.known is Known.DEVICE else None
 
 
 class Authorize:
@@ -187,11 +182,13 @@ class Authorize:
         else:
             return self._by_device(visitor)
         by_passkey = session.method.startswith("passkey")
-        own = visitor.node is not None and visitor.owner is not None and visitor.owner.id == user.id
+        node = visitor.node if visitor.owner is not None and visitor.owner.id == user.id else None
+        if node is not None and routes_for_others(self._desk.registry.snapshot, node.id):
+            node = None  # it may be another's traffic: the session alone says who it is
         return _Who(
             Known.SESSION,
             user,
-            visitor.node.id if own and visitor.node is not None else None,
+            None if node is None else node.id,
             f"session:{session.id}",
             Level.PASSKEY if by_passkey else Level.SESSION,
             ("pop", "user") if by_passkey else (session.method.partition(":")[0],),
@@ -373,7 +370,7 @@ class Authorize:
             id=0,
             app_id=app.id,
             user_id=stands.user.id,
-            node_id=who.vouching,
+            node_id=who.node_id,
             sid=knowledge.sid,
             code_hash=code.digest,
             redirect_uri=asked.redirect_uri,

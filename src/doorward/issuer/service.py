@@ -16,6 +16,7 @@ from doorward.issuer.errors import TokenError
 from doorward.issuer.inspection import Inspection
 from doorward.issuer.keys import Keys
 from doorward.issuer.metadata import describe
+from doorward.issuer.sweep import Sweep
 from doorward.issuer.token import Token
 from doorward.login.asking import Askings, as_page
 
@@ -40,6 +41,11 @@ class Issuer:
         self._authorize = Authorize(self._desk)
         self._token = Token(self._desk, clients)
         self._inspection = Inspection(self._desk, clients)
+        self._sweep = Sweep(self._desk)
+
+    async def run(self) -> None:
+        """Take tokens from whoever may have them no longer, until cancelled."""
+        await self._sweep.run()
 
     def routes(self) -> list[Route]:
         """Where they are."""

@@ -169,9 +169,12 @@ class Worker:
             stun = STUNServer(self._sockets.stun)
             closing.callback(stun.close)
             stun.start()
+            issuer = Issuer(askings, self._clock, self._noise_key.raw)
             acme = self._acme(registry)
             accepting = asyncio.Event()
-            app = self._app(registry, control, relay, own_node, noise, askings, invitations, acme, auditing)
+            app = self._app(
+                registry, control, relay, own_node, noise, askings, issuer, invitations, acme, auditing
+            )
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(registry.run()),
@@ -180,6 +183,7 @@ class Worker:
                     group.create_task(give_back()),
                     group.create_task(mesh.run()),
                     group.create_task(auditing.run()),
+                    group.create_task(issuer.run()),
                     group.create_task(self._refresh(registry, reload, acme)),
                     group.create_task(self._follow_siblings(registry)),
                 ]
@@ -366,6 +370,7 @@ class Worker:
         own_node: OwnNode,
         noise: Ts2021,
         askings: Askings,
+        issuer: Issuer,
         invitations: Invitations,
         acme: "Acme | None",
         auditing: Auditing,
@@ -419,7 +424,7 @@ class Worker:
             *Entrance(askings, invitations, self._clock).routes(),
             *Providers(askings, upstream, self._clock).routes(),
             *Me(askings, self._clock).routes(),
-            *Issuer(askings, self._clock, self._noise_key.raw).routes(),
+            *issuer.routes(),
             *pages.routes(),
             *([] if acme is None else acme.answers.routes()),
             Route("/ca.pem", self._ca, methods=["GET"]),

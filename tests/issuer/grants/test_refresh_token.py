@@ -81,6 +81,20 @@ async def test_t13_policy_and_device_are_looked_at_each_time(office: Office, par
     assert event.details["why"] == "no longer allowed"
 
 
+async def test_t13_what_only_the_device_gave_ends_with_it(office: Office) -> None:
+    """Also for who has signed in there: a condition on devices needs the device each time."""
+    rule = f'{{"src": ["ann"], "dst": ["*"], "srcPosture": ["posture:l"], "app": {{"{APP}": [{{}}]}}}}'
+    await office.policy(f'{{"postures": {{"posture:l": ["node:os == \'linux\'"]}}, "grants": [{rule}]}}')
+    await office.person("ann")
+    browser = await office.resident("ann")
+    party = await office.app()
+    await party.sign_in(browser, scope="openid offline_access")
+    assert (await party.refresh()).status_code == 200
+    assert office.identity is not None
+    await office.registry.delete_node("cli", office.identity.id)
+    assert (await party.refresh()).json()["error"] == "invalid_grant"
+
+
 async def test_t13_a_device_that_is_gone_vouches_for_nobody(office: Office, party: Party) -> None:
     assert office.identity is not None
     await office.registry.delete_node("cli", office.identity.id)

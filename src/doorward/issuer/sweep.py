@@ -1,0 +1,85 @@
+"""Whoever loses an app loses its tokens at once, and for good.
+
+Every use of a token looks at the person, the device and the policy anyway. Between two uses access may be taken away and given back,
+and what was taken away should stay so: after each change of people, devices or policy all grants are looked at once.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+
+from doorward.errors import DoorwardError
+from doorward.issuer.claims import grant_standing
+from doorward.issuer.desk import Desk
+from doorward.model import App, AppGrant
+from doorward.store import Connection, apps, audit
+from doorward.tailnet.snapshot import Snapshot
+from doorward.telemetry import log
+
+QUIET = 1.0  # seconds: many changes in a row are one look
+
+_log = log("issuer")
+
+
+class Sweep:
+    """Ends what no longer stands.
+
+    Args:
+        desk: the issuer's.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._due = asyncio.Event()
+        desk.registry.writer.watch(self._changed)
+
+    def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
+        # What nodes report all the time is no reason, unless one comes to be another's or to route for others.
+        if (
+            before.users is not after.users
+            or before.document is not after.document
+            or any(_standing_of(before, one) != _standing_of(after, one) for one in touched or ())
+            or (touched is None and before.nodes is not after.nodes)
+        ):
+            self._due.set()
+
+    async def run(self) -> None:
+        """Look whenever there is a reason, until cancelled."""
+        while True:
+            await self._due.wait()
+            await asyncio.sleep(QUIET)
+            self._due.clear()
+            try:
+                await self.look()
+            except DoorwardError as error:
+                _log.warning("not looked for tokens that are over", reason=error.message)
+
+    async def look(self) -> int:
+        """Look now; returns how many grants ended."""
+        desk, now = self._desk, self._desk.now()
+        known = {app.id: app for app in await desk.database.read(apps.load_all)}
+        live = await desk.database.read(apps.live_grants, now)
+        snapshot = desk.registry.snapshot
+        over = [
+            (known[grant.app_id], grant)
+            for grant in live
+            if grant.app_id in known and grant_standing(snapshot, known[grant.app_id], grant, now) is None
+        ]
+        if over:
+            await desk.database.run(_end, over, now)
+        return len(over)
+
+
+def _standing_of(snapshot: Snapshot, number: int) -> tuple[object, ...] | None:
+    """What of a device counts for apps."""
+    node = snapshot.nodes.get(number)
+    if node is None:
+        return None
+    return node.user_id, node.tags, node.suspended, node.key_expiry, node.approved_routes, node.attributes
+
+
+def _end(connection: Connection, over: Iterable[tuple[App, AppGrant]], now: datetime) -> None:
+    for app, grant in over:
+        if apps.end_grants(connection, now, grant_id=grant.id):
+            details = {"grant": grant.id, "user": grant.user_id, "why": "no longer allowed"}
+            audit.append(connection, "system", "app.end", f"app:{app.name}", details, now)

@@ -1,0 +1,55 @@
+import asyncio
+
+from tests.support.office import Office
+from tests.support.waiting import eventually
+
+NOBODY = '{"grants": [{"src": ["bob"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{}]}}]}'
+SCOPE = "openid offline_access"
+
+
+async def test_what_the_policy_took_away_stays_so_when_it_is_given_back(office: Office) -> None:
+    await office.person("ann")
+    party = await office.app()
+    await party.sign_in(scope=SCOPE)
+    sweep = office.issuer._sweep
+    await office.policy(NOBODY)
+    assert sweep._due.is_set()
+    assert await sweep.look() == 1
+    await office.policy("{}")
+    assert (await party.refresh()).json()["error"] == "invalid_grant"
+    assert (await party.userinfo()).status_code == 401
+    (event,) = await office.audited("app.end")
+    assert (event.actor, event.details["why"]) == ("system", "no longer allowed")
+
+
+async def test_what_stands_is_left_alone(office: Office) -> None:
+    await office.person("ann")
+    party = await office.app()
+    await party.sign_in(scope=SCOPE)
+    assert await office.issuer._sweep.look() == 0
+    assert (await party.refresh()).status_code == 200
+
+
+async def test_what_a_device_reports_is_no_reason_to_look(office: Office) -> None:
+    node = await office.person("ann")
+    sweep = office.issuer._sweep
+    sweep._due.clear()
+    await office.world.report(node, "192.0.2.1:41641")
+    assert not sweep._due.is_set()
+    await office.registry.set_routes("cli", node.id, approve=["10.0.0.0/8"])
+    assert sweep._due.is_set()
+
+
+async def test_it_looks_by_itself(office: Office) -> None:
+    await office.person("ann")
+    party = await office.app()
+    await party.sign_in(scope=SCOPE)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(office.issuer.run())
+        await office.policy(NOBODY)
+        await eventually(lambda: ended(office))
+        task.cancel()
+
+
+async def ended(office: Office) -> bool:
+    return bool(await office.audited("app.end"))
