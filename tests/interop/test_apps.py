@@ -7,7 +7,10 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import httpx2
 import pytest
+from authlib.integrations.starlette_client import OAuth, OAuthError  # type: ignore[import-untyped]
+from starlette.requests import Request
 from tests.interop.test_door import ask_door
 from tests.support.clients import StockClient
 from tests.support.fetching import Answer
@@ -43,8 +46,13 @@ async def visit(server: Server, client: StockClient, app: dict[str, Any]) -> str
         "code_challenge": CHALLENGE,
         "code_challenge_method": "S256",
     }
+    return await go(server, client, f"/authorize?{urlencode(asked)}")
+
+
+async def go(server: Server, client: StockClient, path: str) -> str:
+    """Where a browser on the client's machine is sent from here."""
     headers = [part for header in PAGE for part in ("--header", header)]
-    page = await ask_door(server, client, f"/authorize?{urlencode(asked)}", "--include", *headers)
+    page = await ask_door(server, client, path, "--include", *headers)
     assert page.status == 303, page.text
     (location,) = re.findall(r"(?mi)^location: (.*?)\r?$", page.text)
     return str(location)
@@ -97,3 +105,64 @@ async def test_zero_click_from_the_connection_to_the_app_and_its_end(server: Ser
         for secret in (app["secret"], said["refresh_token"], answer["code"]):
             assert secret not in log
             assert secret not in server.log.read_text(errors="replace")
+
+
+class ThroughTheTailnet(httpx2.AsyncBaseTransport):
+    """An app's requests, by curl through a stock client's connection."""
+
+    def __init__(self, server: Server, client: StockClient) -> None:
+        self._server = server
+        self._client = client
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send it to the door."""
+        body = (await request.aread()).decode()
+        kept = {name: value for name, value in request.headers.items() if name not in LEFT_OUT}
+        options = [part for name, value in kept.items() for part in ("--header", f"{name}: {value}")]
+        options += ["--request", request.method, "--include", *(("--data-raw", body) if body else ())]
+        answer = await ask_door(self._server, self._client, request.url.raw_path.decode(), *options)
+        head, _, text = answer.text.replace("\r\n", "\n").partition("\n\n")
+        headers = [line.split(": ", 1) for line in head.splitlines()[1:]]
+        shown = [(name, value) for name, value in headers if name.lower() not in LEFT_OUT]
+        return httpx2.Response(answer.status, headers=shown, content=text.encode(), request=request)
+
+
+LEFT_OUT = {"host", "content-length", "accept-encoding", "connection", "transfer-encoding"}
+
+
+def _request(session: dict[str, Any], query: str = "") -> Request:
+    scope = {"type": "http", "method": "GET", "path": "/cb", "headers": [], "session": session}
+    return Request(
+        {**scope, "query_string": query.encode(), "server": ("app.example.com", 443), "scheme": "https"}
+    )
+
+
+async def test_authlib_signs_people_in_as_its_guide_has_it(server: Server) -> None:
+    async with machines(server, "laptop") as (laptop,):
+        app = await make_app(server, "wiki", "--algorithm", "ES256")
+        wiki = OAuth().register(
+            "doorward",
+            client_id=app["app"]["client_id"],
+            client_secret=app["secret"],
+            server_metadata_url=f"{app['app']['issuer']}/.well-known/openid-configuration",
+            client_kwargs={
+                "scope": "openid profile offline_access",
+                "code_challenge_method": "S256",
+                "transport": ThroughTheTailnet(server, laptop),
+            },
+        )
+        session: dict[str, Any] = {}
+        sent = await wiki.authorize_redirect(_request(session), BACK)
+        target = urlsplit(sent.headers["location"])
+        assert target.path == "/authorize"
+        back = urlsplit(await go(server, laptop, f"{target.path}?{target.query}"))
+        token = await wiki.authorize_access_token(_request(session, back.query))
+        assert token["userinfo"]["acr"] == "urn:doorward:acr:network"
+        person = await wiki.userinfo(token=token)
+        assert (person["sub"], person["name"]) == (token["userinfo"]["sub"], "alice")
+        again = await wiki.fetch_access_token(
+            grant_type="refresh_token", refresh_token=token["refresh_token"]
+        )
+        assert again["refresh_token"] != token["refresh_token"]
+        with pytest.raises(OAuthError, match="invalid_grant"):
+            await wiki.fetch_access_token(grant_type="refresh_token", refresh_token=token["refresh_token"])
