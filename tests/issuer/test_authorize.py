@@ -379,6 +379,23 @@ async def test_who_is_suspended_is_nobody(office: Office) -> None:
     assert not grafana.answer
 
 
+async def test_nobody_asks_without_end(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    for _ in range(100):
+        await grafana.send(response_type="token")
+    page = await grafana.send(response_type="token")
+    assert page.status_code == 429
+
+
+async def test_a_code_is_in_no_answer_without_a_body(office: Office) -> None:
+    await office.person("ann")
+    grafana = await office.app()
+    said = await office.browser().client.head(grafana.url(), headers=PAGE)
+    assert said.status_code == 405
+    assert "location" not in said.headers
+
+
 async def test_people_sign_in_at_once(office: Office) -> None:
     await office.person("ann")
     parties = [await office.app(f"app-{number}") for number in range(5)]

@@ -53,6 +53,16 @@ def test_an_entry_that_cannot_be_read_lets_nobody_in() -> None:
     assert "grants[0]" in found.problems[0]
 
 
+def test_a_slip_is_said_when_the_policy_is_read() -> None:
+    slips = policy(
+        (["*"], {APP: [{"app": ["x"]}, {"claims": {"sub": "x"}}, {"apps": ["good"]}], TSIDP: [1, {}]})
+    )
+    said = [one.message for one in slips.warnings()]
+    assert len(said) == 3
+    assert all(one.startswith("grants[0]: ") for one in said)
+    assert "the claim 'sub' is doorward's own" in said[1]
+
+
 def test_entries_add_up_in_any_order() -> None:
     one = (["ann"], {APP: [{"scopes": ["groups"], "groups": ["x"], "claims": {"team": ["b"], "floor": 1}}]})
     two = (["*"], {APP: [{"scopes": ["email"], "groups": ["y"], "claims": {"team": ["a"], "floor": 2}}]})

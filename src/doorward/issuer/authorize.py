@@ -19,7 +19,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from doorward.asgi import RateExceeded, RateLimit, read_body
+from doorward.asgi import RateExceeded, RateLimit, WrongMethod, read_body
 from doorward.errors import BadInput, NotPermitted, Unavailable
 from doorward.issuer import consent
 from doorward.issuer.claims import Standing, granted, routes_for_others, standing
@@ -56,6 +56,7 @@ ASK = "app-asks"  # what the page that asks stands for
 CODE_LIFETIME = timedelta(seconds=60)
 GRANT_LIFETIME = timedelta(days=90)
 REMEMBERED, REMEMBERED_LOCAL = timedelta(days=90), timedelta(days=30)  # how long a yes is
+_REQUESTS_PER_SECOND, _REQUESTS = 2.0, 100.0  # each may leave a line in the audit log
 _SILENT_PER_SECOND, _SILENT = 0.5, 30.0  # of one device; more of them in a row takes a click each
 
 _decisions = counter("app_decisions_total", "Requests of apps to sign somebody in, by outcome", "outcome")
@@ -78,6 +79,7 @@ class Authorize:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._requests = RateLimit(rate=_REQUESTS_PER_SECOND, burst=_REQUESTS, clock=desk.clock)
         self._often = RateLimit(rate=_SILENT_PER_SECOND, burst=_SILENT, clock=desk.clock)
         desk.askings.acts |= {SIGN_IN: self._proven, ASK: self._proven}
 
@@ -86,6 +88,11 @@ class Authorize:
     async def authorize(self, request: Request) -> Response:
         """``GET`` and ``POST /authorize`` (Core section 3.1.2.1). What it raises belongs on a page."""
         self._desk.require_door(request)
+        if (
+            request.method == "HEAD"
+        ):  # Starlette's own addition to GET: an answer that nobody reads would hold a code
+            raise WrongMethod("HEAD", ("GET", "POST"))
+        self._requests.take(asker(request))
         arrival = arrival_of(dict(request.headers))
         if arrival in {Arrival.INSIDE, Arrival.AHEAD}:  # before the app is even looked up
             return self._bar(decide(Facts(known=Known.NOBODY, arrival=arrival)))
@@ -120,6 +127,7 @@ class Authorize:
     ) -> Response:
         """Decide, and do it. ``was_proven``: they had shown who they are before they were asked for a yes."""
         desk = self._desk
+        await desk.registry.catch_up()  # another process may have taken away what this one still knows
         who = await self._who(request, proven)
         stands = None
         if who.user is not None:

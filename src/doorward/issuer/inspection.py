@@ -45,6 +45,7 @@ class Inspection:
     async def _live(self, token: str) -> _Live:
         """A token that is good now. Raises BadToken."""
         desk = self._desk
+        await desk.registry.catch_up()
         access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
         app = await desk.app(access.client_id)
         if app is None:

@@ -46,6 +46,7 @@ class Token:
         kind = one(pairs, "grant_type")
         if kind not in GRANTS:
             raise TokenError("unsupported_grant_type", f"grant_type is one of {', '.join(GRANTS)}")
+        await self._desk.registry.catch_up()  # another process may have taken away what this one still knows
         try:
             answer = await GRANTS[kind](self._desk, app, pairs)
         except TokenError as error:

@@ -165,6 +165,19 @@ def entitlement(policy: Policy, app: str, user_id: int, node_id: int | None) -> 
     )
 
 
+def problems_of(capability: str, values: Iterable[Any]) -> list[str]:
+    """What is wrong with entries of a capability about apps, in words; nothing is said of any other capability."""
+    problems: list[str] = []
+    for value in values:
+        if capability == APP:
+            entry = _read(value, Entry, APP, problems)
+            merged([{} if entry is None else entry.claims], problems)
+        elif capability == TSIDP:
+            known = _read(value, _Tsidp, TSIDP, problems)
+            merged([{} if known is None else known.extraClaims], problems)
+    return problems
+
+
 def groups_of(policy: Policy, user_id: int) -> tuple[str, ...]:
     """The policy's groups that a person is in, without ``group:``; sorted."""
     people, document = policy.roster.people, policy.document

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from doorward.policy.apps import problems_of
 from doorward.policy.document import Flow, Kind, Place, Rule, Selector, Text
 from doorward.policy.reader import Scope
 from doorward.policy.selectors import (
@@ -187,6 +188,10 @@ def _app(scope: Scope, value: Value | None, origin: str) -> dict[str, list[Any]]
             )
             continue
         found[name] = values
+        for problem in problems_of(name, values):
+            scope.remark(
+                place, f"{origin}: {problem}", "It is left out as it stands; see docs/guide/apps.md."
+            )
     return found
 
 
