@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.support.nouns import NOW
 
+from doorward.clock import SystemClock
 from doorward.errors import Conflict
 from doorward.model import App, AppGrant, AppSession, Consent, RefreshToken, SigningKey, User
 from doorward.store import Database, apps, users
@@ -155,3 +156,18 @@ async def test_what_is_over_is_forgotten(database: Database, app: App, ann: int)
     assert await database.run(apps.delete_over, NOW, NOW) == 0
     end = LATER + timedelta(seconds=1)
     assert await database.run(apps.delete_over, end, end) == 3
+
+
+async def test_of_two_processes_that_redeem_the_same_one_does(
+    database: Database, location: str, app: App, ann: int
+) -> None:
+    made = [await database.run(apps.insert_grant, grant(app, ann, bytes([number]))) for number in range(10)]
+    async with await Database.open(location, clock=SystemClock()) as other, asyncio.TaskGroup() as group:
+        tries = [
+            (
+                group.create_task(database.run(apps.redeem, one.id, NOW)),
+                group.create_task(other.run(apps.redeem, one.id, NOW)),
+            )
+            for one in made
+        ]
+    assert [sum(each.result() for each in pair) for pair in tries] == [1] * 10
