@@ -1,5 +1,6 @@
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 from tests.support.office import Office
 
 from doorward.issuer.desk import FORM, one, opened, read_pairs
@@ -52,8 +53,6 @@ async def test_what_an_app_does_is_on_record(office: Office) -> None:
 
 
 async def test_what_any_page_may_read_carries_no_credentials() -> None:
-    from starlette.responses import Response  # noqa: PLC0415 - for this alone
-
     headers = opened(Response()).headers
     assert headers["access-control-allow-origin"] == "*"
     assert "access-control-allow-credentials" not in headers

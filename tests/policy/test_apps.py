@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,3 +113,11 @@ def test_claims_have_a_size() -> None:
 def test_the_groups_of_the_policy() -> None:
     assert groups_of(policy(), ANN) == ("ops",)
     assert groups_of(policy(), BOB) == ()
+
+
+def test_the_policy_of_the_guide_is_one() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "apps.md"
+    text = next(part for part in guide.read_text(encoding="utf-8").split("```") if '"grants"' in part)
+    document = parse_policy(text.strip())
+    assert len(document.rules) == 2
+    assert document.remarks == ()
