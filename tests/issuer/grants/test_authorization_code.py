@@ -1,8 +1,20 @@
 import asyncio
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from tests.store.test_apps import grant
+from tests.support import nouns
+from tests.support.clock import FakeClock
 from tests.support.office import VERIFIER, Office, Party
+
+from doorward.engine.processes import tied_to_us
+from doorward.issuer.grants.authorization_code import _redeem
+from doorward.model import App
+from doorward.store import Connection, Database, apps, users
+from doorward.tailnet import secrets
 
 APP = "doorward.dev/cap/app"
 
@@ -96,3 +108,38 @@ async def test_nothing_secret_is_kept_or_on_record(office: Office, party: Party)
         party.tokens["access_token"],
     ):
         assert secret.encode() not in text
+
+
+async def test_killed_between_consuming_and_answering_no_code_is_good_twice(tmp_path: Path) -> None:
+    """All that belongs to a redemption is there, or nothing: and whatever was acknowledged is not good again."""
+    location, count = str(tmp_path / "doorward.db"), 2000
+    async with await Database.open(location, clock=FakeClock()) as database:
+        person = await database.run(users.insert, nouns.user())
+        draft = App(id=0, name="a", client_id="app-a", secret_hash=b"x", actor="", created=nouns.NOW)
+        app = await database.run(apps.insert, draft)
+        await database.run(_many_grants, app, person.id, count)
+    process = await asyncio.create_subprocess_exec(
+        *tied_to_us([sys.executable, "-m", "tests.support.redeeming", location]), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    said = [await process.stdout.readline() for _ in range(20)]
+    process.kill()
+    said += (await process.stdout.read()).splitlines()
+    await process.wait()
+    acknowledged = {int(line) for line in said if line.strip()}
+    assert 20 <= len(acknowledged) < count
+    async with await Database.open(location, clock=FakeClock()) as database:
+        for number in range(1, max(acknowledged) + 50):
+            token = secrets.make("dwrefresh", number.to_bytes(24))
+            known = await database.read(apps.refresh_token, token.digest)
+            found = await database.read(apps.grant_by_id, number)
+            assert found is not None
+            assert (found.redeemed is not None) == (known is not None)
+            assert number not in acknowledged or known is not None
+            again = await database.run(_redeem, app, number, None, nouns.NOW)
+            assert again == (known is None)
+
+
+def _many_grants(connection: Connection, app: App, user_id: int, count: int) -> None:
+    for number in range(count):
+        apps.insert_grant(connection, grant(app, user_id, number.to_bytes(2)))
