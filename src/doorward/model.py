@@ -346,6 +346,21 @@ class RefreshToken(msgspec.Struct, frozen=True, kw_only=True):
     used: datetime | None = None
 
 
+class PushedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to authorize that an app has left here before it sends a browser (RFC 9126). Of its name only the SHA-256 is kept."""
+
+    id: int
+    app_id: int
+    secret_hash: bytes
+    pairs: tuple[
+        tuple[str, str], ...
+    ]  # as they would stand in the address; nothing by which the app shows who it is
+    expires: datetime
+
+    def __repr__(self) -> str:
+        return f"PushedRequest(id={self.id}, app_id={self.app_id})"
+
+
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
     """That a person said yes to an app, and is not asked the same again for a while."""
 

@@ -50,6 +50,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "asgi:RateExceeded.__init__",
         "issuer.grants.answer:tokens_of",
         "issuer.grants.client_credentials:own_token",
+        "issuer.pushed:Pushed.push",
         "issuer.tokens:access_token",
         "issuer.tokens:id_token",
         "cli.times:_length",

@@ -7,7 +7,16 @@ from tests.support.nouns import NOW
 
 from doorward.clock import SystemClock
 from doorward.errors import Conflict
-from doorward.model import App, AppGrant, AppSession, Consent, RefreshToken, SigningKey, User
+from doorward.model import (
+    App,
+    AppGrant,
+    AppSession,
+    Consent,
+    PushedRequest,
+    RefreshToken,
+    SigningKey,
+    User,
+)
 from doorward.store import Database, apps, users
 
 LATER = NOW + timedelta(hours=1)
@@ -109,6 +118,22 @@ async def test_what_a_person_gave_ends_and_goes_with_them(database: Database, ap
     gone = await database.run(apps.delete_all_of, ann)
     assert gone == {"app_grants": 2, "app_sessions": 0, "consents": 1}
     await database.run(users.delete, ann)
+
+
+async def test_of_many_who_take_a_pushed_request_at_once_one_does(database: Database, app: App) -> None:
+    pairs = (("scope", "openid"), ("resource", "a"), ("resource", "b"))
+    draft = PushedRequest(id=0, app_id=app.id, secret_hash=b"p", pairs=pairs, expires=LATER)
+    made = await database.run(apps.insert_pushed, draft)
+    assert await database.run(apps.take_pushed, app.id + 1, b"p", NOW) is None
+    assert await database.run(apps.take_pushed, app.id, b"p", LATER) is None
+    async with asyncio.TaskGroup() as group:
+        tries = [group.create_task(database.run(apps.take_pushed, app.id, b"p", NOW)) for _ in range(20)]
+    assert [one.result() for one in tries if one.result() is not None] == [made]
+    await database.run(apps.insert_pushed, draft)
+    assert await database.run(apps.delete_over, NOW, NOW) == 0
+    assert await database.run(apps.delete_over, LATER + timedelta(seconds=1), NOW) == 1
+    await database.run(apps.insert_pushed, draft)
+    await database.run(apps.delete, app.id)
 
 
 async def test_an_app_goes_with_all_that_it_was_given(database: Database, app: App, ann: int) -> None:

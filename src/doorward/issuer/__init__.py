@@ -7,6 +7,7 @@
                                                                       │          └──────▶ refused
                                                                       └ nobody known ──▶ sign-in page ──▶ who?
     app ──▶ token: client authentication ──▶ grants/…: code, refresh, client's own ──▶ tokens signed ──▶ app
+    app ──▶ pushed: a request left here, before a browser is sent with its name
     app ──▶ userinfo, introspection, revocation
 
 A person is known by the device at the other end of the connection, or by the session of a browser in which they signed in;

@@ -37,6 +37,7 @@ from doorward.issuer.decision import (
 )
 from doorward.issuer.desk import CODE, FORM, MOST, Desk
 from doorward.issuer.errors import AuthorizeError
+from doorward.issuer.pushed import is_pushed, take
 from doorward.issuer.request import LARGEST, Asked, Pairs, find_target, read, single, with_answer
 from doorward.issuer.sessions import Knowledge, known_since
 from doorward.issuer.tokens import ID_TYPE, BadToken
@@ -97,7 +98,11 @@ class Authorize:
         if arrival in {Arrival.INSIDE, Arrival.AHEAD}:  # before the app is even looked up
             return self._bar(decide(Facts(known=Known.NOBODY, arrival=arrival)))
         pairs = await self._pairs(request)
-        target = find_target(pairs, await self._desk.app(single(pairs, "client_id")))
+        app = await self._desk.app(single(pairs, "client_id"))
+        if app is not None and is_pushed(name := single(pairs, "request_uri")):
+            # Nothing else in the address counts: anybody may have changed it (RFC 9126 section 4).
+            pairs = await take(self._desk, app, name)
+        target = find_target(pairs, app)
         try:
             asked = read(pairs, target)
         except AuthorizeError as error:

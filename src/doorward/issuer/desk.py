@@ -105,7 +105,7 @@ async def read_pairs(request: Request) -> Pairs:
     try:
         return parse_pairs(await read_body(request, LARGEST), MOST)
     except BadInput as error:
-        raise TokenError("invalid_request", error.message) from None
+        raise TokenError("invalid_request", error.message, status=error.status) from None
 
 
 def one(pairs: Pairs, name: str) -> str:

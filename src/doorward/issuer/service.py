@@ -17,6 +17,7 @@ from doorward.issuer.inspection import Inspection
 from doorward.issuer.keys import Keys
 from doorward.issuer.metadata import describe
 from doorward.issuer.sweep import Sweep
+from doorward.issuer.pushed import Pushed
 from doorward.issuer.token import Token
 from doorward.login.asking import Askings, as_page
 
@@ -40,6 +41,7 @@ class Issuer:
         clients = Clients(self._desk)
         self._authorize = Authorize(self._desk)
         self._token = Token(self._desk, clients)
+        self._pushed = Pushed(self._desk, clients)
         self._inspection = Inspection(self._desk, clients)
         self._sweep = Sweep(self._desk)
 
@@ -56,6 +58,7 @@ class Issuer:
         ]
         programs = (
             ("/token", self._token.token, ["POST"]),
+            ("/par", self._pushed.push, ["POST"]),
             ("/userinfo", self._inspection.userinfo, ["GET", "POST"]),
             ("/introspect", self._inspection.introspect, ["POST"]),
             ("/revoke", self._inspection.revoke, ["POST"]),

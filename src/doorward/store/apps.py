@@ -1,6 +1,6 @@
 """Apps, what people gave them, and the keys that sign it. No netmap depends on any of it.
 
-What is used up is used once: ``redeem`` and ``take_refresh_token`` decide and mark in one statement, so of several who ask
+What is used up is used once: ``redeem``, ``take_refresh_token`` and ``take_pushed`` decide and mark in one statement, so of several who ask
 for the same exactly one is told true.
 """
 
@@ -10,9 +10,17 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from doorward.model import App, AppGrant, AppSession, Consent, RefreshToken, SigningKey
+from doorward.model import App, AppGrant, AppSession, Consent, PushedRequest, RefreshToken, SigningKey
 from doorward.store import rows
-from doorward.store.tables import app_grants, app_sessions, apps, consents, refresh_tokens, signing_keys
+from doorward.store.tables import (
+    app_grants,
+    app_sessions,
+    apps,
+    consents,
+    pushed_requests,
+    refresh_tokens,
+    signing_keys,
+)
 
 # Apps --------------------------------------------------------------------------------------------------------------
 
@@ -53,7 +61,8 @@ def delete(connection: Connection, app_id: int) -> int:
     live = sa.and_(app_grants.c.app_id == app_id, app_grants.c.ended.is_(None))
     count = connection.execute(sa.select(sa.func.count()).select_from(app_grants).where(live)).scalar_one()
     _forget(connection, app_grants.c.app_id == app_id)
-    connection.execute(sa.delete(consents).where(consents.c.app_id == app_id))
+    for table in (consents, pushed_requests):
+        connection.execute(sa.delete(table).where(table.c.app_id == app_id))
     rows.remove(connection, apps, app_id)
     return int(count)
 
@@ -188,6 +197,32 @@ def refresh_token_used(connection: Connection, token_id: int) -> bool:
     return connection.execute(sa.select(refresh_tokens.c.id).where(used)).first() is not None
 
 
+# Requests that wait for a browser ----------------------------------------------------------------------------------
+
+
+def insert_pushed(connection: Connection, draft: PushedRequest) -> PushedRequest:
+    """Store a request that an app has pushed."""
+    return rows.add(connection, pushed_requests, draft)
+
+
+def take_pushed(
+    connection: Connection, app_id: int, secret_hash: bytes, now: datetime
+) -> PushedRequest | None:
+    """Use an app's request up: it is told to one of all who ask for it, while it is good, and to nobody for another app."""
+    found = rows.one(
+        connection,
+        pushed_requests,
+        PushedRequest,
+        pushed_requests.c.secret_hash == secret_hash,
+        pushed_requests.c.app_id == app_id,
+        pushed_requests.c.expires > now,
+    )
+    if found is None:
+        return None
+    gone = connection.execute(sa.delete(pushed_requests).where(pushed_requests.c.id == found.id)).rowcount
+    return found if gone == 1 else None
+
+
 # Consents ----------------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +272,7 @@ def delete_over(connection: Connection, now: datetime, before: datetime) -> int:
     gone = _forget(connection, over)
     statements = (
         sa.delete(consents).where(consents.c.expires < now),
+        sa.delete(pushed_requests).where(pushed_requests.c.expires < now),
         sa.delete(app_sessions).where(app_sessions.c.seen < before),
     )
     return spent + gone + sum(connection.execute(statement).rowcount for statement in statements)

@@ -47,7 +47,7 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 11
+VERSION = 12
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 metadata = MetaData(
@@ -372,6 +372,17 @@ refresh_tokens = _table(
     _may("used", Moment()),
     UniqueConstraint("secret_hash"),
     Index(None, "grant_id"),
+    numbered=True,
+)
+
+pushed_requests = _table(
+    "pushed_requests",
+    _must("app_id", whole(), ForeignKey("apps.id")),
+    _must("secret_hash", LargeBinary()),
+    _must("pairs", Json(tuple[tuple[str, str], ...])),
+    _must("expires", Moment()),
+    UniqueConstraint("secret_hash"),
+    Index(None, "app_id"),
     numbered=True,
 )
 
