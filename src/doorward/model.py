@@ -265,7 +265,11 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     name: str  # what the policy and commands call it: lower-case letters, digits, "-"
     client_id: str  # random, "app-..."; never the subject of a person
-    secret_hash: bytes = b""  # empty for a public one, which cannot keep a secret
+    # Empty for a public one, which cannot keep a secret. Of one that signs with its key no secret has this hash: where it were
+    # empty, a program from before keys would take the app for a public one.
+    secret_hash: bytes = b""
+    keys: tuple[dict[str, Any], ...] = ()  # public JWKs that it signs with, in place of a secret
+    keys_url: str = ""  # or where it publishes them
     redirect_uris: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()  # what its tokens may be for, beside itself (RFC 8707)
     asks: bool = False  # people are asked before their first sign-in; else an administrator's word is enough
@@ -276,8 +280,13 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def public(self) -> bool:
-        """True for one without a secret."""
+        """True for one without a secret or a key."""
         return not self.secret_hash
+
+    @property
+    def signs(self) -> bool:
+        """True for one that shows who it is by signing with its key, and not by a secret."""
+        return bool(self.keys or self.keys_url)
 
     def __repr__(self) -> str:
         return f"App(id={self.id}, name={self.name!r}, client_id={self.client_id!r})"
@@ -359,6 +368,14 @@ class PushedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"PushedRequest(id={self.id}, app_id={self.app_id})"
+
+
+class UsedId(msgspec.Struct, frozen=True, kw_only=True):
+    """The hash of something that is good once, which was shown; forgotten when it would not be good any more anyway."""
+
+    id: int
+    digest: bytes
+    expires: datetime
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):

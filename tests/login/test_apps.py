@@ -1,6 +1,8 @@
+import json
 from typing import Any
 
 import pytest
+from tests.support.idtokens import jwk, signing_key
 from tests.support.world import World
 
 from doorward.errors import BadInput, Conflict, NotFound
@@ -8,6 +10,7 @@ from doorward.login.apps import Apps, Wanted
 from doorward.store import audit
 from doorward.tailnet import secrets
 
+KEYS = json.dumps({"keys": [jwk("ES256")]})
 BACK = ("https://grafana.example.com/cb",)
 
 
@@ -26,6 +29,20 @@ async def test_a_secret_is_shown_once_and_only_its_hash_is_kept(apps: Apps, worl
     log = await world.registry.writer.database.read(audit.load)
     assert not any(text in str(one) + repr(again) for one in log for text in (secret, other))
     assert {one.action for one in log} >= {"app.create", "app.rotate"}
+
+
+async def test_an_app_with_a_key_has_no_secret_and_is_not_public(apps: Apps, world: World) -> None:
+    app, secret = await apps.create("cli", Wanted("grafana", BACK, keys=KEYS))
+    assert (app.public, app.signs, secret) == (False, True, "")
+    assert app.secret_hash  # or a program from before keys would take it for a public one
+    assert [one["kid"] for one in app.keys] == ["ES256-0"]
+    assert app.keys[0].keys() == {"kty", "crv", "x", "y", "kid", "use"}
+    with pytest.raises(Conflict, match="signs with its key"):
+        await apps.rotate("cli", "grafana")
+    other, _ = await apps.create("cli", Wanted("wiki", BACK, keys_url="https://wiki.example.com/jwks"))
+    assert (other.public, other.signs, other.keys) == (False, True, ())
+    log = await world.registry.writer.database.read(audit.load)
+    assert [one.details["keys"] for one in log if one.action == "app.create"] == [[], ["ES256-0"]]
 
 
 async def test_a_public_app_has_no_secret(apps: Apps) -> None:
@@ -50,6 +67,19 @@ async def test_a_public_app_has_no_secret(apps: Apps) -> None:
         {"resources": ("mcp",)},
         {"resources": ("https://mcp.example.com/#x",)},
         {"resources": ("http://[x",)},
+        {"keys": KEYS, "public": True},
+        {"keys": KEYS, "keys_url": "https://grafana.example.com/jwks"},
+        {"keys": "{}"},
+        {"keys": "no JSON"},
+        {"keys": '{"keys": [1]}'},
+        {"keys": '{"keys": []}'},
+        {"keys": '{"keys": [{"kty": "oct", "k": "AAAA"}]}'},
+        {"keys": json.dumps({"keys": [signing_key("ES256", 0).as_dict(private=True)]})},
+        {"keys": json.dumps({"keys": [jwk("ES256"), {"kty": "EC", "crv": "P-384"}]})},
+        {"keys": json.dumps({"keys": [jwk("ES256", kid=str(number)) for number in range(11)]})},
+        {"keys_url": "http://grafana.example.com/jwks"},
+        {"keys_url": "https://x@grafana.example.com/jwks"},
+        {"keys_url": "https://[x"},
     ],
 )
 async def test_what_cannot_be_an_app_is_refused(apps: Apps, fields: dict[str, Any]) -> None:

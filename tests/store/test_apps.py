@@ -1,5 +1,5 @@
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -134,6 +134,25 @@ async def test_of_many_who_take_a_pushed_request_at_once_one_does(database: Data
     assert await database.run(apps.delete_over, LATER + timedelta(seconds=1), NOW) == 1
     await database.run(apps.insert_pushed, draft)
     await database.run(apps.delete, app.id)
+
+
+async def test_of_many_who_show_the_same_at_once_one_is_first(database: Database) -> None:
+    async def shown(now: datetime, expires: datetime) -> bool:
+        try:
+            await database.run(apps.use_once, b"digest", now, expires)
+        except Conflict:
+            return False
+        return True
+
+    async with asyncio.TaskGroup() as group:
+        tries = [group.create_task(shown(NOW, LATER)) for _ in range(20)]
+    assert sum(one.result() for one in tries) == 1
+    with pytest.raises(Conflict) as caught:
+        await database.run(apps.use_once, b"digest", LATER, LATER)
+    assert caught.value.place == "used_ids.digest"
+    after = LATER + timedelta(seconds=1)
+    assert await shown(after, after)
+    assert await database.run(apps.delete_over, after + timedelta(seconds=1), NOW) == 1
 
 
 async def test_an_app_goes_with_all_that_it_was_given(database: Database, app: App, ann: int) -> None:

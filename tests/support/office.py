@@ -12,11 +12,13 @@ import httpx2
 from tests.support.browsing import DOOR, Browser, House
 from tests.support.world import World
 
+from doorward.errors import DoorwardError
 from doorward.issuer import Issuer
 from doorward.login.apps import Apps, Wanted
 from doorward.login.idtoken import Expected, check_id_token, read_keys
 from doorward.model import App, AuditEvent, Node
 from doorward.store import audit
+from doorward.transport.fetch import Answer, Fetcher
 
 BACK = "https://grafana.example.com/login/generic_oauth"
 PAGE = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
@@ -33,7 +35,11 @@ class Office(House):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.apps = Apps(self.registry.writer.database, world.clock, self.registry.writer.entropy)
-        self.issuer = Issuer(self.askings, world.clock, b"k" * 32)
+        self.published: dict[str, bytes | DoorwardError] = {}  # by address
+        self.fetched: list[tuple[str, bool]] = []  # addresses, and whether private ones were allowed
+        self.issuer = Issuer(
+            self.askings, world.clock, b"k" * 32, open_fetcher=lambda private: _Published(self, private)
+        )
         self.routes.extend(self.issuer.routes())
 
     async def app(self, name: str = "grafana", **fields: Any) -> "Party":
@@ -54,6 +60,28 @@ class Office(House):
 
     async def audited(self, action: str) -> list[AuditEvent]:
         return [one for one in await self.registry.writer.database.read(audit.load) if one.action == action]
+
+
+class _Published(Fetcher):
+    """The fetcher, with what is published at its other end."""
+
+    def __init__(self, office: Office, private: bool) -> None:
+        self._office = office
+        self._private = private
+
+    async def close(self) -> None:
+        pass
+
+    async def request(
+        self, method: str, url: str, *, limit: int, headers: Any = None, body: bytes | None = None
+    ) -> Answer:
+        assert (method, headers, body) == ("GET", None, None)
+        assert 0 < limit <= 1 << 20
+        self._office.fetched.append((url, self._private))
+        found = self._office.published[url]
+        if isinstance(found, DoorwardError):
+            raise found
+        return Answer(200, {}, found)
 
 
 @dataclass

@@ -23,6 +23,8 @@ def _answer(call: Call, app: App) -> types.App:
         algorithm=app.algorithm,  # type: ignore[arg-type] # one of those, as it was made
         created=app.created,
         actor=app.actor,
+        keys=tuple(str(one.get("kid", "")) for one in app.keys),
+        keys_url=app.keys_url,
     )
 
 
@@ -49,6 +51,8 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         asks=body.asks,
         service=body.service,
         algorithm=body.algorithm,
+        keys=body.keys,
+        keys_url=body.keys_url,
     )
     app, secret = await call.context.apps.create(call.actor, wanted)
     return types.MadeApp(app=_answer(call, app), secret=secret)

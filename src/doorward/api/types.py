@@ -574,6 +574,8 @@ class App(Answer, frozen=True, kw_only=True):
     algorithm: SigningAlgorithm
     created: datetime
     actor: str  # who made it
+    keys: tuple[str, ...] = ()  # the names (kid) of the keys that it signs with, in place of a secret
+    keys_url: str = ""  # or where it publishes them
 
 
 class NewApp(Request, frozen=True, kw_only=True):
@@ -586,10 +588,12 @@ class NewApp(Request, frozen=True, kw_only=True):
     asks: bool = False
     service: bool = False
     algorithm: SigningAlgorithm = "RS256"
+    keys: str = ""  # a JWK Set with the public keys that it signs with, as text; then it has no secret
+    keys_url: str = ""  # or where it publishes them
 
 
 class MadeApp(Answer, frozen=True, kw_only=True):
-    """An app with its secret, which is shown this once; empty for a public one."""
+    """An app with its secret, which is shown this once; empty for a public one, and for one that signs with its key."""
 
     app: App
     secret: str

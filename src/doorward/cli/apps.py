@@ -1,13 +1,14 @@
 """``doorward apps``."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from cyclopts import App
 
 from doorward.api import types
 from doorward.cli import output
 from doorward.cli.app_presets import PRESETS, Name, Values, plain, program_url, redirects
-from doorward.cli.connection import Flag, Target, api_path
+from doorward.cli.connection import Flag, Target, api_path, read_text
 
 app = App(
     name="apps",
@@ -42,7 +43,8 @@ def list_apps(*, json: Flag = False, target: Target | None = None) -> None:
 
 def _kind(each: types.App) -> str:
     kind = "public" if each.public else "confidential"
-    marks = [word for word, on in (("asks", each.asks), ("service", each.service)) if on]
+    signs = bool(each.keys or each.keys_url)
+    marks = [word for word, on in (("asks", each.asks), ("service", each.service), ("signs", signs)) if on]
     return ", ".join((kind, *marks))
 
 
@@ -68,6 +70,10 @@ def show_app(name: str, /, *, json: Flag = False, target: Target | None = None) 
         output.line(f"answer to:  {uri}")
     for uri in found.resources:
         output.line(f"tokens for: {uri}")
+    for kid in found.keys:
+        output.line(f"key:        {kid or '(without a name)'}")
+    if found.keys_url:
+        output.line(f"keys at:    {found.keys_url}")
 
 
 @app.command(name="create")
@@ -83,6 +89,8 @@ def create_app(
     ask: Flag = False,
     service: Flag = False,
     algorithm: types.SigningAlgorithm = "RS256",
+    keys: Path | None = None,
+    keys_url: str = "",
     json: Flag = False,
     target: Target | None = None,
 ) -> None:
@@ -100,6 +108,8 @@ def create_app(
         ask: Ask each person before their first sign-in.
         service: It may have tokens of its own, for no person.
         algorithm: What its tokens are signed with.
+        keys: A file with its public keys, as a JWK Set: it signs with them and has no secret (private_key_jwt).
+        keys_url: The https address where it publishes them, in place of a file.
         json: Print an object.
         target: Which server.
     """
@@ -118,6 +128,8 @@ def create_app(
         asks=ask,
         service=service,
         algorithm=algorithm,
+        keys="" if keys is None else read_text(keys),
+        keys_url=keys_url,
     )
     made = (target or Target()).call("POST", "/apps", types.MadeApp, body=body)
     _hand_over(made, json=json, settings=plain if known is None else known.settings, url=url)
@@ -158,6 +170,8 @@ def _hand_over(
     if json:
         output.as_json(made)
         return
-    values = Values(made.app.name, url, made.app.issuer, made.app.client_id, made.secret)
+    signs = bool(made.app.keys or made.app.keys_url)
+    shown = "(none; the program signs with its key: private_key_jwt)" if signs else made.secret
+    values = Values(made.app.name, url, made.app.issuer, made.app.client_id, shown)
     for line in settings(values).rstrip().splitlines():
         output.line(line)

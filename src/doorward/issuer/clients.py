@@ -1,6 +1,6 @@
 """Which app is calling, and that it is: RFC 6749 section 2.3.
 
-A confidential app shows its secret, in the Authorization header or in the form and never in both. A public one says its name, which
+A confidential app shows its secret, in the Authorization header or in the form and never in both, or signs with its key. A public one says its name, which
 proves nothing: what it may have, it has by PKCE and by tokens that are exchanged once.
 """
 
@@ -12,6 +12,7 @@ from urllib.parse import unquote_plus
 from starlette.requests import Request
 
 from doorward.asgi import RateExceeded, RateLimit
+from doorward.issuer.assertions import Assertions
 from doorward.issuer.desk import Desk, one
 from doorward.issuer.errors import TokenError
 from doorward.issuer.request import Pairs
@@ -29,10 +30,12 @@ class Clients:
 
     Args:
         desk: the issuer's.
+        assertions: what apps sign.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, assertions: Assertions) -> None:
         self._desk = desk
+        self._assertions = assertions
         self._failures = RateLimit(rate=_FAILURES_PER_SECOND, burst=_FAILURES, clock=desk.clock)
 
     async def authenticate(self, request: Request, pairs: Pairs) -> App:
@@ -43,6 +46,14 @@ class Clients:
             raise TokenError("temporarily_unavailable", error.message, status=429) from None
         header = request.headers.get("authorization", "")
         named, secret = one(pairs, "client_id"), one(pairs, "client_secret")
+        if any(one(pairs, name) for name in ("client_assertion", "client_assertion_type")):
+            if header or secret:
+                raise TokenError("invalid_request", "the app shows who it is in two ways")
+            try:
+                return await self._assertions.app(pairs, request.url.path)
+            except TokenError:
+                self._failures.take(asker(request))
+                raise
         if header:
             if secret:
                 raise TokenError("invalid_request", "the app shows its secret in two ways")
@@ -54,7 +65,7 @@ class Clients:
         if app is not None and app.public and not secret and not header:
             return app
         # A public app's empty hash is no digest, so it equals none.
-        if app is None or not hmac.compare_digest(secrets.digest(secret), app.secret_hash):
+        if app is None or app.signs or not hmac.compare_digest(secrets.digest(secret), app.secret_hash):
             self._failures.take(asker(request))
             raise _refused(header)
         return app

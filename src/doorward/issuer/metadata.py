@@ -6,8 +6,9 @@ from doorward.issuer.claims import CLAIMS, SCOPES
 from doorward.issuer.decision import Level
 from doorward.issuer.keys import ALGORITHMS
 from doorward.issuer.token import GRANTS
+from doorward.login.idtoken import ALGORITHMS as ALGORITHMS_OF_APPS
 
-_BY_SECRET = ["client_secret_basic", "client_secret_post"]
+_CONFIDENTIAL = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
 def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
 
     They differ in one word: a program that finds offline_access in OAuth's document asks for it without a need.
     """
-    methods = [*_BY_SECRET, "none"]
+    methods = [*_CONFIDENTIAL, "none"]
     return {
         "issuer": issuer,
         "authorization_endpoint": f"{issuer}/authorize",
@@ -32,8 +33,11 @@ def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(ALGORITHMS),
         "token_endpoint_auth_methods_supported": methods,
-        "introspection_endpoint_auth_methods_supported": _BY_SECRET,
+        "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS_OF_APPS),
+        "introspection_endpoint_auth_methods_supported": _CONFIDENTIAL,
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS_OF_APPS),
         "revocation_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS_OF_APPS),
         "code_challenge_methods_supported": ["S256"],
         "require_pushed_authorization_requests": False,
         "authorization_response_iss_parameter_supported": True,

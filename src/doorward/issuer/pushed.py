@@ -29,7 +29,9 @@ URN = "urn:ietf:params:oauth:request_uri:"  # RFC 9126 section 2.2
 LIFETIME = timedelta(
     seconds=60
 )  # from the app to a browser takes no longer; a page that asks has the request itself
-_SHOWN = frozenset(("client_id", "client_secret"))  # how the app says who it is: not part of what waits
+_SHOWN = frozenset(
+    ("client_id", "client_secret", "client_assertion", "client_assertion_type")
+)  # how the app says who it is: not part of what waits
 # Each is a row. Who has shown a secret is limited by name, far above what people do; anybody else by where they are.
 _CONFIDENTIAL_PER_SECOND, _CONFIDENTIAL = 50.0, 1000.0
 _PUBLIC_PER_SECOND, _PUBLIC = 1.0, 60.0

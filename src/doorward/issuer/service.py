@@ -9,6 +9,7 @@ from starlette.routing import Route
 from doorward.asgi import json_answer, problem, unexpected
 from doorward.clock import Clock
 from doorward.errors import DoorwardError
+from doorward.issuer.assertions import Assertions
 from doorward.issuer.authorize import Authorize
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import PREFLIGHT, Desk, opened
@@ -20,6 +21,8 @@ from doorward.issuer.sweep import Sweep
 from doorward.issuer.pushed import Pushed
 from doorward.issuer.token import Token
 from doorward.login.asking import Askings, as_page
+from doorward.login.upstream import open_fetcher
+from doorward.transport.fetch import Fetcher
 
 _KEPT = "public, max-age=3600"
 
@@ -33,12 +36,20 @@ class Issuer:
         askings: who sits before a browser; two acts are added to it.
         clock: the time of everything.
         secret: what only doorward's files hold, the same for all processes; signing keys are sealed with it.
+        open_fetcher: makes the HTTP client; it is told whether private addresses may be asked.
     """
 
-    def __init__(self, askings: Askings, clock: Clock, secret: bytes) -> None:
+    def __init__(
+        self,
+        askings: Askings,
+        clock: Clock,
+        secret: bytes,
+        *,
+        open_fetcher: Callable[[bool], Fetcher] = open_fetcher,
+    ) -> None:
         writer = askings.registry.writer
         self._desk = Desk(askings, Keys(writer.database, clock, writer.entropy, secret), clock)
-        clients = Clients(self._desk)
+        clients = Clients(self._desk, Assertions(self._desk, open_fetcher))
         self._authorize = Authorize(self._desk)
         self._token = Token(self._desk, clients)
         self._pushed = Pushed(self._desk, clients)

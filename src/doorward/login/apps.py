@@ -6,13 +6,14 @@ Nothing here signs anybody in. A secret is shown once, to whoever asked for it; 
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from doorward.clock import Clock
-from doorward.errors import BadInput, Conflict, NotFound
+from doorward.errors import BadInput, Conflict, DoorwardError, NotFound
+from doorward.login.idtoken import read_keys
 from doorward.login.redirects import check_redirect
 from doorward.model import App
 from doorward.store import Connection, Database, apps, audit
@@ -22,8 +23,17 @@ CLIENT = "app"  # how client ids begin: never confused with a person's subject (
 SECRET = "dwapp"  # noqa: S105 - the kind of a secret, not one
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 MOST_ADDRESSES = 20
+_MOST_KEYS = 10
+_SECRET_PARTS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))  # RFC 7518 section 6
+_PUBLIC_PARTS = frozenset(("kty", "n", "e", "crv", "x", "y", "kid", "alg", "use"))
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 _RESOURCE = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&()*+,;=%-]{1,500}")
+
+
+class _KeySet(msgspec.Struct, frozen=True):
+    """A JWK Set."""
+
+    keys: tuple[dict[str, Any], ...]
 
 
 class Wanted(NamedTuple):
@@ -36,6 +46,8 @@ class Wanted(NamedTuple):
     asks: bool = False
     service: bool = False
     algorithm: str = "RS256"
+    keys: str = ""  # a JWK Set (RFC 7517) with the public keys that it signs with, in place of a secret
+    keys_url: str = ""  # or where it publishes them
 
 
 class Apps:
@@ -61,11 +73,12 @@ class Apps:
         return await self._database.read(_find, name)
 
     async def create(self, actor: str, wanted: Wanted) -> tuple[App, str]:
-        """Make an app; with it its secret, which is empty for a public one.
+        """Make an app; with it its secret, which is empty for a public one and for one that signs with a key.
 
         Raises BadInput for what cannot be one, and Conflict for a name that is taken.
         """
         _check(wanted)
+        keys = _public_keys(wanted.keys) if wanted.keys else ()
         secret = None if wanted.public else secrets.make(SECRET, self._entropy(secrets.ENTROPY))
         draft = App(
             id=0,
@@ -79,9 +92,11 @@ class Apps:
             algorithm=wanted.algorithm,
             actor=actor,
             created=self._clock.now(),
+            keys=keys,
+            keys_url=wanted.keys_url,
         )
         made = await self._database.run(_create, actor, draft)
-        return made, "" if secret is None else secret.text
+        return made, "" if secret is None or made.signs else secret.text
 
     async def rotate(self, actor: str, name: str) -> tuple[App, str]:
         """Give an app another secret; the one before is worth nothing. Raises NotFound, and Conflict for a public one."""
@@ -108,6 +123,12 @@ def _check(wanted: Wanted) -> None:
         raise BadInput("an app without a secret cannot have tokens of its own")
     if max(len(wanted.redirect_uris), len(wanted.resources)) > MOST_ADDRESSES:
         raise BadInput(f"an app has {MOST_ADDRESSES} addresses at most")
+    if wanted.keys_url:
+        _check_keys_url(wanted.keys_url)
+    if (wanted.keys or wanted.keys_url) and wanted.public:
+        raise BadInput("a public app has no key to sign with: whoever has the program has the key")
+    if wanted.keys and wanted.keys_url:
+        raise BadInput("the app's keys are given, or fetched from an address, not both")
     for uri in wanted.redirect_uris:
         check_redirect(uri, public=wanted.public)
     for resource in wanted.resources:
@@ -125,6 +146,43 @@ def _check_resource(resource: str) -> None:
             f"the resource {resource[:100]!r} is no absolute address",
             cure="Give what the server calls itself: https://mcp.example.com/mcp.",
         )
+
+
+def _check_keys_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = (
+            parts.scheme == "https" and bool(parts.hostname) and parts.username is None and not parts.fragment
+        )
+    except ValueError:
+        good = False
+    if not good or not _RESOURCE.fullmatch(url):
+        raise BadInput(
+            f"the address of keys {url[:100]!r} is no https address",
+            cure="Give where the app publishes its JWK Set: https://app.example.com/jwks.json.",
+        )
+
+
+def _public_keys(text: str) -> tuple[dict[str, Any], ...]:
+    """The keys of a JWK Set, each with its public half alone. Raises BadInput for what is none, or can be none of an app."""
+    try:
+        found = read_keys("the app", text.encode())
+        listed = msgspec.json.decode(text, type=_KeySet).keys
+    except (DoorwardError, msgspec.MsgspecError, UnicodeError):
+        raise BadInput(
+            "the app's keys are no JWK Set", cure='Give a file of the form {"keys": [...]} (RFC 7517).'
+        ) from None
+    if any(_SECRET_PARTS & one.keys() for one in listed):
+        raise BadInput(
+            "there is a secret key among the app's keys",
+            cure="Give the public half of each, and make new ones.",
+        )
+    if not 0 < len(found) == len(listed) <= _MOST_KEYS:
+        raise BadInput(
+            f"of {len(listed)} keys {len(found)} can be used, and an app has 1 to {_MOST_KEYS}",
+            cure="Use RSA keys of 2048 bits or more, P-256 or Ed25519, for signatures.",
+        )
+    return tuple({name: value for name, value in one.items() if name in _PUBLIC_PARTS} for one in listed)
 
 
 def _find(connection: Connection, name: str) -> App:
@@ -147,6 +205,8 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "public": app.public,
         "asks": app.asks,
         "service": app.service,
+        "keys": [one.get("kid", "") for one in app.keys],
+        "keys_url": app.keys_url,
     }
     audit.append(connection, actor, "app.create", f"app:{app.name}", details, app.created)
     return app
@@ -154,8 +214,10 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
 
 def _rotate(connection: Connection, actor: str, name: str, secret: secrets.Secret, now: datetime) -> App:
     app = _find(connection, name)
-    if app.public:
-        raise Conflict(f"{app.name} has no secret: it is a public app")
+    if app.public or app.signs:
+        raise Conflict(
+            f"{app.name} has no secret: it {'signs with its key' if app.signs else 'is a public app'}"
+        )
     changed = apps.update(connection, msgspec.structs.replace(app, secret_hash=secret.digest))
     audit.append(connection, actor, "app.rotate", f"app:{app.name}", {"client_id": app.client_id}, now)
     return changed

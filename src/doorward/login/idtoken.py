@@ -137,20 +137,20 @@ def check_id_token(token: str, keys: Keys, expected: Expected, now: datetime) ->
     if "crit" in header:  # RFC 7515, section 4.1.11: what must be understood and is not makes it invalid
         raise _lie(provider, "sent an ID token with extensions that are not known here")
     signed, signature = f"{parts[0]}.{parts[1]}".encode(), _base64(provider, parts[2])
-    candidates = _candidates(keys, algorithm, header.get("kid"))
-    if not candidates:
+    found = candidates(keys, algorithm, header.get("kid"))
+    if not found:
         raise UnknownKeyError(
             f"{provider} signed its ID token with a key that it does not publish",
             cure="Try again in a minute; if it stays so, the provider is set up wrongly.",
         )
-    if not any(_verifies(algorithm, signed, signature, one.key) for one in candidates):
+    if not any(verifies(algorithm, signed, signature, one.key) for one in found):
         raise _lie(provider, "sent an ID token whose signature is wrong")
     claims = _object(provider, _base64(provider, parts[1]), "an ID token")
     _check_claims(claims, expected, algorithm, now)
     return claims
 
 
-def _candidates(keys: Keys, algorithm: str, kid: Any) -> list[PublishedKey]:
+def candidates(keys: Keys, algorithm: str, kid: Any) -> list[PublishedKey]:
     """The keys that may have signed: of the right kind, and of the name that the token gives, where it gives one."""
     kind, curve = ALGORITHMS[algorithm]
     return [
@@ -163,7 +163,8 @@ def _candidates(keys: Keys, algorithm: str, kid: Any) -> list[PublishedKey]:
     ]
 
 
-def _verifies(algorithm: str, signed: bytes, signature: bytes, key: Key) -> bool:
+def verifies(algorithm: str, signed: bytes, signature: bytes, key: Key) -> bool:
+    """True for a signature that this key has made, with one of ALGORITHMS."""
     try:
         return JWSRegistry.algorithms[algorithm].verify(signed, signature, key)
     except (JoseError, ValueError):

@@ -10,7 +10,16 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from doorward.model import App, AppGrant, AppSession, Consent, PushedRequest, RefreshToken, SigningKey
+from doorward.model import (
+    App,
+    AppGrant,
+    AppSession,
+    Consent,
+    PushedRequest,
+    RefreshToken,
+    SigningKey,
+    UsedId,
+)
 from doorward.store import rows
 from doorward.store.tables import (
     app_grants,
@@ -20,6 +29,7 @@ from doorward.store.tables import (
     pushed_requests,
     refresh_tokens,
     signing_keys,
+    used_ids,
 )
 
 # Apps --------------------------------------------------------------------------------------------------------------
@@ -223,6 +233,13 @@ def take_pushed(
     return found if gone == 1 else None
 
 
+def use_once(connection: Connection, digest: bytes, now: datetime, expires: datetime) -> None:
+    """Note that this was shown, until ``expires``. Raises Conflict with ``place`` "used_ids.digest" where it had been."""
+    over = sa.and_(used_ids.c.digest == digest, used_ids.c.expires < now)
+    connection.execute(sa.delete(used_ids).where(over))
+    rows.add(connection, used_ids, UsedId(id=0, digest=digest, expires=expires))
+
+
 # Consents ----------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +290,7 @@ def delete_over(connection: Connection, now: datetime, before: datetime) -> int:
     statements = (
         sa.delete(consents).where(consents.c.expires < now),
         sa.delete(pushed_requests).where(pushed_requests.c.expires < now),
+        sa.delete(used_ids).where(used_ids.c.expires < now),
         sa.delete(app_sessions).where(app_sessions.c.seen < before),
     )
     return spent + gone + sum(connection.execute(statement).rowcount for statement in statements)

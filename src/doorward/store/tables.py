@@ -47,7 +47,7 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 12
+VERSION = 13
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 metadata = MetaData(
@@ -305,6 +305,8 @@ apps = _table(
     _must("algorithm", Words()),
     _must("actor", Words()),
     _must("created", Moment()),
+    Column("keys", Json(tuple[dict[str, Any], ...]), nullable=False, server_default=text("'[]'")),
+    Column("keys_url", Words(), nullable=False, server_default=text("''")),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,
@@ -383,6 +385,15 @@ pushed_requests = _table(
     _must("expires", Moment()),
     UniqueConstraint("secret_hash"),
     Index(None, "app_id"),
+    numbered=True,
+)
+
+used_ids = _table(
+    "used_ids",
+    _must("digest", LargeBinary()),
+    _must("expires", Moment()),
+    UniqueConstraint("digest"),
+    Index(None, "expires"),
     numbered=True,
 )
 

@@ -17,7 +17,7 @@ from doorward.errors import DoorwardError
 from doorward.issuer.request import find_target, read, with_answer
 from doorward.issuer.tokens import ACCESS_TYPE, read_access, sign
 from doorward.issuer.tokens import read as read_token
-from doorward.login.apps import Wanted, _check
+from doorward.login.apps import Wanted, _check, _public_keys
 from doorward.login.asking import parse_pairs
 from doorward.login.redirects import allows, check_redirect, is_local, origin_of, shown_host
 from doorward.model import App
@@ -33,7 +33,9 @@ COVERS = (
     "issuer.tokens:_raw",
     "issuer.tokens:read_access",
     "login.apps:_check",
+    "login.apps:_check_keys_url",
     "login.apps:_check_resource",
+    "login.apps:_public_keys",
     "login.asking:parse_pairs",
     "login.redirects:_split",
     "login.redirects:allows",
@@ -78,6 +80,7 @@ SEEDS = (
     b"http://127.0.0.1:80/cb",
     b"com.example.app:/cb",
     b'{"apps":["grafana"],"roles":["x"],"claims":{"a":[1]}}',
+    b'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a"}]}',
 )
 
 
@@ -124,9 +127,17 @@ def _address(text: str) -> None:
     is_local(text)
     feed(Wanted("a", (text,), public=True), _check)
     feed(Wanted("a", (BACK,), resources=(text,)), _check)
+    feed(Wanted("a", (BACK,), keys_url=text), _check)
+    feed(text, _keys)
     check_redirect(text, public=True)
     assert text.isascii()
     assert not text.lower().startswith(("javascript:", "data:"))
+
+
+def _keys(text: str) -> None:
+    """What is kept of keys is public."""
+    for one in _public_keys(text):
+        assert one.keys() <= {"kty", "n", "e", "crv", "x", "y", "kid", "alg", "use"}
 
 
 async def _whole(party: Party, data: bytes, text: str, value: Any) -> None:
