@@ -17,18 +17,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from doorward import asgi
 from doorward.asgi import (
-    IDENTITY_HEADERS,
     NumberRequests,
     Operation,
     RateExceeded,
     RateLimit,
     SecurityHeaders,
     StripIdentityHeaders,
-    is_identity_header,
     operation,
     refuse_cross_origin,
 )
 from doorward.errors import Conflict, DoorwardError, NotPermitted, Unauthenticated
+from doorward.protocol.proxyheaders import IDENTITY_HEADERS, is_identity_header
 from doorward.telemetry import ORIGIN, Origin
 
 

@@ -38,6 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from doorward.clock import Clock
 from doorward.errors import BadInput, DoorwardError, NotFound, NotPermitted, TooMany, Unauthenticated
+from doorward.protocol.proxyheaders import is_identity_header
 from doorward.telemetry import ORIGIN, log, originating
 
 # Our own structs are small; the one large thing is a policy text, and an operation may ask for more.
@@ -398,30 +399,6 @@ def routes(operations: Iterable[Operation], *, prefix: str, enter: Enter) -> lis
 
 
 # Middleware and limits --------------------------------------------------------------------------------------------
-
-# Headers by which a proxy tells an application who is asking. Ours never believe one; what they are behind might.
-IDENTITY_HEADERS = (
-    "tailscale-user-",
-    "tailscale-app-capabilities",
-    "x-webauth-",
-    "x-auth-request-",
-    "x-authenticated-",
-    "x-forwarded-user",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "x-remote-",
-    "remote-user",
-    "remote-email",
-    "remote-name",
-    "remote-groups",
-    "x-doorward-user",
-)
-
-
-def is_identity_header(name: bytes) -> bool:
-    """True for a header that claims an identity. ``_`` counts as ``-``: CGI and WSGI cannot tell them apart."""
-    return name.decode("latin-1").lower().replace("_", "-").startswith(IDENTITY_HEADERS)
 
 
 class StripIdentityHeaders:

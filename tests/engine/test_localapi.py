@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.clients import StockClient
 from tests.support.programs import OLDEST_CLIENT, require_client
 
 from doorward.engine.base import EngineError
-from doorward.engine.localapi import WATCH_STATE, LocalApi, RefusedError
+from doorward.engine.localapi import WATCH_STATE, LocalApi, Opening, RefusedError
 
 
 @pytest.fixture(params=[None, OLDEST_CLIENT], ids=["current", "oldest"])
@@ -162,3 +164,29 @@ async def test_a_host_that_could_end_its_line_is_refused(answering: Answer, host
     async with answering(b"") as api:
         with pytest.raises(EngineError, match="not a name or an address"):
             await api.dial(host, 22)
+
+
+async def test_the_packet_filter_is_what_others_may_connect_to(answering: Answer) -> None:
+    ports = {"First": 80, "Last": 81}
+    rules = [
+        {"SrcIPs": ["*"], "DstPorts": [{"IP": "100.64.0.1", "Bits": None, "Ports": ports}]},
+        {"CapGrant": []},
+    ]
+    said: dict[str, Any] = {"Version": "1", "NetMap": {"PacketFilter": None, "PacketFilterRules": rules}}
+    async with answering(_reply(json.dumps(said).encode() + b"\n")) as api:
+        assert await api.packet_filter() == (Opening(address="100.64.0.1", first=80, last=81),)
+    for nothing in (b"null", b"[]"):
+        async with answering(_reply(b'{"NetMap":{"PacketFilterRules":%s}}\n' % nothing)) as api:
+            assert await api.packet_filter() == ()
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b'{"NetMap":{}}', b'{"NetMap":null}', b"x"])
+async def test_a_packet_filter_that_is_not_told_is_never_an_empty_one(answering: Answer, line: bytes) -> None:
+    async with answering(_reply(line + b"\n")) as api:
+        with pytest.raises(EngineError):
+            await api.packet_filter()
+
+
+async def test_a_certificate_comes_as_it_is(answering: Answer) -> None:
+    async with answering(_reply(b"-----BEGIN")) as api:
+        assert await api.certificate("wiki.example.ts.net") == b"-----BEGIN"

@@ -121,6 +121,7 @@ OWN: dict[str, tuple[str, ...]] = {
     ),
     "a number that the kernel gave, or an address from it, the resolver or the own daemon": (
         "engine.tailscaled:_device_of",
+        "identity.own_node:OwnNode._wide",
         "login.whois:identify",
         "relay.stun:STUNServer._readable",
         "server.memory:_resident",

@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 from tests.support.markup import Markup
 from tests.support.world import World, open_world
 
-from doorward.asgi import IDENTITY_HEADERS
 from doorward.login import pages
 from doorward.login.whoami import peer_capabilities, whoami_route
 from doorward.model import Node
+from doorward.protocol.proxyheaders import IDENTITY_HEADERS
 from doorward.protocol.tailcfg.filter import CapGrant, FilterRule
 from doorward.tailnet.settings import Joining, Settings
 

@@ -54,6 +54,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     auth_url: str = msgspec.field(default="", name="AuthURL")
     self_node: Peer | None = msgspec.field(default=None, name="Self")
     health: tuple[str, ...] | None = None
+    # names that control has certificates made for, of this node
+    cert_domains: tuple[str, ...] | None = None
     tailnet: Tailnet | None = msgspec.field(default=None, name="CurrentTailnet")
     peers: dict[str, Peer] | None = msgspec.field(default=None, name="Peer")
 

@@ -64,6 +64,36 @@ class _WhoIsAnswer(msgspec.Struct, rename="pascal"):
     cap_map: dict[str, Any] | None = None
 
 
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the packet filter: what somebody may connect to."""
+
+    address: str  # an address, a prefix, a range ``a-b`` or ``*``
+    first: int  # port
+    last: int
+
+
+class _Ports(msgspec.Struct, rename="pascal"):
+    first: int = 0
+    last: int = 0xFFFF
+
+
+class _Destination(msgspec.Struct):
+    address: str = msgspec.field(default="*", name="IP")
+    ports: _Ports = msgspec.field(default_factory=_Ports, name="Ports")
+
+
+class _Rule(msgspec.Struct):
+    destinations: tuple[_Destination, ...] | None = msgspec.field(default=None, name="DstPorts")
+
+
+class _FilterMap(msgspec.Struct):
+    rules: tuple[_Rule, ...] | None = msgspec.field(name="PacketFilterRules")
+
+
+class _FilterNotify(msgspec.Struct):
+    map: _FilterMap | None = msgspec.field(default=None, name="NetMap")
+
+
 class Notify(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """One message of the daemon's bus; fields that did not change are None."""
 
@@ -143,6 +173,35 @@ class LocalApi:
     async def logout(self) -> None:
         """Log out: the node's key ends at the control server."""
         await self._call("POST", "logout")
+
+    async def packet_filter(self) -> tuple[Opening, ...]:
+        """What control lets others connect to here, whatever the preference ShieldsUp says.
+
+        Out of the first message of a new watch. Daemons of 1.102 tell no watcher of a change of the filter alone, and what
+        they answer when they are asked for it (``debug-packet-filter-rules``) stays as it was at the login.
+        """
+        answer = await self._open("GET", f"watch-ipn-bus?mask={WATCH_NETMAP}", limit=_LINE_LIMIT)
+        try:
+            async with asyncio.timeout(self._timeout):
+                line = await answer.reader.readline()
+        except (OSError, ValueError, TimeoutError) as error:
+            raise self._gone(error) from None
+        finally:
+            answer.writer.close()
+        if answer.status != _OK:
+            raise _refusal(answer.status, line)
+        said = _decode(line, _FilterNotify).map
+        if said is None:
+            raise EngineError("tailscaled has no network map yet", cure="Wait until it is logged in.")
+        return tuple(
+            Opening(address=each.address, first=each.ports.first, last=each.ports.last)
+            for rule in said.rules or ()
+            for each in rule.destinations or ()
+        )
+
+    async def certificate(self, name: str) -> bytes:
+        """A key and the chain of its certificate, PEM, for one of the status' ``cert_domains``. Made when there is none."""
+        return await self._call("GET", f"cert/{quote(name, safe='')}?type=pair")
 
     async def ping(self, address: str, kind: str = "disco") -> Ping:
         """Ping a tailnet address; ``kind`` is disco, TSMP, ICMP or peerapi."""

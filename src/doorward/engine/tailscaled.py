@@ -18,6 +18,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from typing import Any
 
 from doorward.clock import Clock
 from doorward.config import socket_path
@@ -156,25 +157,14 @@ class JoinedDaemon(_Daemon):
         await self.api.set_prefs(WantRunning=True, Hostname=self._hostname)
         while True:
             status = await self.api.status(peers=False)
-            if _is_up(status):
+            if is_up(status):
                 return True
             if status.auth_url or status.backend_state in {"NeedsLogin", "NeedsMachineAuth"}:
                 return False
             await asyncio.sleep(0.02)
 
     async def _log_in(self, login_url: str, key: str, *, fresh: bool) -> None:
-        prefs = {
-            "ControlURL": login_url,
-            "WantRunning": True,
-            "Hostname": self._hostname,
-            # Ours must not use the tailnet's resolver or routes: control has to find things outside the tailnet.
-            "CorpDNS": False,
-            "RouteAll": False,
-            "ShieldsUp": False,
-            "NetfilterMode": 0,
-            "NoStatefulFiltering": True,
-            "AutoUpdate": {"Check": False, "Apply": False},
-        }
+        prefs = private_prefs(login_url, self._hostname)
         async with asyncio.TaskGroup() as group:
             begun = asyncio.Event()
             refused = group.create_task(self._refusal(begun))
@@ -198,7 +188,7 @@ class JoinedDaemon(_Daemon):
         """None once the node is up, else why it was refused."""
         while not refused.done():
             with contextlib.suppress(EngineError):
-                if _is_up(await self.api.status(peers=False)):
+                if is_up(await self.api.status(peers=False)):
                     return None
             await asyncio.sleep(0.02)
         return refused.result()
@@ -306,7 +296,23 @@ class PrivateDaemon(JoinedDaemon):
             ) from None
 
 
-def _is_up(status: Status) -> bool:
+def private_prefs(login_url: str, hostname: str, *, shields_up: bool = False) -> dict[str, Any]:
+    """The whole preferences of a private daemon, as the daemon names them."""
+    return {
+        "ControlURL": login_url,
+        "WantRunning": True,
+        "Hostname": hostname,
+        # Ours must not use the tailnet's resolver or routes: control has to find things outside the tailnet.
+        "CorpDNS": False,
+        "RouteAll": False,
+        "ShieldsUp": shields_up,
+        "NetfilterMode": 0,
+        "NoStatefulFiltering": True,
+        "AutoUpdate": {"Check": False, "Apply": False},
+    }
+
+
+def is_up(status: Status) -> bool:
     """Whether the node is on the tailnet as control has it.
 
     Running alone says little: newer daemons start so from their own memory, and hear from control a moment later that the

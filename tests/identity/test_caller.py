@@ -1,0 +1,21 @@
+import pytest
+
+from doorward.identity.caller import KEY, Identity, caller
+
+
+def test_the_scope_says_who() -> None:
+    who = Identity(subject="n1")
+    assert caller({KEY: who}) is who
+    assert caller({KEY: None}) is None
+
+
+def test_without_the_middleware_there_is_no_answer() -> None:
+    with pytest.raises(KeyError):
+        caller({})
+
+
+def test_capabilities_are_lists_or_nothing() -> None:
+    who = Identity(subject="n1", capabilities={"example.com/a": [{"x": 1}], "example.com/b": None})
+    assert who.capability("example.com/a") == [{"x": 1}]
+    assert who.capability("example.com/b") == []
+    assert who.capability("example.com/c") == []
