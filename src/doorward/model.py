@@ -270,6 +270,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     secret_hash: bytes = b""
     keys: tuple[dict[str, Any], ...] = ()  # public JWKs that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
+    device: bool = False  # people may sign in there by a code that they type elsewhere
     redirect_uris: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()  # what its tokens may be for, beside itself (RFC 8707)
     asks: bool = False  # people are asked before their first sign-in; else an administrator's word is enough
@@ -368,6 +369,29 @@ class PushedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"PushedRequest(id={self.id}, app_id={self.app_id})"
+
+
+class DeviceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A program on a device without a browser that waits for somebody to say yes elsewhere (RFC 8628)."""
+
+    id: int
+    app_id: int
+    device_hash: bytes  # of what the program asks again with
+    user_hash: bytes  # of what a person types
+    scopes: tuple[str, ...]
+    resources: tuple[str, ...]
+    levels: tuple[str, ...]  # acr_values
+    address: str  # where it asked from, to be shown
+    node_id: int | None  # the same, where that is one of ours
+    created: datetime
+    expires: datetime
+    polled: datetime | None = None
+    interval: int = 5  # seconds between two askings
+    denied: bool = False
+    grant_id: int | None = None  # what somebody gave
+
+    def __repr__(self) -> str:
+        return f"DeviceRequest(id={self.id}, app_id={self.app_id})"
 
 
 class UsedId(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "a number, or an address that is one already, is counted with": (
         "audit.destinations:WebhookDestination._post",
         "asgi:RateExceeded.__init__",
+        "issuer.device:Devices.begin",
         "issuer.grants.answer:tokens_of",
         "issuer.grants.client_credentials:own_token",
         "issuer.pushed:Pushed.push",

@@ -61,7 +61,16 @@ async def test_an_asking_of_one_browser_is_no_other_s(office: Office) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/.well-known/openid-configuration", "/token", "/par", "/userinfo", "/introspect", "/revoke"]
+    "path",
+    [
+        "/.well-known/openid-configuration",
+        "/token",
+        "/par",
+        "/device_authorization",
+        "/userinfo",
+        "/introspect",
+        "/revoke",
+    ],
 )
 async def test_every_page_may_ask_what_needs_a_secret_or_none(office: Office, path: str) -> None:
     said = await office.browser().client.options(path, headers={"origin": "https://elsewhere.example"})

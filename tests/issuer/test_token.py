@@ -2,7 +2,9 @@ import pytest
 from tests.support.office import Office
 
 
-@pytest.mark.parametrize("kind", ["", "password", "implicit", "urn:ietf:params:oauth:grant-type:device_code"])
+@pytest.mark.parametrize(
+    "kind", ["", "password", "implicit", "urn:ietf:params:oauth:grant-type:saml2-bearer"]
+)
 async def test_a_grant_that_there_is_not(office: Office, kind: str) -> None:
     party = await office.app()
     said = await party.post("/token", grant_type=kind)

@@ -2,6 +2,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.nouns import NOW
 
@@ -12,6 +13,7 @@ from doorward.model import (
     AppGrant,
     AppSession,
     Consent,
+    DeviceRequest,
     PushedRequest,
     RefreshToken,
     SigningKey,
@@ -133,6 +135,49 @@ async def test_of_many_who_take_a_pushed_request_at_once_one_does(database: Data
     assert await database.run(apps.delete_over, NOW, NOW) == 0
     assert await database.run(apps.delete_over, LATER + timedelta(seconds=1), NOW) == 1
     await database.run(apps.insert_pushed, draft)
+    await database.run(apps.delete, app.id)
+
+
+async def test_of_many_who_answer_a_device_at_once_one_does(database: Database, app: App) -> None:
+    draft = DeviceRequest(
+        id=0,
+        app_id=app.id,
+        device_hash=b"d",
+        user_hash=b"u",
+        scopes=("openid",),
+        resources=(),
+        levels=(),
+        address="192.0.2.1",
+        node_id=None,
+        created=NOW,
+        expires=LATER,
+    )
+    made = await database.run(apps.insert_device_request, draft)
+    with pytest.raises(Conflict):
+        await database.run(apps.insert_device_request, msgspec.structs.replace(draft, device_hash=b"e"))
+    assert await database.read(apps.device_request, b"d") == made
+    for which in ({"user_hash": b"u"}, {"request_id": made.id}):
+        assert await database.read(apps.waiting_device_request, NOW, **which) == made
+        assert await database.read(apps.waiting_device_request, LATER, **which) is None
+    async with asyncio.TaskGroup() as group:
+        tries = [
+            group.create_task(
+                database.run(apps.answer_device_request, made.id, NOW, None if one % 2 else one)
+            )
+            for one in range(2, 22)
+        ]
+    assert sum(one.result() for one in tries) == 1
+    assert await database.read(apps.waiting_device_request, NOW, user_hash=b"u") is None
+    await database.run(apps.device_polled, made.id, NOW, 10)
+    known = await database.read(apps.device_request, b"d")
+    assert known is not None
+    assert (known.polled, known.interval) == (NOW, 10)
+    assert await database.run(apps.delete_over, LATER, NOW) == 0
+    await database.run(apps.delete_device_request, made.id)
+    assert await database.read(apps.device_request, b"d") is None
+    await database.run(apps.insert_device_request, draft)
+    assert await database.run(apps.delete_over, LATER, LATER + timedelta(seconds=1)) == 1
+    await database.run(apps.insert_device_request, draft)
     await database.run(apps.delete, app.id)
 
 

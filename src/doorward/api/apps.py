@@ -1,6 +1,6 @@
 """Apps in which people sign in: list, show, create, give another secret, delete."""
 
-from doorward.api import types
+from doorward.api import app_types as types
 from doorward.api.access import Permission
 from doorward.api.context import Call
 from doorward.asgi import operation
@@ -20,6 +20,7 @@ def _answer(call: Call, app: App) -> types.App:
         public=app.public,
         asks=app.asks,
         service=app.service,
+        device=app.device,
         algorithm=app.algorithm,  # type: ignore[arg-type] # one of those, as it was made
         created=app.created,
         actor=app.actor,
@@ -50,6 +51,7 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         public=body.public,
         asks=body.asks,
         service=body.service,
+        device=body.device,
         algorithm=body.algorithm,
         keys=body.keys,
         keys_url=body.keys_url,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from doorward.api import types
+from doorward.api import app_types as types
 from doorward.cli import output
 from doorward.cli.app_presets import PRESETS, Name, Values, plain, program_url, redirects
 from doorward.cli.connection import Flag, Target, api_path, read_text
@@ -44,7 +44,8 @@ def list_apps(*, json: Flag = False, target: Target | None = None) -> None:
 def _kind(each: types.App) -> str:
     kind = "public" if each.public else "confidential"
     signs = bool(each.keys or each.keys_url)
-    marks = [word for word, on in (("asks", each.asks), ("service", each.service), ("signs", signs)) if on]
+    words = {"asks": each.asks, "service": each.service, "device": each.device, "signs": signs}
+    marks = [word for word, on in words.items() if on]
     return ", ".join((kind, *marks))
 
 
@@ -88,6 +89,7 @@ def create_app(
     public: Flag = False,
     ask: Flag = False,
     service: Flag = False,
+    device: Flag = False,
     algorithm: types.SigningAlgorithm = "RS256",
     keys: Path | None = None,
     keys_url: str = "",
@@ -107,6 +109,7 @@ def create_app(
         public: It cannot keep a secret: a program on people's machines, or in a browser.
         ask: Ask each person before their first sign-in.
         service: It may have tokens of its own, for no person.
+        device: People may sign in there with a code that they type on another device: a program in a terminal, a screen.
         algorithm: What its tokens are signed with.
         keys: A file with its public keys, as a JWK Set: it signs with them and has no secret (private_key_jwt).
         keys_url: The https address where it publishes them, in place of a file.
@@ -127,6 +130,7 @@ def create_app(
         public=public,
         asks=ask,
         service=service,
+        device=device,
         algorithm=algorithm,
         keys="" if keys is None else read_text(keys),
         keys_url=keys_url,

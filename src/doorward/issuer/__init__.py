@@ -7,6 +7,7 @@
                                                                       │          └──────▶ refused
                                                                       └ nobody known ──▶ sign-in page ──▶ who?
     app ──▶ token: client authentication ──▶ grants/…: code, refresh, client's own ──▶ tokens signed ──▶ app
+    app ──▶ device: a code to show; a person says yes to it elsewhere, and the app asks for tokens until then
     app ──▶ pushed: a request left here, before a browser is sent with its name
     app ──▶ userinfo, introspection, revocation
 

@@ -12,8 +12,8 @@ What waits meanwhile is an *asking* (``login.asking``): a row with the request i
 once. So nobody answers for another browser, for another request, a second time or after ten minutes.
 """
 
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -22,13 +22,12 @@ from starlette.responses import RedirectResponse, Response
 from doorward.asgi import RateExceeded, RateLimit, WrongMethod, read_body
 from doorward.errors import BadInput, NotPermitted, Unavailable
 from doorward.issuer import consent
-from doorward.issuer.claims import Standing, granted, routes_for_others, standing
+from doorward.issuer.claims import Standing, granted, standing
 from doorward.issuer.decision import (
     Arrival,
     Decision,
     Facts,
     Known,
-    Level,
     Reason,
     Verdict,
     age,
@@ -39,17 +38,17 @@ from doorward.issuer.desk import CODE, FORM, MOST, Desk
 from doorward.issuer.errors import AuthorizeError
 from doorward.issuer.pushed import is_pushed, take
 from doorward.issuer.request import LARGEST, Asked, Pairs, find_target, read, single, with_answer
-from doorward.issuer.sessions import Knowledge, known_since
+from doorward.issuer.sessions import Knowledge, keep_grant, known_since
 from doorward.issuer.tokens import ID_TYPE, BadToken
 from doorward.issuer.tokens import read as read_token
+from doorward.issuer.who import Who, who_is
 from doorward.login import pages
 from doorward.login.asking import OverAsking, Proven, Question, parse_pairs
 from doorward.login.doors import asker
 from doorward.login.pages import Door
 from doorward.login.redirects import is_local, shown_host
-from doorward.login.sessions import Visitor
 from doorward.model import App, AppGrant, Asking, Consent, User
-from doorward.store import Connection, apps, audit, signin
+from doorward.store import apps, signin
 from doorward.telemetry import counter
 
 SIGN_IN = "app"  # the act of showing who one is to an app
@@ -134,6 +133,7 @@ class Authorize:
         desk = self._desk
         await desk.registry.catch_up()  # another process may have taken away what this one still knows
         who = await self._who(request, proven)
+        who = await who_is(desk, request, proven)
         stands = None
         if who.user is not None:
             stands = standing(desk.registry.snapshot, app, who.user.id, who.node_id)
@@ -148,7 +148,7 @@ class Authorize:
             known=who.known,
             arrival=arrival,
             allowed=stands is not None and bool(scopes),
-            level=self._level(who, clicked),
+            level=who.level_now(clicked=clicked),
             wanted=asked.levels,
             prompt=asked.prompt,
             age=timedelta(0) if knowledge is None else age(knowledge.acted, desk.now()),
@@ -263,7 +263,7 @@ class Authorize:
         request: Request,
         app: App,
         asked: Asked,
-        who: _Who,
+        who: Who,
         stands: Standing,
         scopes: tuple[str, ...],
         decision: Decision,
@@ -297,7 +297,7 @@ class Authorize:
         argument = consent.waiting(asking)
         asked = msgspec.convert(argument["asked"], type=Asked)
         app = await self._same_app(asked)
-        who = await self._who(request, None)
+        who = await who_is(desk, request)
         # The very person on the very device that was shown: a node that changed hands, or another session, answers nothing.
         if who.user is None or who.user.id != asking.user_id or who.key != argument["session"]:
             raise OverAsking
@@ -319,7 +319,7 @@ class Authorize:
         self._desk.askings.take_back(response, asking)
         return response
 
-    async def _remember(self, app: App, asked: Asked, who: _Who) -> None:
+    async def _remember(self, app: App, asked: Asked, who: Who) -> None:
         assert who.user is not None
         stands = standing(self._desk.registry.snapshot, app, who.user.id, who.node_id)
         if stands is None:
@@ -348,7 +348,7 @@ class Authorize:
     # A proof --------------------------------------------------------------------------------------------------------
 
     async def _prove(
-        self, request: Request, app: App, asked: Asked, who: _Who, decision: Decision
+        self, request: Request, app: App, asked: Asked, who: Who, decision: Decision
     ) -> Response:
         texts = {
             Reason.NOBODY: "A passkey on this device is enough.",
@@ -370,7 +370,7 @@ class Authorize:
         self,
         app: App,
         asked: Asked,
-        who: _Who,
+        who: Who,
         stands: Standing,
         knowledge: Knowledge,
         scopes: tuple[str, ...],
@@ -393,7 +393,7 @@ class Authorize:
             resources=asked.resources,
             auth_time=acted,
             acr=facts.level.value,
-            amr=who.amr if not facts.clicked or "user" in who.amr else (*who.amr, "user"),
+            amr=who.amr_now(clicked=facts.clicked),
             created=now,
             code_expires=now + CODE_LIFETIME,
             expires=now + GRANT_LIFETIME,
@@ -407,7 +407,7 @@ class Authorize:
             "to": shown_host(asked.redirect_uri),
         }
         await desk.database.run(
-            _grant, draft, knowledge, acted, f"user:{stands.user.name}", app.name, details
+            keep_grant, draft, knowledge, acted, f"user:{stands.user.name}", app.name, details
         )
         answer = [
             ("code", code.text),
@@ -471,21 +471,3 @@ class Authorize:
 def _error(error: AuthorizeError, state: str) -> list[tuple[str, str]]:
     told = [("error", error.code), ("error_description", error.description)]
     return [*told, ("state", state)] if state else told
-
-
-def _grant(
-    connection: Connection,
-    draft: AppGrant,
-    knowledge: Knowledge,
-    acted: datetime,
-    actor: str,
-    app: str,
-    details: dict[str, Any],
-) -> AppGrant:
-    """The code, since when the person is known, and the line in the audit log."""
-    found = apps.session(connection, knowledge.key)
-    if found is not None and found.acted < acted:
-        apps.put_session(connection, msgspec.structs.replace(found, acted=acted))
-    grant = apps.insert_grant(connection, draft)
-    audit.append(connection, actor, "app.signin", f"app:{app}", {"grant": grant.id, **details}, draft.created)
-    return grant

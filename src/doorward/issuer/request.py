@@ -110,7 +110,7 @@ def read(pairs: Pairs, target: Target) -> Asked:
         redirect_uri=target.redirect_uri,
         state=target.state,
         mode=target.mode,
-        scopes=_scopes(single(pairs, "scope")),
+        scopes=scopes_of(single(pairs, "scope")),
         resources=resources_of(pairs, target.app.resources),
         challenge=single(pairs, "code_challenge"),
         nonce=single(pairs, "nonce"),
@@ -118,7 +118,7 @@ def read(pairs: Pairs, target: Target) -> Asked:
         max_age=int(seconds) if seconds else None,
         login_hint=single(pairs, "login_hint"),
         id_token_hint=single(pairs, "id_token_hint"),
-        levels=tuple(Level(one) for one in single(pairs, "acr_values").split() if one in set(Level)),
+        levels=levels_of(single(pairs, "acr_values")),
     )
 
 
@@ -173,14 +173,22 @@ def _limits(pairs: Pairs, _: App) -> None:
 _STEPS = (_each_once, _no_request_objects, _code_flow, _proof_key, _limits)
 
 
-def _scopes(text: str) -> tuple[str, ...]:
-    """Those that there are; without the parameter, openid (Core section 3.1.2.1 has unknown ones ignored)."""
+def scopes_of(text: str) -> tuple[str, ...]:
+    """Those that there are; without the parameter, openid (Core section 3.1.2.1 has unknown ones ignored).
+
+    Raises AuthorizeError where none is left.
+    """
     found = (
         tuple(dict.fromkeys(one for one in text.split() if one in SCOPES)) if text.strip() else ("openid",)
     )
     if not found:
         raise AuthorizeError("invalid_scope", f"none of these scopes is known; there are {', '.join(SCOPES)}")
     return found
+
+
+def levels_of(text: str) -> tuple[Level, ...]:
+    """Of ``acr_values`` those that are ours, the best first."""
+    return tuple(Level(one) for one in text.split() if one in set(Level))
 
 
 def resources_of(pairs: Iterable[tuple[str, str]], allowed: Iterable[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from doorward.issuer.assertions import Assertions
 from doorward.issuer.authorize import Authorize
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import PREFLIGHT, Desk, opened
+from doorward.issuer.device import Devices
 from doorward.issuer.errors import TokenError
 from doorward.issuer.inspection import Inspection
 from doorward.issuer.keys import Keys
@@ -33,7 +34,7 @@ class Issuer:
     """The service.
 
     Args:
-        askings: who sits before a browser; two acts are added to it.
+        askings: who sits before a browser; four acts are added to it.
         clock: the time of everything.
         secret: what only doorward's files hold, the same for all processes; signing keys are sealed with it.
         open_fetcher: makes the HTTP client; it is told whether private addresses may be asked.
@@ -53,6 +54,7 @@ class Issuer:
         self._authorize = Authorize(self._desk)
         self._token = Token(self._desk, clients)
         self._pushed = Pushed(self._desk, clients)
+        self._devices = Devices(self._desk, clients)
         self._inspection = Inspection(self._desk, clients)
         self._sweep = Sweep(self._desk)
 
@@ -66,9 +68,13 @@ class Issuer:
         pages = [
             Route("/authorize", as_page(registry, self._authorize.authorize), methods=["GET", "POST"]),
             Route("/authorize/answer", as_page(registry, self._authorize.answer), methods=["POST"]),
+            Route("/device", as_page(registry, self._devices.show), methods=["GET"]),
+            Route("/device", as_page(registry, self._devices.typed), methods=["POST"]),
+            Route("/device/answer", as_page(registry, self._devices.answer), methods=["POST"]),
         ]
         programs = (
             ("/token", self._token.token, ["POST"]),
+            ("/device_authorization", self._devices.begin, ["POST"]),
             ("/par", self._pushed.push, ["POST"]),
             ("/userinfo", self._inspection.userinfo, ["GET", "POST"]),
             ("/introspect", self._inspection.introspect, ["POST"]),

@@ -5,13 +5,13 @@ one that wants a newer one is told when somebody did something on purpose.
 """
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from doorward.issuer.desk import Desk
-from doorward.model import AppSession, User
-from doorward.store import Connection, apps
+from doorward.model import AppGrant, AppSession, User
+from doorward.store import Connection, apps, audit
 
 IDLE = timedelta(hours=12)
 LONGEST = timedelta(days=7)
@@ -55,3 +55,21 @@ def _see(
         return apps.put_session(connection, msgspec.structs.replace(found, seen=now))
     draft = AppSession(id=0, key=key, sid=sid, user_id=user_id, created=now, seen=now, acted=signed_in or now)
     return apps.put_session(connection, draft)
+
+
+def keep_grant(
+    connection: Connection,
+    draft: AppGrant,
+    knowledge: Knowledge,
+    acted: datetime,
+    actor: str,
+    app: str,
+    details: dict[str, Any],
+) -> AppGrant:
+    """Store what a person gave, since when they are known, and the line in the audit log."""
+    found = apps.session(connection, knowledge.key)
+    if found is not None and found.acted < acted:
+        apps.put_session(connection, msgspec.structs.replace(found, acted=acted))
+    grant = apps.insert_grant(connection, draft)
+    audit.append(connection, actor, "app.signin", f"app:{app}", {"grant": grant.id, **details}, draft.created)
+    return grant

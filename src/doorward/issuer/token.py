@@ -12,6 +12,7 @@ from doorward.issuer.desk import Desk, one, opened, read_pairs
 from doorward.issuer.errors import TokenError
 from doorward.issuer.grants.authorization_code import redeem
 from doorward.issuer.grants.client_credentials import own_token
+from doorward.issuer.grants.device_code import DEVICE_CODE, ask_again
 from doorward.issuer.grants.refresh_token import refresh
 from doorward.issuer.request import Pairs
 from doorward.model import App
@@ -21,6 +22,7 @@ GRANTS: dict[str, Callable[[Desk, App, Pairs], Awaitable[dict[str, Any]]]] = {
     "authorization_code": redeem,
     "refresh_token": refresh,
     "client_credentials": own_token,
+    DEVICE_CODE: ask_again,
 }
 
 _tokens = counter("app_tokens_total", "Requests of apps for tokens, by grant and outcome", "grant", "outcome")

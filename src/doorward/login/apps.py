@@ -48,6 +48,7 @@ class Wanted(NamedTuple):
     algorithm: str = "RS256"
     keys: str = ""  # a JWK Set (RFC 7517) with the public keys that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
+    device: bool = False
 
 
 class Apps:
@@ -94,6 +95,7 @@ class Apps:
             created=self._clock.now(),
             keys=keys,
             keys_url=wanted.keys_url,
+            device=wanted.device,
         )
         made = await self._database.run(_create, actor, draft)
         return made, "" if secret is None or made.signs else secret.text
@@ -117,7 +119,7 @@ def _check(wanted: Wanted) -> None:
         )
     if wanted.algorithm not in ALGORITHMS:
         raise BadInput(f"tokens are signed with one of {', '.join(ALGORITHMS)}")
-    if not wanted.redirect_uris and not wanted.service:
+    if not (wanted.redirect_uris or wanted.service or wanted.device):
         raise BadInput("an app without a redirect address signs nobody in", cure="Give --redirect ADDRESS.")
     if wanted.service and wanted.public:
         raise BadInput("an app without a secret cannot have tokens of its own")
@@ -205,6 +207,7 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "public": app.public,
         "asks": app.asks,
         "service": app.service,
+        "device": app.device,
         "keys": [one.get("kid", "") for one in app.keys],
         "keys_url": app.keys_url,
     }

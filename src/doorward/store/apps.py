@@ -15,6 +15,7 @@ from doorward.model import (
     AppGrant,
     AppSession,
     Consent,
+    DeviceRequest,
     PushedRequest,
     RefreshToken,
     SigningKey,
@@ -26,6 +27,7 @@ from doorward.store.tables import (
     app_sessions,
     apps,
     consents,
+    device_requests,
     pushed_requests,
     refresh_tokens,
     signing_keys,
@@ -71,7 +73,7 @@ def delete(connection: Connection, app_id: int) -> int:
     live = sa.and_(app_grants.c.app_id == app_id, app_grants.c.ended.is_(None))
     count = connection.execute(sa.select(sa.func.count()).select_from(app_grants).where(live)).scalar_one()
     _forget(connection, app_grants.c.app_id == app_id)
-    for table in (consents, pushed_requests):
+    for table in (consents, pushed_requests, device_requests):
         connection.execute(sa.delete(table).where(table.c.app_id == app_id))
     rows.remove(connection, apps, app_id)
     return int(count)
@@ -240,6 +242,55 @@ def use_once(connection: Connection, digest: bytes, now: datetime, expires: date
     rows.add(connection, used_ids, UsedId(id=0, digest=digest, expires=expires))
 
 
+# Devices without a browser -----------------------------------------------------------------------------------------
+
+
+def insert_device_request(connection: Connection, draft: DeviceRequest) -> DeviceRequest:
+    """Store a device's request. Raises Conflict with ``place`` "device_requests.user_hash" for a code that is taken."""
+    return rows.add(connection, device_requests, draft)
+
+
+def device_request(connection: Connection, device_hash: bytes) -> DeviceRequest | None:
+    """The request that a device asks after, whatever became of it."""
+    return rows.one(connection, device_requests, DeviceRequest, device_requests.c.device_hash == device_hash)
+
+
+def waiting_device_request(
+    connection: Connection, now: datetime, *, user_hash: bytes = b"", request_id: int = 0
+) -> DeviceRequest | None:
+    """The request with this code or this id that nobody has answered yet, while it is good."""
+    which = device_requests.c.user_hash == user_hash if user_hash else device_requests.c.id == request_id
+    return rows.one(connection, device_requests, DeviceRequest, which, _waits(now))
+
+
+def _waits(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        device_requests.c.denied == sa.false(),
+        device_requests.c.grant_id.is_(None),
+        device_requests.c.expires > now,
+    )
+
+
+def answer_device_request(
+    connection: Connection, request_id: int, now: datetime, grant_id: int | None
+) -> bool:
+    """Say yes with a grant, or no with None: true once, while it waits."""
+    mine = sa.and_(device_requests.c.id == request_id, _waits(now))
+    statement = sa.update(device_requests).where(mine).values(denied=grant_id is None, grant_id=grant_id)
+    return connection.execute(statement).rowcount == 1
+
+
+def device_polled(connection: Connection, request_id: int, now: datetime, interval: int) -> None:
+    """Note that a device has asked, and how long it has to wait from now on."""
+    statement = sa.update(device_requests).where(device_requests.c.id == request_id)
+    connection.execute(statement.values(polled=now, interval=interval))
+
+
+def delete_device_request(connection: Connection, request_id: int) -> None:
+    """Forget a request whose device knows what became of it."""
+    connection.execute(sa.delete(device_requests).where(device_requests.c.id == request_id))
+
+
 # Consents ----------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +341,8 @@ def delete_over(connection: Connection, now: datetime, before: datetime) -> int:
     statements = (
         sa.delete(consents).where(consents.c.expires < now),
         sa.delete(pushed_requests).where(pushed_requests.c.expires < now),
+        # Those that are over are told so for a while.
+        sa.delete(device_requests).where(device_requests.c.expires < before),
         sa.delete(used_ids).where(used_ids.c.expires < now),
         sa.delete(app_sessions).where(app_sessions.c.seen < before),
     )

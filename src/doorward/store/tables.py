@@ -47,7 +47,7 @@ from doorward.store.columns import (
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 13
+VERSION = 14
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 metadata = MetaData(
@@ -307,6 +307,7 @@ apps = _table(
     _must("created", Moment()),
     Column("keys", Json(tuple[dict[str, Any], ...]), nullable=False, server_default=text("'[]'")),
     Column("keys_url", Words(), nullable=False, server_default=text("''")),
+    Column("device", Flag(), nullable=False, server_default=false()),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,
@@ -384,6 +385,28 @@ pushed_requests = _table(
     _must("pairs", Json(tuple[tuple[str, str], ...])),
     _must("expires", Moment()),
     UniqueConstraint("secret_hash"),
+    Index(None, "app_id"),
+    numbered=True,
+)
+
+device_requests = _table(
+    "device_requests",
+    _must("app_id", whole(), ForeignKey("apps.id")),
+    _must("device_hash", LargeBinary()),
+    _must("user_hash", LargeBinary()),
+    _must("scopes", Json(tuple[str, ...])),
+    _must("resources", Json(tuple[str, ...])),
+    _must("levels", Json(tuple[str, ...])),
+    _must("address", Words()),
+    _may("node_id", whole()),
+    _must("created", Moment()),
+    _must("expires", Moment()),
+    _may("polled", Moment()),
+    _must("interval", whole()),
+    _must("denied", Flag()),
+    _may("grant_id", whole()),  # no foreign key: a grant may be gone before anybody asks for it
+    UniqueConstraint("device_hash"),
+    UniqueConstraint("user_hash"),
     Index(None, "app_id"),
     numbered=True,
 )

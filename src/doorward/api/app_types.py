@@ -1,0 +1,50 @@
+"""What travels about apps. Like ``types``: msgspec only, because the command line imports this."""
+
+from datetime import datetime
+from typing import Literal
+
+from doorward.api.types import Answer, Request
+
+SigningAlgorithm = Literal["RS256", "ES256", "EdDSA"]
+
+
+class App(Answer, frozen=True, kw_only=True):
+    """A program in which people sign in."""
+
+    id: int
+    name: str  # what the policy calls it
+    client_id: str
+    issuer: str  # what it knows us by
+    redirect_uris: tuple[str, ...]
+    resources: tuple[str, ...]  # what its tokens may be for, beside itself
+    public: bool  # it has no secret, and uses PKCE
+    asks: bool  # people are asked before their first sign-in
+    service: bool  # it may have tokens of its own
+    device: bool  # people may sign in there by a code that they type elsewhere
+    algorithm: SigningAlgorithm
+    created: datetime
+    actor: str  # who made it
+    keys: tuple[str, ...] = ()  # the names (kid) of the keys that it signs with, in place of a secret
+    keys_url: str = ""  # or where it publishes them
+
+
+class NewApp(Request, frozen=True, kw_only=True):
+    """An app to make."""
+
+    name: str
+    redirect_uris: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    public: bool = False
+    asks: bool = False
+    service: bool = False
+    device: bool = False
+    algorithm: SigningAlgorithm = "RS256"
+    keys: str = ""  # a JWK Set with the public keys that it signs with, as text; then it has no secret
+    keys_url: str = ""  # or where it publishes them
+
+
+class MadeApp(Answer, frozen=True, kw_only=True):
+    """An app with its secret, which is shown this once; empty for a public one, and for one that signs with its key."""
+
+    app: App
+    secret: str
