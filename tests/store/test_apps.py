@@ -209,6 +209,36 @@ async def test_an_app_goes_with_all_that_it_was_given(database: Database, app: A
     assert await database.read(apps.refresh_token, b"r") is None
 
 
+async def test_a_person_takes_back_what_one_app_has_and_nothing_else(
+    database: Database, app: App, ann: int
+) -> None:
+    other = await database.run(
+        apps.insert, msgspec.structs.replace(app, id=0, name="other", client_id="app-other")
+    )
+    first = await database.run(apps.insert_grant, grant(app, ann, redeemed=NOW))
+    second = await database.run(apps.insert_grant, grant(other, ann, b"another", redeemed=NOW))
+    yes: dict[str, Any] = {
+        "user_id": ann,
+        "node_id": None,
+        "host": "a.example",
+        "scopes": (),
+        "resources": (),
+    }
+    for each in (app, other):
+        await database.run(apps.insert_consent, Consent(id=0, app_id=each.id, expires=LATER, **yes))
+    assert await database.run(apps.end_grants, NOW, user_id=ann, app_id=app.id) == [first.id]
+    assert await database.run(apps.delete_consents, ann + 1, app_id=app.id) == 0
+    assert await database.run(apps.delete_consents, ann, app_id=app.id) == 1
+    (left,) = await database.read(apps.consents_by, ann, NOW)
+    assert left.app_id == other.id
+    assert await database.read(apps.consents_by, ann, LATER) == []
+    assert [one.id for one in await database.read(apps.live_grants, NOW, ann)] == [second.id]
+    assert await database.read(apps.live_grants, NOW, ann + 1) == []
+    assert await database.run(apps.delete_consents, ann, consent_id=left.id) == 1
+    with pytest.raises(ValueError, match="which yes"):
+        await database.run(apps.delete_consents, ann)
+
+
 async def test_a_session_replaces_the_one_of_its_key(database: Database, ann: int) -> None:
     draft = AppSession(id=0, key="node:1:1", sid="a", user_id=ann, created=NOW, seen=NOW, acted=NOW)
     first = await database.run(apps.put_session, draft)

@@ -1,6 +1,6 @@
-"""``/me``: a person's own devices, passkeys and browsers, and how to be rid of each.
+"""``/me``: a person's own devices, apps, passkeys and browsers, and how to be rid of each.
 
-To read it the connection from one's own device is enough. To end a session of one's own takes a session; to change what one signs
+To read it the connection from one's own device is enough. To end a session of one's own, or what an app was given, takes a session; to change what one signs
 in with takes a proof made for it.
 """
 
@@ -21,8 +21,9 @@ from doorward.login.doors import asker
 from doorward.login.entrance import CODES
 from doorward.login.pages import Door
 from doorward.login.sessions import SignedIn
-from doorward.model import Passkey, Session, User
-from doorward.store import Connection, audit, signin
+from doorward.model import App, Passkey, Session, User
+from doorward.store import Connection, apps, audit, signin
+from doorward.tailnet.snapshot import Snapshot
 
 FORGET = "passkey.delete"  # the act of forgetting a passkey
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -50,6 +51,8 @@ class Me:
             ("/me/passkeys/{number}/delete", self._ask_to_forget, "POST"),
             ("/me/codes", self._ask_for_codes, "POST"),
             ("/me/sessions/{number}/end", self._end, "POST"),
+            ("/me/apps/{number}/end", self._leave, "POST"),
+            ("/me/consents/{number}/delete", self._take_back, "POST"),
         )
         return [
             Route(path, as_page(self._registry, endpoint), methods=[method])
@@ -101,6 +104,7 @@ class Me:
                 {"provider": names.get(one.provider_id, "?"), "email": one.email or one.subject}
                 for one in found["identities"]
             ],
+            apps=[_app(one, found, snapshot, now) for one in found["apps"]],
             codes=found["codes"],
             sessions=[
                 {
@@ -160,6 +164,20 @@ class Me:
         )
         return go_on("/me")
 
+    async def _leave(self, request: Request) -> Response:
+        found = await self._signed_in(request)
+        await self._registry.writer.database.run(
+            _leave_app, found.user, _number(request), self._registry.writer.now()
+        )
+        return go_on("/me")
+
+    async def _take_back(self, request: Request) -> Response:
+        found = await self._signed_in(request)
+        await self._registry.writer.database.run(
+            _forget_yes, found.user, _number(request), self._registry.writer.now()
+        )
+        return go_on("/me")
+
 
 def _number(request: Request) -> int:
     text = request.path_params["number"]
@@ -182,15 +200,42 @@ def _browser(agent: str) -> str:
     return next((name for mark, name in _BROWSERS if mark in agent), "a browser")
 
 
+def _app(app: App, found: dict[str, Any], snapshot: Snapshot, now: datetime) -> dict[str, Any]:
+    """What the page shows of an app: since when it knows the person, and what it need not ask again."""
+    grants = [one for one in found["grants"] if one.app_id == app.id]
+    return {
+        "id": app.id,
+        "name": app.name,
+        "ago": pages.ago(max(one.created for one in grants), now) if grants else "",
+        "consents": [
+            {
+                "id": one.id,
+                "host": one.host,
+                "node": getattr(snapshot.nodes.get(one.node_id), "name", "") if one.node_id else "",
+            }
+            for one in found["consents"]
+            if one.app_id == app.id
+        ],
+    }
+
+
 def _of(connection: Connection, user_id: int, now: datetime) -> dict[str, Any]:
     """All that the page shows of a person, from one moment."""
     passkeys: list[Passkey] = signin.passkeys_of(connection, user_id)
     sessions: list[Session] = signin.open_sessions(connection, now, user_id)
+    grants = apps.live_grants(connection, now, user_id)
+    consents = apps.consents_by(connection, user_id, now)
+    known = {one.app_id for one in grants} | {one.app_id for one in consents}
     return {
         "passkeys": passkeys,
         "sessions": sessions,
         "identities": signin.identities_of(connection, user_id),
         "providers": signin.all_providers(connection),
+        "grants": grants,
+        "consents": consents,
+        "apps": sorted(
+            (one for one in apps.load_all(connection) if one.id in known), key=lambda one: one.name
+        ),
         "codes": signin.recovery_codes_left(connection, user_id),
     }
 
@@ -214,3 +259,24 @@ def _end_own(connection: Connection, user: User, session_id: int, now: datetime)
     if signin.end_sessions(connection, now, session_id=session_id):
         person = f"user:{user.name}"
         audit.append(connection, person, "user.signout", person, {"session": session_id}, now)
+
+
+def _leave_app(connection: Connection, user: User, app_id: int, now: datetime) -> None:
+    """End all that a person gave to an app: its tokens are worth nothing from now on, and it has to ask again."""
+    app = apps.by_id(connection, app_id)
+    grants = apps.end_grants(connection, now, user_id=user.id, app_id=app_id)
+    consents = apps.delete_consents(connection, user.id, app_id=app_id)
+    if app is None or not (grants or consents):
+        raise NotFound("that app has nothing of yours", cure="Load the page again.")
+    details = {"why": "the person took it back", "grants": grants, "consents": consents}
+    audit.append(connection, f"user:{user.name}", "app.revoke", f"app:{app.name}", details, now)
+
+
+def _forget_yes(connection: Connection, user: User, consent_id: int, now: datetime) -> None:
+    said = next((one for one in apps.consents_by(connection, user.id, now) if one.id == consent_id), None)
+    app = None if said is None else apps.by_id(connection, said.app_id)
+    if said is None or app is None:
+        raise NotFound("you have said no such yes", cure="Load the page again.")
+    apps.delete_consents(connection, user.id, consent_id=consent_id)
+    details = {"consent": consent_id, "host": said.host}
+    audit.append(connection, f"user:{user.name}", "app.forget", f"app:{app.name}", details, now)

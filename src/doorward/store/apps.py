@@ -145,8 +145,9 @@ def grant_by_id(connection: Connection, grant_id: int) -> AppGrant | None:
     return rows.one(connection, app_grants, AppGrant, app_grants.c.id == grant_id)
 
 
-def live_grants(connection: Connection, now: datetime) -> list[AppGrant]:
-    """The grants that tokens may still be made of, by id."""
+def live_grants(connection: Connection, now: datetime, user_id: int | None = None) -> list[AppGrant]:
+    """The grants that tokens may still be made of, of everybody or of one person, by id."""
+    whose = () if user_id is None else (app_grants.c.user_id == user_id,)
     return rows.load(
         connection,
         app_grants,
@@ -154,6 +155,7 @@ def live_grants(connection: Connection, now: datetime) -> list[AppGrant]:
         app_grants.c.ended.is_(None),
         app_grants.c.redeemed.is_not(None),
         app_grants.c.expires > now,
+        *whose,
     )
 
 
@@ -169,9 +171,17 @@ def redeem(connection: Connection, grant_id: int, now: datetime) -> bool:
 
 
 def end_grants(
-    connection: Connection, now: datetime, *, grant_id: int | None = None, user_id: int | None = None
+    connection: Connection,
+    now: datetime,
+    *,
+    grant_id: int | None = None,
+    user_id: int | None = None,
+    app_id: int | None = None,
 ) -> list[int]:
-    """End one grant, or all of a person; returns the ids of those that had not ended. Raises ValueError without either."""
+    """End one grant, or all of a person, perhaps to one app alone; returns the ids of those that had not ended.
+
+    Raises ValueError with neither a grant nor a person.
+    """
     if grant_id is None and user_id is None:
         raise ValueError("which grant, or whose")
     which: list[sa.ColumnElement[bool]] = [app_grants.c.ended.is_(None)]
@@ -179,6 +189,8 @@ def end_grants(
         which.append(app_grants.c.id == grant_id)
     if user_id is not None:
         which.append(app_grants.c.user_id == user_id)
+    if app_id is not None:
+        which.append(app_grants.c.app_id == app_id)
     found = list(connection.execute(sa.select(app_grants.c.id).where(*which)).scalars())
     if found:
         connection.execute(sa.update(app_grants).where(app_grants.c.id.in_(found)).values(ended=now))
@@ -316,6 +328,25 @@ def consents_of(connection: Connection, app_id: int, user_id: int, now: datetime
         consents.c.user_id == user_id,
         consents.c.expires > now,
     )
+
+
+def consents_by(connection: Connection, user_id: int, now: datetime) -> list[Consent]:
+    """All that a person has said yes to and that still counts, by id."""
+    return rows.load(connection, consents, Consent, consents.c.user_id == user_id, consents.c.expires > now)
+
+
+def delete_consents(
+    connection: Connection, user_id: int, *, consent_id: int | None = None, app_id: int | None = None
+) -> int:
+    """Forget a yes of a person, or all of theirs to one app; how many. Raises ValueError without either."""
+    if consent_id is None and app_id is None:
+        raise ValueError("which yes, or to which app")
+    which = [consents.c.user_id == user_id]
+    if consent_id is not None:
+        which.append(consents.c.id == consent_id)
+    if app_id is not None:
+        which.append(consents.c.app_id == app_id)
+    return connection.execute(sa.delete(consents).where(*which)).rowcount
 
 
 # People ------------------------------------------------------------------------------------------------------------
