@@ -51,6 +51,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "issuer.device:Devices.begin",
         "issuer.grants.answer:tokens_of",
         "issuer.grants.client_credentials:own_token",
+        "issuer.grants.token_exchange:_issue",
         "issuer.pushed:Pushed.push",
         "issuer.tokens:access_token",
         "issuer.tokens:id_token",

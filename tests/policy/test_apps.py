@@ -46,6 +46,17 @@ def test_once_it_does_only_those_who_are_named_may() -> None:
     assert not entitlement(ruled, "wiki", ANN, ANNS).allowed
 
 
+def test_what_tokens_may_be_exchanged_for_is_said_and_never_assumed() -> None:
+    assert entitlement(policy(), "gateway", ANN, ANNS).resources == frozenset()
+    ruled = policy(
+        (["ann"], {APP: [{"apps": ["gateway"], "resources": ["https://a"]}, {"resources": ["https://b"]}]}),
+        (["*"], {APP: [{"apps": ["gateway"]}]}),
+    )
+    assert entitlement(ruled, "gateway", ANN, ANNS).resources == {"https://a", "https://b"}
+    assert entitlement(ruled, "wiki", ANN, ANNS).resources == {"https://b"}
+    assert entitlement(ruled, "gateway", BOB, BOBS).resources == frozenset()
+
+
 def test_an_entry_that_cannot_be_read_lets_nobody_in() -> None:
     broken = policy((["*"], {APP: [{"app": ["grafana"]}, "x"]}))
     found = entitlement(broken, "grafana", ANN, ANNS)

@@ -4,30 +4,22 @@ An access token is signed, and yet it is good only while the grant that it came 
 three look at the tailnet of now. An app learns of its own tokens, and of those that are for a resource of its own.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from doorward.asgi import json_answer
-from doorward.issuer.claims import Standing, grant_standing, of_userinfo
+from doorward.issuer.claims import of_userinfo
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import FORM, Desk, one, opened, read_pairs
 from doorward.issuer.errors import TokenError, bad_token
 from doorward.issuer.grants.authorization_code import end
-from doorward.issuer.tokens import Access, BadToken, read_access
+from doorward.issuer.live import live_token
+from doorward.issuer.tokens import BadToken, read_access
 from doorward.model import App, AppGrant
 from doorward.store import apps
 from doorward.tailnet import secrets
-
-
-class _Live(NamedTuple):
-    """A good access token, with what it stands on; without grant and person the app's own."""
-
-    access: Access
-    app: App
-    grant: AppGrant | None
-    who: Standing | None
 
 
 class Inspection:
@@ -66,7 +58,7 @@ class Inspection:
         """``GET`` and ``POST /userinfo``."""
         self._desk.require_door(request)
         try:
-            live = await self._live(await _bearer(request))
+            live = await live_token(self._desk, await _bearer(request))
         except BadToken as error:
             raise bad_token(error.message) from None
         if live.who is None or "openid" not in live.access.scopes:
@@ -100,7 +92,7 @@ class Inspection:
 
     async def _said(self, app: App, token: str) -> dict[str, Any]:
         try:
-            live = await self._live(token)
+            live = await live_token(self._desk, token)
         except BadToken:
             return {"active": False}
         if app.client_id != live.access.client_id and not set(app.resources) & set(live.access.audience):

@@ -14,6 +14,7 @@ from doorward.issuer.grants.authorization_code import redeem
 from doorward.issuer.grants.client_credentials import own_token
 from doorward.issuer.grants.device_code import DEVICE_CODE, ask_again
 from doorward.issuer.grants.refresh_token import refresh
+from doorward.issuer.grants.token_exchange import TOKEN_EXCHANGE, exchange
 from doorward.issuer.request import Pairs
 from doorward.model import App
 from doorward.telemetry import counter
@@ -23,6 +24,7 @@ GRANTS: dict[str, Callable[[Desk, App, Pairs], Awaitable[dict[str, Any]]]] = {
     "refresh_token": refresh,
     "client_credentials": own_token,
     DEVICE_CODE: ask_again,
+    TOKEN_EXCHANGE: exchange,
 }
 
 _tokens = counter("app_tokens_total", "Requests of apps for tokens, by grant and outcome", "grant", "outcome")

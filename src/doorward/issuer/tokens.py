@@ -65,15 +65,19 @@ def access_token(
     resources: tuple[str, ...],
     grant: AppGrant | None = None,
     extra: Mapping[str, Any] | None = None,
+    last: int | None = None,
 ) -> str:
-    """An access token (RFC 9068 section 2.2): for a person by their grant, or for the app itself."""
+    """An access token (RFC 9068 section 2.2): for a person by their grant, or for the app itself.
+
+    ``last``: when it is over at the latest, in seconds since 1970.
+    """
     issued = int(now.timestamp())
     claims: dict[str, Any] = {
         **(extra or {}),
         "iss": issuer,
         "sub": app.client_id if grant is None else ring.subject(grant.user_id),
         "aud": _audience(app, resources),
-        "exp": issued + int(ACCESS.total_seconds()),
+        "exp": min(issued + int(ACCESS.total_seconds()), last or 2**53),
         "iat": issued,
         # Which grant it came of is in its number, so that it ends with it.
         "jti": f"{0 if grant is None else grant.id}.{random}",

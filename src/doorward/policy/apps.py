@@ -93,6 +93,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     roles: _Words = ()
     groups: _Words = ()
     claims: dict[str, Any] = {}
+    resources: _Words = ()  # what the app may exchange a token of this person for
 
 
 class _Tsidp(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +111,7 @@ class Entitlement(NamedTuple):
     roles: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     claims: Mapping[str, Any] = {}
+    resources: frozenset[str] = frozenset()  # what the app may exchange a token of theirs for
     userinfo: Mapping[str, Any] = {}  # those of the claims that userinfo tells too
     problems: tuple[str, ...] = ()  # entries and claims that were left out, in words
 
@@ -160,6 +162,7 @@ def entitlement(policy: Policy, app: str, user_id: int, node_id: int | None) -> 
         roles=tuple(sorted({role for one in entries for role in one.roles})),
         groups=tuple(sorted({group for one in entries for group in one.groups})),
         claims=claims,
+        resources=frozenset(resource for one in entries for resource in one.resources),
         userinfo={name: value for name, value in claims.items() if name in told},
         problems=tuple(problems),
     )

@@ -1,0 +1,120 @@
+"""``token-exchange``: an app that holds a person's token gets one for the next server (RFC 8693).
+
+The token has to be for the app that shows it, and good at this moment. What it may be exchanged for the policy says, of this person
+and this app (``resources``); without a word there is nothing. The new token is for that one server, says in ``act`` through whose
+hands it came, has no more scopes, ends no later than the first one, and ends with the same grant.
+"""
+
+from typing import Any
+
+from doorward.issuer.claims import Standing, granted, of_access_token, standing
+from doorward.issuer.desk import Desk, one
+from doorward.issuer.errors import TokenError
+from doorward.issuer.grants.answer import narrowed
+from doorward.issuer.live import Live, live_token
+from doorward.issuer.request import Pairs
+from doorward.issuer.tokens import ACCESS, BadToken, access_token
+from doorward.model import App, AppGrant
+
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
+KINDS = frozenset((ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt"))  # our access tokens are both
+DEEPEST = 4  # actors of one token: more than any chain of servers that somebody meant to build
+# About the app that a person signed in to, and of no use to a server behind it.
+_NOT_PASSED_ON = frozenset(("openid", "offline_access"))
+
+
+async def exchange(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+    """The answer. Raises TokenError."""
+    if app.public:
+        raise TokenError("unauthorized_client", "an app without a secret or a key exchanges no tokens")
+    if one(pairs, "requested_token_type") not in {"", *KINDS}:
+        raise TokenError("invalid_request", f"requested_token_type is {ACCESS_TOKEN}")
+    live = await _read(desk, pairs, "subject")
+    if live.grant is None or live.who is None:
+        raise TokenError("invalid_request", "the subject_token is of an app itself, and of no person")
+    if not {app.client_id, *app.resources} & set(live.access.audience):
+        raise TokenError("invalid_request", "the subject_token is for somebody else than this app")
+    await _check_actor(desk, app, pairs)
+    act: dict[str, Any] = {"sub": app.client_id}
+    if "act" in live.access.claims:
+        act["act"] = live.access.claims["act"]
+    if _depth(act) > DEEPEST:
+        raise TokenError("invalid_request", f"the token came through {DEEPEST} hands already")
+    return await _issue(desk, app, pairs, live, live.grant, act)
+
+
+async def _issue(
+    desk: Desk, app: App, pairs: Pairs, live: Live, grant: AppGrant, act: dict[str, Any]
+) -> dict[str, Any]:
+    target, who = await _target(desk, app, pairs, grant)
+    wanted = narrowed(tuple(one(pairs, "scope").split()), live.access.scopes)
+    if wanted is None:
+        raise TokenError("invalid_scope", "an exchange gives no more scopes than the token has")
+    scopes = tuple(each for each in granted(wanted, who.entitlement) if each not in _NOT_PASSED_ON)
+    now = desk.now()
+    token = access_token(
+        await desk.keys.ring(),
+        desk.issuer,
+        app,
+        random=desk.random(),
+        now=now,
+        scopes=scopes,
+        resources=(target,),
+        grant=grant,
+        extra={**of_access_token(who, scopes), "act": act},
+        last=live.access.expires,
+    )
+    await desk.note(who.user, app, "app.exchange", grant=grant.id, of=live.app.name, to=target)
+    ends = min(live.access.expires, int(now.timestamp()) + int(ACCESS.total_seconds()))
+    return {
+        "access_token": token,
+        "issued_token_type": ACCESS_TOKEN,
+        "token_type": "Bearer",
+        "expires_in": ends - int(now.timestamp()),
+        "scope": " ".join(scopes),
+    }
+
+
+async def _read(desk: Desk, pairs: Pairs, role: str) -> Live:
+    """A token of the form. What is wrong with it is invalid_request (RFC 8693 section 2.2.2)."""
+    text, kind = one(pairs, f"{role}_token"), one(pairs, f"{role}_token_type")
+    if not text or kind not in KINDS:
+        raise TokenError(
+            "invalid_request", f"{role}_token is missing, or {role}_token_type is not {ACCESS_TOKEN}"
+        )
+    try:
+        return await live_token(desk, text)
+    except BadToken as error:
+        raise TokenError("invalid_request", f"{role}_token: {error.message}") from None
+
+
+async def _check_actor(desk: Desk, app: App, pairs: Pairs) -> None:
+    """The actor is the app itself, which has shown who it is; a token that says the same may come along."""
+    if not one(pairs, "actor_token") and not one(pairs, "actor_token_type"):
+        return
+    live = await _read(desk, pairs, "actor")
+    if live.grant is not None or live.app.id != app.id:
+        raise TokenError("invalid_request", "the actor_token is not of this app itself")
+
+
+async def _target(desk: Desk, app: App, pairs: Pairs, grant: AppGrant) -> tuple[str, Standing]:
+    """What the new token is for, where the policy has it so."""
+    named = {value for name, value in pairs if name in {"resource", "audience"}}
+    if len(named) != 1:
+        raise TokenError("invalid_target", "one resource or audience says for whom the token is to be")
+    (target,) = named
+    who = standing(desk.registry.snapshot, app, grant.user_id, grant.node_id)
+    if who is None or target not in who.entitlement.resources:
+        user = desk.registry.snapshot.users.get(grant.user_id)
+        await desk.note(user, app, "app.refuse", why="no exchange", to=target[:200], grant=grant.id)
+        raise TokenError("invalid_target", "the policy lets this app have no token of this person for that")
+    return target, who
+
+
+def _depth(act: dict[str, Any]) -> int:
+    """How many hands."""
+    count, at = 0, act
+    while at:
+        count, at = count + 1, at.get("act", {})
+    return count

@@ -1,0 +1,45 @@
+"""Whether an access token is good at this moment: by its signature, by what it came of, and by what the policy says now."""
+
+from typing import NamedTuple
+
+from doorward.issuer.claims import Standing, grant_standing, standing
+from doorward.issuer.desk import Desk
+from doorward.issuer.tokens import Access, BadToken, read_access
+from doorward.model import App, AppGrant
+from doorward.store import apps
+
+
+class Live(NamedTuple):
+    """A good access token, with what it stands on; without grant and person the app's own."""
+
+    access: Access
+    app: App  # whose token it is
+    grant: AppGrant | None
+    who: Standing | None
+
+
+async def live_token(desk: Desk, token: str) -> Live:
+    """A token that is good now. Raises BadToken."""
+    access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
+    app = await desk.app(access.client_id)
+    if app is None:
+        raise BadToken("its app is gone")
+    if not access.grant_id:
+        return Live(access, app, None, None)
+    grant = await desk.database.read(apps.grant_by_id, access.grant_id)
+    if grant is None or grant.ended is not None:
+        raise BadToken("it was revoked")
+    snapshot, now = desk.registry.snapshot, desk.now()
+    if grant.app_id == app.id:
+        who = grant_standing(snapshot, app, grant, now)
+    else:
+        # It came by exchange: good while what was exchanged would be, and while this app may have it.
+        origin = await desk.database.read(apps.by_id, grant.app_id)
+        who = None
+        if origin is not None and grant_standing(snapshot, origin, grant, now) is not None:
+            who = standing(snapshot, app, grant.user_id, grant.node_id)
+        if who is not None and not set(access.audience) <= who.entitlement.resources:
+            who = None
+    if who is None:
+        raise BadToken("its person may not use the app any more")
+    return Live(access, app, grant, who)
