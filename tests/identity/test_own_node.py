@@ -2,29 +2,35 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import ssl
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.identity.test_identity import examples
 from tests.support.clients import StockClient
 from tests.support.fetching import fetch
 from tests.support.programs import OLDEST_CLIENT, require_client
 from tests.support.server import Server, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 from doorward import identity
-from doorward.engine.base import EngineError
-from doorward.engine.localapi import Opening
+from doorward.engine.base import EngineError, Status
+from doorward.engine.localapi import LocalApi, Opening
 from doorward.engine.processes import stop, tied_to_us
-from doorward.identity.own_node import _meets, load_pair
+from doorward.identity.own_node import OwnNode, _meets, load_pair
 
 CAP = "example.com/cap/wiki"
 
@@ -180,6 +186,120 @@ async def test_a_key_that_is_no_good_is_a_refusal(server: Server, tmp_path: Path
             "notes", control=server.url, auth_key="tskey-auth-none-x", folder=tmp_path / "n"
         ):
             pass
+
+
+class Daemon:
+    """A daemon's LocalAPI whose control has certificates made, with a packet filter that a test changes."""
+
+    def __init__(self, folder: Path, pair: bytes) -> None:
+        self.folder = folder
+        self.api = LocalApi(folder / "s")
+        self.pair = pair
+        self.ports = (0, 0)
+        self.shields: list[bool] = []
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        size = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+        body = await reader.readexactly(size)
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n" + self.said(head.split(" ")[1], body))
+        writer.close()
+
+    def said(self, path: str, body: bytes) -> bytes:
+        path = path.removeprefix("/localapi/v0/")
+        if path == "cert/wiki.tail.net?type=pair":
+            return self.pair
+        first, last = self.ports
+        answers: dict[str, Any] = {
+            "prefs": {},
+            "status": {"BackendState": "Running", "TUN": False},
+            "watch-ipn-bus": {
+                "NetMap": {
+                    "PacketFilterRules": [
+                        {"DstPorts": [{"IP": "100.64.0.1", "Ports": {"First": first, "Last": last}}]}
+                    ]
+                }
+            },
+            "whois": {
+                "Node": {"StableID": "n1", "Name": "laptop.tail.net."},
+                "UserProfile": {"LoginName": "ann"},
+                "CapMap": None,
+            },
+        }
+        if path == "prefs":
+            self.shields.append(json.loads(body)["ShieldsUp"])
+        return json.dumps(answers[path.partition("?")[0]]).encode() + b"\n"
+
+
+def certificate() -> tuple[bytes, ssl.SSLContext]:
+    """A key with its certificate, for wiki.tail.net, and a client's context that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "wiki.tail.net")])
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=36500))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("wiki.tail.net")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    ).public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + made, ssl.create_default_context(cadata=made.decode())
+
+
+async def test_with_a_certificate_of_control_s_it_is_https_with_a_lifespan_and_shields(
+    tmp_path: Path,
+) -> None:
+    pair, trust = certificate()
+    daemon, port = Daemon(tmp_path, pair), free_port()
+    lived: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            scope["state"]["greeting"] = "hello"
+            for what in ("startup", "shutdown"):
+                await receive()
+                lived.append(what)
+                await send({"type": f"lifespan.{what}.complete"})
+            return
+        who = identity.caller(scope)
+        assert who is not None
+        body = f"{scope['scheme']} {scope['state']['greeting']} {who.login}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def get() -> str:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trust, server_hostname="wiki.tail.net"
+        )
+        writer.write(b"GET / HTTP/1.1\r\nHost: wiki.tail.net\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        return answer.decode()
+
+    status = msgspec.convert(
+        {
+            "CertDomains": ["wiki.tail.net"],
+            "Self": {"DNSName": "wiki.tail.net.", "TailscaleIPs": ["100.64.0.1"]},
+        },
+        Status,
+    )
+    assert OwnNode(daemon, status, None, share_loopback=False).url == "https://wiki.tail.net"  # type: ignore[arg-type]
+    node = OwnNode(daemon, status, port, share_loopback=False)  # type: ignore[arg-type]
+    assert node.url == f"https://wiki.tail.net:{port}"
+    daemon.ports = (port, port)
+    ready = asyncio.Event()
+    async with await asyncio.start_unix_server(daemon.answer, tmp_path / "s"), asyncio.TaskGroup() as group:
+        serving = group.create_task(node.serve(app, ready=ready))
+        await ready.wait()
+        assert daemon.shields == [False]
+        assert "\r\nhttps hello ann\r\n" in await get()
+        daemon.ports = (0, 65535)
+        await until(lambda: daemon.shields == [False, True])
+        serving.cancel()
+    assert daemon.shields[-1] is True
+    assert lived == ["startup", "shutdown"]
 
 
 @pytest.mark.parametrize(
