@@ -5,6 +5,8 @@ from tests.support.browsing import House
 from tests.support.office import BACK, Office
 from tests.support.world import World
 
+from doorward.errors import Unauthenticated
+from doorward.model import Role
 from doorward.store import audit
 
 
@@ -139,3 +141,27 @@ async def test_a_device_alone_shows_apps_and_takes_nothing_back(office: Office) 
     assert "/me/apps/" not in page.text
     assert (await browser.post(f"/me/apps/{wiki.app.id}/end")).status_code == 401
     assert (await wiki.userinfo()).status_code == 200
+
+
+async def test_a_token_takes_a_proof_and_does_what_its_maker_may(house: House) -> None:
+    boss, ann = await house.resident("boss", Role.ADMIN), await house.resident("ann")
+    assert "Make a token" not in (await ann.get("/me")).text
+    assert (await ann.post("/me/tokens", description="x")).status_code == 403
+    page = await boss.post("/me/tokens", description="backups <b>")
+    assert "Before a token is made" in page.text
+    assert await house.registry.list_api_tokens() == []
+    page = await boss.prove()
+    (text,) = re.findall(r"dwtoken-[a-z0-9-]+", page.text)
+    token = await house.registry.check_api_token(text)
+    assert (token.role, token.description) == (Role.ADMIN, "backups <b>")
+    page = await boss.get("/me")
+    assert token.prefix in page.text
+    assert text not in page.text
+    assert "backups &lt;b&gt;" in page.text
+    found = await house.registry.writer.database.read(audit.load)
+    assert not any(text in str(one.details) for one in found)
+    assert (await ann.post(f"/me/tokens/{token.id}/revoke")).status_code == 404
+    await boss.post(f"/me/tokens/{token.id}/revoke")
+    assert token.prefix not in (await boss.follow()).text
+    with pytest.raises(Unauthenticated):
+        await house.registry.check_api_token(text)

@@ -18,6 +18,7 @@ from tests.support.authenticator import Authenticator
 from tests.support.corp import PROVIDER, Corp
 from tests.support.world import World
 
+from doorward.api.access import ALLOWED, Permission
 from doorward.login.asking import Askings, Proven, Question
 from doorward.login.doors import Doors
 from doorward.login.entrance import Entrance
@@ -52,7 +53,7 @@ class House:
         self.askings.acts["knock"] = self._knock
         self.routes: list[BaseRoute] = [
             *Entrance(self.askings, self.invitations, world.clock).routes(),
-            *Me(self.askings, world.clock).routes(),
+            *Me(self.askings, world.clock, lambda role: Permission.TOKENS in ALLOWED[role]).routes(),
             *Providers(self.askings, self.corp.upstream, world.clock).routes(),
             Route("/ask", self._ask, methods=["POST"]),
         ]

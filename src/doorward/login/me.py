@@ -5,7 +5,8 @@ in with takes a proof made for it.
 """
 
 import re
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -14,18 +15,21 @@ from starlette.routing import Route
 
 from doorward.asgi import RateLimit
 from doorward.clock import Clock
-from doorward.errors import Conflict, NotFound, Unauthenticated
+from doorward.errors import Conflict, NotFound, NotPermitted, Unauthenticated
 from doorward.login import pages
 from doorward.login.asking import ADD, Askings, Proven, Question, as_page, go_on
 from doorward.login.doors import asker
 from doorward.login.entrance import CODES
 from doorward.login.pages import Door
 from doorward.login.sessions import SignedIn
-from doorward.model import App, Passkey, Session, User
-from doorward.store import Connection, apps, audit, signin
+from doorward.model import ApiToken, App, Passkey, Role, Session, User
+from doorward.store import Connection, apps, audit, keys, signin
 from doorward.tailnet.snapshot import Snapshot
 
 FORGET = "passkey.delete"  # the act of forgetting a passkey
+TOKEN = "token"  # noqa: S105 - the act of making a token of the API, and none itself
+_TOKEN_LIFETIME = timedelta(days=90)
+_DESCRIPTION = 100  # characters
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -35,13 +39,15 @@ class Me:
     Args:
         askings: the flow that changes begin.
         clock: for rate limits.
+        makes_tokens: whether a role may make tokens of the API: the table of roles says so.
     """
 
-    def __init__(self, askings: Askings, clock: Clock) -> None:
+    def __init__(self, askings: Askings, clock: Clock, makes_tokens: Callable[[Role], bool]) -> None:
         self._askings = askings
         self._registry = askings.registry
+        self._makes_tokens = makes_tokens
         self._looks = RateLimit(rate=5.0, burst=60.0, clock=clock)
-        askings.acts[FORGET] = self._forget
+        askings.acts |= {FORGET: self._forget, TOKEN: self._make_token}
 
     def routes(self) -> list[Route]:
         """Where they are."""
@@ -51,6 +57,8 @@ class Me:
             ("/me/passkeys/{number}/delete", self._ask_to_forget, "POST"),
             ("/me/codes", self._ask_for_codes, "POST"),
             ("/me/sessions/{number}/end", self._end, "POST"),
+            ("/me/tokens", self._ask_for_token, "POST"),
+            ("/me/tokens/{number}/revoke", self._revoke_token, "POST"),
             ("/me/apps/{number}/end", self._leave, "POST"),
             ("/me/consents/{number}/delete", self._take_back, "POST"),
         )
@@ -106,6 +114,18 @@ class Me:
             ],
             apps=[_app(one, found, snapshot, now) for one in found["apps"]],
             codes=found["codes"],
+            may_make_tokens=self._makes_tokens(user.role),
+            tokens=[
+                {
+                    "id": one.id,
+                    "prefix": one.prefix,
+                    "description": one.description,
+                    "left": ""
+                    if one.expires is None
+                    else pages.duration((one.expires - now).total_seconds()),
+                }
+                for one in found["tokens"]
+            ],
             sessions=[
                 {
                     "id": one.id,
@@ -121,12 +141,70 @@ class Me:
 
     async def _signed_in(self, request: Request) -> SignedIn:
         """Who posts a form of this page. Raises Unauthenticated where nobody has signed in."""
+        return (await self._posted(request))[0]
+
+    async def _posted(self, request: Request) -> tuple[SignedIn, dict[str, str]]:
         self._askings.doors.require(request)
-        await self._askings.form(request)
+        form = await self._askings.form(request)
         found = await self._askings.sessions.of(request)
         if found is None:
             raise Unauthenticated("nobody is signed in in this browser", cure="Sign in, then try again.")
-        return found
+        return found, form
+
+    async def _ask_for_token(self, request: Request) -> Response:
+        found, form = await self._posted(request)
+        if found.user.role is Role.MEMBER:
+            raise NotPermitted(
+                "the role member makes no tokens", cure="Ask an administrator for another role."
+            )
+        words = "".join(one for one in form.get("description", "") if one.isprintable()).strip()[
+            :_DESCRIPTION
+        ]
+        question = Question(
+            "Is it you?", "Before a token is made, which can do at the API what you can, show who you are."
+        )
+        return await self._askings.begin(request, TOKEN, {"description": words}, question, user=found.user)
+
+    def _check_role(self, user: User) -> None:
+        if not self._makes_tokens(user.role):
+            raise NotPermitted(f"the role {user.role} makes no tokens", cure="Ask an owner or administrator.")
+
+    async def _make_token(self, request: Request, proven: Proven, argument: Any) -> Response:
+        del request
+        user = proven.user
+        if user.role is Role.MEMBER:
+            raise NotPermitted(
+                "the role member makes no tokens", cure="Ask an administrator for another role."
+            )
+        token, text = await self._registry.create_api_token(
+            f"user:{user.name}",
+            description=str(argument["description"]),
+            role=user.role,
+            expires_in=_TOKEN_LIFETIME,
+            owner=user,
+        )
+        settings = self._registry.snapshot.settings
+        tailnet = settings.display_name or settings.domain
+        return pages.page(
+            "token.html",
+            tailnet=tailnet,
+            door=Door.OPEN,
+            label="inside",
+            before=pages.person_side(user.name, user.id, "made it"),
+            behind=pages.tailnet_side(tailnet),
+            user=user,
+            token=token,
+            text=text,
+            days=_TOKEN_LIFETIME.days,
+        )
+
+    async def _revoke_token(self, request: Request) -> Response:
+        user, number = (await self._signed_in(request)).user, _number(request)
+        theirs = await self._registry.writer.database.read(_tokens_of, user.id, self._registry.writer.now())
+        if number not in {one.id for one in theirs}:
+            raise NotFound("you have no such token", cure="Load the page again.")
+        await self._registry.revoke_api_token(f"user:{user.name}", number)
+        return go_on("/me")
 
     async def _ask_to_add(self, request: Request) -> Response:
         user = (await self._signed_in(request)).user
@@ -237,7 +315,17 @@ def _of(connection: Connection, user_id: int, now: datetime) -> dict[str, Any]:
             (one for one in apps.load_all(connection) if one.id in known), key=lambda one: one.name
         ),
         "codes": signin.recovery_codes_left(connection, user_id),
+        "tokens": _tokens_of(connection, user_id, now),
     }
+
+
+def _tokens_of(connection: Connection, user_id: int, now: datetime) -> list[ApiToken]:
+    """A person's tokens of the API that are still good."""
+    return [
+        one
+        for one in keys.all_api_tokens(connection)
+        if one.user_id == user_id and one.revoked is None and (one.expires is None or one.expires > now)
+    ]
 
 
 def _forget_passkey(connection: Connection, user: User, passkey_id: int, now: datetime) -> None:

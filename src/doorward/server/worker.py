@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from doorward.api import app as api
+from doorward.api.access import ALLOWED, Permission
 from doorward.api.context import ApiContext
 from doorward.asgi import NumberRequests, SecurityHeaders, StripIdentityHeaders
 from doorward.audit import Auditing
@@ -45,7 +46,7 @@ from doorward.login.sealing import Sealer
 from doorward.login.sessions import Sessions
 from doorward.login.upstream import Upstream
 from doorward.login.whoami import whoami_route
-from doorward.model import Process
+from doorward.model import Process, Role
 from doorward.policy.posture import CountryOf
 from doorward.protocol.keys import DERPPrivate, MachinePrivate, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPMap, DERPRegion
@@ -425,6 +426,8 @@ class Worker:
             *Providers(askings, upstream, self._clock).routes(),
             *Me(askings, self._clock).routes(),
             *issuer.routes(),
+            *Me(askings, self._clock, _makes_tokens).routes(),
+            *Issuer(askings, self._clock, self._noise_key.raw).routes(),
             *pages.routes(),
             *([] if acme is None else acme.answers.routes()),
             Route("/ca.pem", self._ca, methods=["GET"]),
@@ -499,6 +502,10 @@ class Worker:
                 self._certificates.refresh()
                 with contextlib.suppress(DoorwardError):  # said again within the hour
                     await registry.set_derp_map(self._derp_map(), self._own_region())
+
+
+def _makes_tokens(role: Role) -> bool:
+    return Permission.TOKENS in ALLOWED[role]
 
 
 class _Endpoint:
