@@ -62,18 +62,6 @@ _SILENT_PER_SECOND, _SILENT = 0.5, 30.0  # of one device; more of them in a row 
 _decisions = counter("app_decisions_total", "Requests of apps to sign somebody in, by outcome", "outcome")
 
 
-class _Who(NamedTuple):
-    """Who a request is from, as far as apps may know."""
-
-    known: Known
-    user: User | None
-    node_id: int | None  # the device that vouches for them, or theirs that they sit at
-    key: str  # of their session with apps
-    level: Level
-    amr: tuple[str, ...]
-    since: datetime | None  # when they signed in, where they did
-
-
 class Authorize:
     """The endpoint, and the pages that belong to it."""
 
@@ -132,7 +120,6 @@ class Authorize:
         """Decide, and do it. ``was_proven``: they had shown who they are before they were asked for a yes."""
         desk = self._desk
         await desk.registry.catch_up()  # another process may have taken away what this one still knows
-        who = await self._who(request, proven)
         who = await who_is(desk, request, proven)
         stands = None
         if who.user is not None:
@@ -182,44 +169,6 @@ class Authorize:
         )
 
     # Who --------------------------------------------------------------------------------------------------------------
-
-    async def _who(self, request: Request, proven: Proven | None) -> _Who:
-        """By the connection or the session, and by no header. Who has signed in said so on purpose, and comes first."""
-        visitor = await self._desk.askings.sessions.visitor(request)
-        if visitor.node is not None and visitor.node.tags:
-            return _Who(Known.TAGGED, None, None, "", Level.NETWORK, (), None)
-        if proven is not None:
-            session, user = proven.session, proven.user
-        elif visitor.signed_in is not None:
-            session, user = visitor.signed_in.session, visitor.signed_in.user
-        else:
-            return self._by_device(visitor)
-        by_passkey = session.method.startswith("passkey")
-        node = visitor.node if visitor.owner is not None and visitor.owner.id == user.id else None
-        if node is not None and routes_for_others(self._desk.registry.snapshot, node.id):
-            node = None  # it may be another's traffic: the session alone says who it is
-        return _Who(
-            Known.SESSION,
-            user,
-            None if node is None else node.id,
-            f"session:{session.id}",
-            Level.PASSKEY if by_passkey else Level.SESSION,
-            ("pop", "user") if by_passkey else (session.method.partition(":")[0],),
-            session.proven,
-        )
-
-    def _by_device(self, visitor: Visitor) -> _Who:
-        node, owner = visitor.node, visitor.owner
-        if node is None or owner is None:
-            return _Who(Known.NOBODY, None, None, "", Level.NETWORK, (), None)
-        if routes_for_others(self._desk.registry.snapshot, node.id):
-            return _Who(Known.ROUTER, None, None, "", Level.NETWORK, (), None)
-        key = f"node:{node.id}:{owner.id}"
-        return _Who(Known.DEVICE, owner, node.id, key, Level.NETWORK, ("network",), None)
-
-    @staticmethod
-    def _level(who: _Who, clicked: bool) -> Level:
-        return Level.CLICK if clicked and who.level is Level.NETWORK else who.level
 
     def _is_often(self, request: Request) -> bool:
         try:

@@ -34,24 +34,6 @@ class Inspection:
         self._desk = desk
         self._clients = clients
 
-    async def _live(self, token: str) -> _Live:
-        """A token that is good now. Raises BadToken."""
-        desk = self._desk
-        await desk.registry.catch_up()
-        access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
-        app = await desk.app(access.client_id)
-        if app is None:
-            raise BadToken("its app is gone")
-        if not access.grant_id:
-            return _Live(access, app, None, None)
-        grant = await desk.database.read(apps.grant_by_id, access.grant_id)
-        if grant is None or grant.ended is not None:
-            raise BadToken("it was revoked")
-        who = grant_standing(desk.registry.snapshot, app, grant, desk.now())
-        if who is None:
-            raise BadToken("its person may not use the app any more")
-        return _Live(access, app, grant, who)
-
     # Userinfo -------------------------------------------------------------------------------------------------------
 
     async def userinfo(self, request: Request) -> Response:

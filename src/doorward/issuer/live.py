@@ -20,6 +20,7 @@ class Live(NamedTuple):
 
 async def live_token(desk: Desk, token: str) -> Live:
     """A token that is good now. Raises BadToken."""
+    await desk.registry.catch_up()
     access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
     app = await desk.app(access.client_id)
     if app is None:

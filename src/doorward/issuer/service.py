@@ -18,8 +18,8 @@ from doorward.issuer.errors import TokenError
 from doorward.issuer.inspection import Inspection
 from doorward.issuer.keys import Keys
 from doorward.issuer.metadata import describe
-from doorward.issuer.sweep import Sweep
 from doorward.issuer.pushed import Pushed
+from doorward.issuer.sweep import Sweep
 from doorward.issuer.token import Token
 from doorward.login.asking import Askings, as_page
 from doorward.login.upstream import open_fetcher

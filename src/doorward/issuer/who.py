@@ -50,11 +50,13 @@ async def who_is(desk: Desk, request: Request, proven: Proven | None = None) -> 
     else:
         return _by_device(desk, visitor)
     by_passkey = session.method.startswith("passkey")
-    own = visitor.node is not None and visitor.owner is not None and visitor.owner.id == user.id
+    node = visitor.node if visitor.owner is not None and visitor.owner.id == user.id else None
+    if node is not None and routes_for_others(desk.registry.snapshot, node.id):
+        node = None  # it may be another's traffic: the session alone says who it is
     return Who(
         Known.SESSION,
         user,
-        visitor.node.id if own and visitor.node is not None else None,
+        None if node is None else node.id,
         f"session:{session.id}",
         Level.PASSKEY if by_passkey else Level.SESSION,
         ("pop", "user") if by_passkey else (session.method.partition(":")[0],),
