@@ -30,15 +30,12 @@ async def live_token(desk: Desk, token: str) -> Live:
     grant = await desk.database.read(apps.grant_by_id, access.grant_id)
     if grant is None or grant.ended is not None:
         raise BadToken("it was revoked")
-    snapshot, now = desk.registry.snapshot, desk.now()
-    if grant.app_id == app.id:
-        who = grant_standing(snapshot, app, grant, now)
-    else:
-        # It came by exchange: good while what was exchanged would be, and while this app may have it.
-        origin = await desk.database.read(apps.by_id, grant.app_id)
-        who = None
-        if origin is not None and grant_standing(snapshot, origin, grant, now) is not None:
-            who = standing(snapshot, app, grant.user_id, grant.node_id)
+    snapshot = desk.registry.snapshot
+    origin = app if grant.app_id == app.id else await desk.database.read(apps.by_id, grant.app_id)
+    who = None if origin is None else grant_standing(snapshot, origin, grant, desk.now())
+    if who is not None and "act" in access.claims:
+        # It came by exchange: good while what was exchanged would be, and while the policy lets this app have it.
+        who = standing(snapshot, app, grant.user_id, grant.node_id)
         if who is not None and not set(access.audience) <= who.entitlement.resources:
             who = None
     if who is None:

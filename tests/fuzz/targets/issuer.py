@@ -14,6 +14,7 @@ from tests.support.office import PAGE, Office, Party, challenge
 from tests.support.world import open_world
 
 from doorward.errors import DoorwardError
+from doorward.issuer.assertions import KIND
 from doorward.issuer.request import find_target, read, with_answer
 from doorward.issuer.tokens import ACCESS_TYPE, read_access, sign
 from doorward.issuer.tokens import read as read_token
@@ -159,10 +160,20 @@ async def _whole(party: Party, data: bytes, text: str, value: Any) -> None:
     async with party.program() as client:
         form = [(b"content-type", b"application/x-www-form-urlencoded")]
         basic = (b"authorization", b"Basic " + data.replace(b"\n", b"").replace(b"\r", b"")[:2000])
-        for path in ("/token", "/introspect", "/revoke", "/userinfo"):
+        for path in ("/token", "/par", "/device_authorization", "/introspect", "/revoke", "/userinfo"):
             for headers in (form, [*form, basic]):
                 said = await client.post(path, content=data, headers=headers)
                 assert said.status_code in {400, 401, 403, 415, 429}, said.text
+        asserted = {
+            "client_assertion": text,
+            "client_assertion_type": KIND,
+            "grant_type": "client_credentials",
+        }
+        said = await client.post("/token", data=asserted)
+        assert said.status_code in {400, 401, 429}, said.text
+        for where, given in (("/device", text), ("/device/answer", text)):
+            said = await client.post(where, data={"user_code": given, "asking": given, "answer": given})
+            assert said.status_code in {400, 403, 404, 429}, said.text
         page = [(name.encode(), value.encode()) for name, value in PAGE.items()]
         said = await client.post("/authorize", content=data, headers=[*form, *page])
         assert said.status_code in {200, 303, 400, 403, 413}

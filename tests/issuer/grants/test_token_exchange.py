@@ -148,6 +148,17 @@ async def test_it_ends_when_the_policy_takes_it_away_or_the_grant_ends(chain: Ch
     assert (await exchange(chain.gateway, chain.token)).json()["error"] == "invalid_request"
 
 
+async def test_an_app_exchanges_the_token_of_its_own_sign_in(chain: Chain) -> None:
+    await rule(chain.office, {"apps": ["client"], "resources": [WIKI]})
+    await chain.client.sign_in(scope="openid email")
+    token = (await exchange(chain.client, chain.token)).json()["access_token"]
+    assert read(token)["act"] == {"sub": chain.client.app.client_id}
+    assert (await chain.wiki.post("/introspect", token=token)).json()["active"]
+    await rule(chain.office, {"apps": ["client"]})
+    assert not (await chain.wiki.post("/introspect", token=token)).json()["active"]
+    assert (await chain.client.userinfo()).status_code == 200  # what was exchanged is as good as before
+
+
 async def test_a_token_that_is_over_or_none(chain: Chain) -> None:
     for token in ("x", chain.client.tokens["id_token"], chain.client.tokens["refresh_token"], ""):
         assert (await exchange(chain.gateway, token)).json()["error"] == "invalid_request"
