@@ -75,9 +75,13 @@ async def test_ssh_and_its_relatives_trust_exactly_what_the_node_published(serve
         (laptop.folder / "batch").write_text(f"get {there} {back}\n")
         await run(_program(config, "sftp", "-b", str(laptop.folder / "batch"), f"{ME}@server"))
         assert back.read_text() == config.read_text()
+        again = laptop.folder / "again"
+        shell = f"ssh -F '{config}' -o BatchMode=yes"
+        await run([str(require("rsync")), "--rsh", shell, str(config), f"{ME}@server:{again}"])
+        assert again.read_text() == config.read_text()
         git = str(require("git"))
         await run([git, "init", "--quiet", "--bare", str(laptop.folder / "git")])
-        over = f"core.sshCommand=ssh -F '{config}' -o BatchMode=yes"
+        over = f"core.sshCommand={shell}"
         await run([git, "-c", over, "ls-remote", f"ssh://{ME}@server{laptop.folder}/git"])
         # A node that publishes no keys, and any other host, are ssh's own business.
         for host in ("plain", "elsewhere.example.com"):

@@ -29,6 +29,7 @@ _PACKAGES = {
     "postgres": "postgresql",
     "curl": "curl",
     "socat": "socat",
+    "rsync": "rsync",
     "systemd-analyze": "systemd",
     "node": "nodejs",
     "knotd": "knot",
