@@ -4,11 +4,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Return as soon as ``holds()``; TimeoutError when it does not within ``seconds``."""
+async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Return as soon as ``holds()``; TimeoutError when it does not within ``seconds``.
+
+    What it looks up and does not find yet (a LookupError) is waited for, too.
+    """
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+        while not _found(holds):  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.002)
+
+
+def _found(holds: Callable[[], bool]) -> bool:
+    try:
+        return holds()
+    except LookupError:
+        return False
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
