@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from doorward.model import Asking, Identity, Invitation, Passkey, Provider, Session
 from doorward.store import rows
-from doorward.store.tables import (
+from doorward.store.signin_tables import (
     askings,
     identities,
     invitations,

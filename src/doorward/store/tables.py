@@ -15,11 +15,8 @@ from sqlalchemy import (
     DDL,
     Column,
     ForeignKey,
-    Identity,
     Index,
     LargeBinary,
-    MetaData,
-    Table,
     UniqueConstraint,
     event,
     false,
@@ -32,6 +29,7 @@ from doorward.protocol.auditlog import AuditPublic
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.store import signin_tables
 from doorward.store.columns import (
     Address,
     AnyAddress,
@@ -44,36 +42,17 @@ from doorward.store.columns import (
     Words,
     whole,
 )
+from doorward.store.defining import may as _may
+from doorward.store.defining import must as _must
+from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
 VERSION = 14
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pk",
-        "uq": "%(table_name)s_%(column_0_N_name)s_unique",
-        "fk": "%(table_name)s_%(column_0_name)s_exists",
-        "ix": "%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-
-def _table(name: str, *parts: Any, numbered: bool = False) -> Table:
-    """A STRICT table; ``numbered`` gives it an ``id`` that is never used again."""
-    if numbered:
-        parts = (Column("id", whole(), Identity(), primary_key=True), *parts)
-    return Table(name, metadata, *parts, sqlite_strict=True, sqlite_autoincrement=numbered)
-
-
-def _must(name: str, kind: Any, *parts: Any) -> Column[Any]:
-    return Column(name, kind, *parts, nullable=False)
-
-
-def _may(name: str, kind: Any, *parts: Any) -> Column[Any]:
-    return Column(name, kind, *parts, nullable=True)
-
+# All of them: those of signing in are in a module of their own.
+metadata = signin_tables.passkeys.metadata
 
 # Alembic's own table, under our name so that another program's in the same PostgreSQL schema is not taken for ours.
 schema_version = _table("schema_version", Column("version_num", Words(), primary_key=True, nullable=False))
@@ -183,112 +162,6 @@ api_tokens = _table(
     _may("expires", Moment()),
     _may("revoked", Moment()),
     _may("user_id", whole()),  # no foreign key: a token whose person is gone is worth nothing
-    UniqueConstraint("secret_hash"),
-    numbered=True,
-)
-
-passkeys = _table(
-    "passkeys",
-    _must("user_id", whole(), ForeignKey("users.id")),
-    _must("credential", LargeBinary()),
-    _must("public_key", LargeBinary()),
-    _must("count", whole()),
-    _must("name", Words()),
-    _must("place", Words()),
-    _must("transports", Json(tuple[str, ...])),
-    _must("created", Moment()),
-    _may("used", Moment()),
-    UniqueConstraint("credential"),
-    Index(None, "user_id"),
-    numbered=True,
-)
-
-providers = _table(
-    "providers",
-    _must("name", Words()),
-    _must("issuer", Words()),
-    _must("client_id", Words()),
-    _must("client_secret", Words()),
-    _must("scopes", Json(tuple[str, ...])),
-    _must("domains", Json(tuple[str, ...])),
-    _must("users", Json(tuple[str, ...])),
-    _must("groups", Json(tuple[str, ...])),
-    _must("groups_claim", Words()),
-    _must("created", Moment()),
-    UniqueConstraint("name"),
-    numbered=True,
-)
-
-identities = _table(
-    "identities",
-    _must("provider_id", whole(), ForeignKey("providers.id")),
-    _must("subject", Words()),
-    _must("user_id", whole(), ForeignKey("users.id")),
-    _must("email", Words()),
-    _must("created", Moment()),
-    _may("used", Moment()),
-    Column("groups", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
-    UniqueConstraint("provider_id", "subject"),
-    Index(None, "user_id"),
-    numbered=True,
-)
-
-sessions = _table(
-    "sessions",
-    _must("user_id", whole(), ForeignKey("users.id")),
-    _must("secret_hash", LargeBinary()),
-    _must("origin", Words()),
-    _must("created", Moment()),
-    _must("seen", Moment()),
-    _must("expires", Moment()),
-    _must("proven", Moment()),
-    _must("method", Words()),
-    _must("address", Words()),
-    _must("agent", Words()),
-    _may("ended", Moment()),
-    UniqueConstraint("secret_hash"),
-    Index(None, "user_id"),
-    numbered=True,
-)
-
-invitations = _table(
-    "invitations",
-    _may("user_id", whole(), ForeignKey("users.id")),
-    _must("secret_hash", LargeBinary()),
-    _must("actor", Words()),
-    _must("created", Moment()),
-    _must("expires", Moment()),
-    _may("used", Moment()),
-    UniqueConstraint("secret_hash"),
-    Index(None, "user_id"),
-    numbered=True,
-)
-
-recovery_codes = _table(
-    "recovery_codes",
-    _must("user_id", whole(), ForeignKey("users.id")),
-    _must("secret_hash", LargeBinary()),
-    _may("used", Moment()),
-    UniqueConstraint("secret_hash"),
-    Index(None, "user_id"),
-    numbered=True,
-)
-
-# No foreign keys: an asking is over in minutes, and who it is for may be deleted before.
-askings = _table(
-    "askings",
-    _must("secret_hash", LargeBinary()),
-    _must("act", Words()),
-    _must("argument", Words()),
-    _may("user_id", whole()),
-    _must("origin", Words()),
-    _must("challenge", LargeBinary()),
-    _may("provider_id", whole()),
-    _must("state", Words()),
-    _must("nonce", Words()),
-    _must("verifier", Words()),
-    _must("created", Moment()),
-    _must("expires", Moment()),
     UniqueConstraint("secret_hash"),
     numbered=True,
 )
