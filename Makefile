@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 CODE := src tests bench
 
-.PHONY: help setup demo test check format lock docs bench fuzz soak clean
+.PHONY: help setup demo test interop check format lock docs bench fuzz soak clean
 help:
 	@echo "make demo   doorward, three machines and ssh lines to paste"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
+	@echo "make interop  every client of the issuer that nobody here wrote, in a table"
 	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"
 	@echo "make soak   an hour of churn, and what it leaves; MINUTES=60"
 
@@ -28,6 +29,9 @@ demo: setup
 test: setup
 	@$(BIN)/python -m pytest --durations=10 $(TESTS)
 
+interop: setup
+	@DOORWARD_REQUIRE=all $(BIN)/python -m tests.interop.clients $(TESTS)
+
 check: $(STAMP)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
@@ -41,6 +45,7 @@ format: $(STAMP)
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml --group interop -c requirements/run.txt -o requirements/interop.txt
 
 docs: $(STAMP)
 	$(BIN)/python -m tests.test_reference

@@ -137,6 +137,8 @@ def _request(session: dict[str, Any], query: str = "") -> Request:
     )
 
 
+@pytest.mark.client("authlib", "pypi:dev")
+@pytest.mark.proves("silent", "refresh", "replay")
 async def test_authlib_signs_people_in_as_its_guide_has_it(server: Server) -> None:
     async with machines(server, "laptop") as (laptop,):
         app = await make_app(server, "wiki", "--algorithm", "ES256")

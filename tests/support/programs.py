@@ -113,7 +113,7 @@ def prepare() -> None:
     """Make every program that only tests use and that is not here yet. For the start of a whole run: it takes minutes."""
     from tests.support.npm import installed  # noqa: PLC0415 - it imports this module
 
-    for name in ("oidc", "axe"):
+    for name in ("oidc", "axe", "web"):
         installed(Path(__file__).parent / name)
     cache = cache_folder(os.environ)
     build([*CLIENT_PACKAGES, "tailscale.com/cmd/derper"], CLIENT_VERSION, cache / "bin")

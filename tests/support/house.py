@@ -1,0 +1,159 @@
+"""What a client of the issuer meets: a real server, a device of the tailnet, apps, and programs that ask the door through the device."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support.clients import StockClient
+from tests.support.machines import machines
+from tests.support.server import Server
+from tests.support.visiting import Visitor
+
+from doorward.engine.processes import stop, tied_to_us
+
+_ANSWERS_WITHIN = 60  # seconds, of a program on a busy machine
+_EVERYBODY = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
+
+
+class MadeApp(NamedTuple):
+    """An app as ``doorward apps create`` has made it."""
+
+    name: str
+    client_id: str
+    secret: str
+    issuer: str
+
+
+@dataclass
+class House:
+    """A server whose door can be asked through ``laptop``, a stock client of its only person, alice.
+
+    Attributes:
+        issuer: the door's address.
+        authority: a file with the certificate of the door's authority.
+        environ: with these variables a program asks the door through the laptop, and trusts that authority alone.
+    """
+
+    server: Server
+    laptop: StockClient
+    issuer: str
+    authority: Path
+    environ: dict[str, str]
+
+    async def app(self, name: str, *options: str) -> MadeApp:
+        """Make an app, with options of ``doorward apps create``."""
+        made = await self.server.json("apps", "create", name, *options)
+        return MadeApp(name, made["app"]["client_id"], made.get("secret", ""), made["app"]["issuer"])
+
+    def visitor(self, apps: Mapping[str, int] | None = None, *, on: StockClient | None = None) -> Visitor:
+        """A new browser on the laptop or on another device (``tests.support.visiting``)."""
+        return Visitor(self.authority, f"http://localhost:{(on or self.laptop).http_port}", apps)
+
+    @contextlib.asynccontextmanager
+    async def policy(self, *grants: Mapping[str, Any]) -> AsyncIterator[None]:
+        """More grants in the policy for a while; then the first policy is in force again."""
+        first = json.loads(_EVERYBODY)["grants"]
+        await self.server.set_policy(json.dumps({"grants": [*first, *grants]}))
+        try:
+            yield
+        finally:
+            await self.server.set_policy(_EVERYBODY)
+
+    @contextlib.asynccontextmanager
+    async def program(
+        self, command: Sequence[str | Path], *, environ: Mapping[str, str] | None = None
+    ) -> "AsyncIterator[Program]":
+        """A program of the test's that has a client in it, for as long as the block lasts."""
+        process = await asyncio.create_subprocess_exec(
+            *tied_to_us(command),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self.environ | dict(environ or {}),
+            limit=1 << 22,
+        )
+        said = bytearray()
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(_drain(process, said))
+            try:
+                yield Program(process, said)
+            finally:
+                assert process.stdin is not None
+                process.stdin.close()
+                await stop(process, 5)
+                await reader
+
+
+class ProgramError(AssertionError):
+    """What a client did not like.
+
+    Attributes:
+        kind: the error's name in the client's language.
+        told: more of it, where there is more: ``error`` of the issuer's answer.
+    """
+
+    def __init__(self, kind: str, message: str, told: Mapping[str, Any]) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+        self.told = dict(told)
+
+
+class Program:
+    """Speaks lines of JSON: ``{"do": NAME, ...}`` gets ``{"done": ...}``, or ``{"error": KIND, "message": ..., "told": {...}}``."""
+
+    def __init__(self, process: asyncio.subprocess.Process, said: bytearray) -> None:
+        self._process = process
+        self._said = said
+
+    async def do(self, what: str, **more: Any) -> Any:
+        """Have it do something; returns what it found. Raises ProgramError for what its client did not like."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": what, **more}).encode() + b"\n")
+        async with asyncio.timeout(_ANSWERS_WITHIN):
+            line = await self._process.stdout.readline()
+        assert line, f"the program ended:\n{self._said.decode(errors='replace')[-4000:]}"
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ProgramError(answer["error"], answer.get("message", ""), answer.get("told") or {})
+        return answer.get("done")
+
+
+async def _drain(process: asyncio.subprocess.Process, into: bytearray) -> None:
+    assert process.stderr is not None
+    while part := await process.stderr.read(1 << 16):
+        into += part
+
+
+@contextlib.asynccontextmanager
+async def open_house(server: Server) -> AsyncIterator[House]:
+    """The house around a server that has just started."""
+    await server.set_policy(_EVERYBODY)
+    async with machines(server, "laptop") as (laptop,):
+        await server.own_node()
+        authority = server.folder / "authority.pem"
+        authority.write_text((await server.run("ca")).stdout, encoding="ascii")
+        issuer = f"https://door.tailnet.internal:{server.door_port}"
+        yield House(server, laptop, issuer, authority, _environ(laptop, authority))
+
+
+def _environ(device: StockClient, authority: Path) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DOORWARD_", "TS_", "SSL_CERT_")) and not name.lower().endswith("_proxy")
+    }
+    proxy = f"http://localhost:{device.http_port}"
+    trusted = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+    return (
+        kept
+        | dict.fromkeys(trusted, str(authority))
+        | {"HTTPS_PROXY": proxy, "https_proxy": proxy, "NODE_USE_ENV_PROXY": "1"}
+        | dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+    )
