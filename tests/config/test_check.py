@@ -112,6 +112,8 @@ def test_domains_that_are_none(tmp_path: Path, domain: str) -> None:
         ("tls.url.cert", "/a.pem"),
         ("tls.door.key", "/a.pem"),
         ("listen", "8080"),
+        ("apps.networks", ["10.0.0.1/8"]),
+        ("apps.networks", ["wiki.lan"]),
         ("audit.syslog", "logs.example.com"),
         ("audit.syslog", "unix:dev/log"),
         ("audit.syslog", "http://logs.example.com"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from ipaddress import ip_address
 from typing import Any
 
 import httpx2
@@ -189,7 +190,8 @@ async def test_keys_at_an_address_are_read_once_an_hour(office: Office) -> None:
     async with asyncio.TaskGroup() as group:
         tries = [group.create_task(show(party, signed(claims(party)))) for _ in range(4)]
     assert [one.result().status_code for one in tries] == [200] * 4
-    assert office.fetched == [(URL, False)]  # and never at a private address
+    assert [url for url, _ in office.fetched] == [URL]
+    assert not office.fetched[0][1].also("wiki.example.com", ip_address("10.0.0.1"))
     office.world.clock.advance(3600)
     assert (await show(party, signed(claims(party)))).status_code == 200
     assert len(office.fetched) == 2

@@ -14,6 +14,7 @@ from tests.support.world import World
 
 from doorward.errors import DoorwardError
 from doorward.issuer import Issuer
+from doorward.issuer.fetch import Fetch, Rules
 from doorward.login.apps import Apps, Wanted
 from doorward.login.idtoken import Expected, check_id_token, read_keys
 from doorward.model import App, AuditEvent, Node
@@ -36,10 +37,10 @@ class Office(House):
         super().__init__(world)
         self.apps = Apps(self.registry.writer.database, world.clock, self.registry.writer.entropy)
         self.published: dict[str, bytes | DoorwardError] = {}  # by address
-        self.fetched: list[tuple[str, bool]] = []  # addresses, and whether private ones were allowed
-        self.issuer = Issuer(
-            self.askings, world.clock, b"k" * 32, open_fetcher=lambda private: _Published(self, private)
-        )
+        self.fetched: list[tuple[str, Rules]] = []  # addresses, and where they may lead
+        self.posted: list[tuple[str, dict[str, str]]] = []  # forms, and where they were sent
+        fetch = Fetch(self.registry, world.clock, open_fetcher=lambda rules: _Published(self, rules))
+        self.issuer = Issuer(self.askings, world.clock, b"k" * 32, fetch=fetch)
         self.routes.extend(self.issuer.routes())
 
     async def app(self, name: str = "grafana", **fields: Any) -> "Party":
@@ -65,9 +66,9 @@ class Office(House):
 class _Published(Fetcher):
     """The fetcher, with what is published at its other end."""
 
-    def __init__(self, office: Office, private: bool) -> None:
+    def __init__(self, office: Office, rules: Rules) -> None:
         self._office = office
-        self._private = private
+        self._rules = rules
 
     async def close(self) -> None:
         pass
@@ -75,13 +76,15 @@ class _Published(Fetcher):
     async def request(
         self, method: str, url: str, *, limit: int, headers: Any = None, body: bytes | None = None
     ) -> Answer:
-        assert (method, headers, body) == ("GET", None, None)
         assert 0 < limit <= 1 << 20
-        self._office.fetched.append((url, self._private))
+        self._office.fetched.append((url, self._rules))
         found = self._office.published[url]
         if isinstance(found, DoorwardError):
             raise found
-        return Answer(200, {}, found)
+        if method == "POST":
+            assert headers["content-type"] == "application/x-www-form-urlencoded"
+            self._office.posted.append((url, dict(parse_qsl((body or b"").decode(), keep_blank_values=True))))
+        return Answer(200, {"content-type": "application/json"}, found)
 
 
 @dataclass

@@ -1,82 +1,22 @@
 """The hardened HTTP client, against servers on loopback that do what servers should not."""
 
-import asyncio
-import contextlib
 import socket
-import ssl
-from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.certificates import tls_contexts
+from tests.support.website import HOST, ok, redirect, web
 
 from doorward.errors import BadInput, NotPermitted, RemoteProtocolError, Unavailable
 from doorward.transport import fetch
 from doorward.transport.fetch import Address, Fetcher, is_public, resolve
 
-HOST = "127.0.0.1"
-Reply = Callable[[str, dict[str, str]], bytes | None]
-
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-class Web:
-    """A server that answers a request's target and headers with raw bytes; None says nothing."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.seen: list[tuple[str, dict[str, str], bytes]] = []
-
-    def url(self, path: str = "/", host: str = HOST, scheme: str = "http") -> str:
-        return f"{scheme}://{host}:{self.port}{path}"
-
-
-@contextlib.asynccontextmanager
-async def web(
-    reply: Reply, *, tls: ssl.SSLContext | None = None, unix: Path | None = None
-) -> AsyncIterator[Web]:
-    site: Web
-
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-            headers = dict(line.lower().split(": ", 1) for line in head[1:])
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            site.seen.append((head[0], headers, body))
-            said = reply(head[0].split()[1], headers)
-            if said is None:
-                await reader.read()
-            else:
-                writer.write(said)
-                await writer.drain()
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-    if unix:
-        server = await asyncio.start_unix_server(one, unix)
-        site = Web(0)
-    else:
-        server = await asyncio.start_server(one, HOST, 0, ssl=tls)
-        site = Web(server.sockets[0].getsockname()[1])
-    try:
-        yield site
-    finally:
-        server.close()
-        await server.wait_closed()
-
-
-def ok(body: bytes, *headers: str) -> bytes:
-    return "\r\n".join(["HTTP/1.1 200 OK", f"content-length: {len(body)}", *headers, "", ""]).encode() + body
-
-
-def redirect(to: str, status: int = 302) -> bytes:
-    return f"HTTP/1.1 {status} Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n".encode()
 
 
 def local(**arguments: Any) -> Fetcher:
@@ -278,9 +218,29 @@ async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatc
         assert await fetcher.get(site.url(), limit=10) == b"x"
 
 
+async def test_addresses_besides_the_open_ones_go_with_their_host() -> None:
+    async def everything(host: str, port: int) -> list[Address]:
+        return [ip_address(HOST)]
+
+    seen: list[tuple[str, Address]] = []
+
+    def also(host: str, address: Address) -> bool:
+        seen.append((host, address))
+        return host == "wiki.test"
+
+    async with web(lambda *_: ok(b"x")) as site, Fetcher(also=also, resolve=everything) as fetcher:
+        assert await fetcher.get(site.url(host="wiki.test"), limit=10) == b"x"
+        with pytest.raises(NotPermitted):
+            await fetcher.get(site.url(host="other.test"), limit=10)
+    assert seen == [("wiki.test", ip_address(HOST)), ("other.test", ip_address(HOST))]
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [
+        ("fec0::1", False),  # site-local, which no list of ranges has any more
+        ("::7f00:1", False),  # IPv4-compatible
+        ("4000::1", False),  # given to nobody
         ("1.1.1.1", True),
         ("2606:4700::1111", True),
         ("10.1.2.3", False),

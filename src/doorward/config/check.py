@@ -61,6 +61,14 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
             f"trusted_proxies: {error}",
             "Write addresses or networks: 192.0.2.7, 10.0.0.0/8.",
         )
+    try:
+        settings.private_networks()
+    except ValueError as error:
+        refuse(
+            "apps.networks",
+            f"apps.networks: {error}",
+            "Write addresses or networks: 192.168.1.0/24, 10.1.2.3.",
+        )
     if settings.workers > 1 and not settings.database.url.startswith(("postgresql://", "postgres://")):
         refuse(
             "workers",

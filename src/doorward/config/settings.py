@@ -231,6 +231,22 @@ class Login(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
 
 
+class Apps(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What doorward asks the apps themselves, in which people sign in: their keys, for instance."""
+
+    networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Private networks whose servers are asked where an administrator has named the address. Others are "
+            "asked on the open internet alone, and nodes of the tailnet by their names."
+        ),
+    ] = ()
+    authority: Annotated[
+        Path | None,
+        Meta(description="PEM file of more authorities to trust for it, besides those of the system."),
+    ] = None
+
+
 class Audit(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the audit log is taken besides the database, and how often it is signed."""
 
@@ -327,11 +343,16 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: Policy = Policy()
     ssh: Ssh = Ssh()
     login: Login = Login()
+    apps: Apps = Apps()
     audit: Audit = Audit()
 
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """``trusted_proxies`` as networks; a single address is a network of one. Raises ValueError for anything else."""
         return tuple(ip_network(text) for text in self.trusted_proxies)
+
+    def private_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """``apps.networks``; a single address is a network of one. Raises ValueError for anything else."""
+        return tuple(ip_network(text) for text in self.apps.networks)
 
     def ordered(self) -> dict[str, str]:
         """Which addresses (``url``, ``door``) get their certificate by ACME, each with its host name."""

@@ -4,10 +4,7 @@ What it signs is for us, for a few minutes, and good once: what was seen on its 
 administrator has given, or those at an address of the app's, looked at again when it signs with one that is not known.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -17,22 +14,17 @@ import msgspec
 from doorward.errors import Conflict, DoorwardError
 from doorward.issuer.desk import Desk, one
 from doorward.issuer.errors import TokenError
+from doorward.issuer.fetch import Fetch, Reach
 from doorward.issuer.request import Pairs
 from doorward.issuer.tokens import BadToken, Parts, split
 from doorward.login.idtoken import ALGORITHMS, Keys, candidates, read_keys, verifies
-from doorward.login.upstream import open_fetcher
 from doorward.model import App
 from doorward.store import apps
 from doorward.telemetry import log
-from doorward.transport.fetch import Fetcher
 
 KIND = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 WINDOW = 300  # seconds that an assertion may be old, whatever it says of its end: some libraries say an hour
 LEEWAY = 60  # seconds between the app's clock and ours
-_KEPT = timedelta(hours=1)  # how long keys are used before their address is asked again
-_AGAIN = timedelta(
-    minutes=1
-)  # between two askings of one address: an unknown key must not make us ask without end
 _LARGEST_SET = 64 << 10  # bytes
 _LONGEST_ID = 200  # characters
 _LATEST = 2**36  # seconds since 1970 that are a time
@@ -40,28 +32,17 @@ _LATEST = 2**36  # seconds since 1970 that are a time
 _log = log("issuer")
 
 
-@dataclass
-class _Published:
-    """The keys at an address. Times are those of the clock's ``monotonic``."""
-
-    keys: Keys = ()
-    read: float = float("-inf")
-    asked: float = float("-inf")
-    one: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
 class Assertions:
     """What apps sign to show who they are.
 
     Args:
         desk: the issuer's.
-        open_fetcher: makes the HTTP client for addresses of keys; it is told that private ones may not be asked.
+        fetch: asks for keys that are at an address.
     """
 
-    def __init__(self, desk: Desk, open_fetcher: Callable[[bool], Fetcher] = open_fetcher) -> None:
+    def __init__(self, desk: Desk, fetch: Fetch) -> None:
         self._desk = desk
-        self._open_fetcher = open_fetcher
-        self._published: dict[str, _Published] = {}
+        self._fetch = fetch
 
     async def app(self, pairs: Pairs, path: str) -> App:
         """The app that has signed this form's assertion for the endpoint at ``path``, or for the issuer.
@@ -129,32 +110,26 @@ class Assertions:
     async def _keys(self, app: App, *, anew: bool = False) -> Keys:
         if app.keys:
             return _given(msgspec.json.encode({"keys": app.keys}))
-        known = self._published.setdefault(app.keys_url, _Published())
-        async with known.one:  # who comes meanwhile waits for the same answer
-            now = self._desk.clock.monotonic()
-            good = now - known.read < _KEPT.total_seconds()
-            if (good and not anew) or now - known.asked < _AGAIN.total_seconds():
-                return known.keys if good else self._none(app)
-            known.asked = now
-            try:
-                async with self._open_fetcher(False) as fetcher:
-                    body = await fetcher.get(app.keys_url, limit=_LARGEST_SET)
-                known.keys, known.read = read_keys(app.name, body), now
-            except DoorwardError as error:
-                _log.warning("keys of an app not read", app=app.name, url=app.keys_url, reason=error.message)
-                return known.keys if good else self._none(app)
-            return known.keys
-
-    @staticmethod
-    def _none(app: App) -> Keys:
-        raise TokenError(
-            "temporarily_unavailable", f"the keys of {app.name} cannot be read at their address", status=503
-        )
+        try:
+            return await self._fetch.get(
+                app.keys_url, _published, limit=_LARGEST_SET, reach=Reach.GIVEN, anew=anew
+            )
+        except DoorwardError as error:
+            _log.warning("keys of an app not read", app=app.name, url=app.keys_url, reason=error.message)
+            raise TokenError(
+                "temporarily_unavailable",
+                f"the keys of {app.name} cannot be read at their address",
+                status=503,
+            ) from None
 
 
 @lru_cache(maxsize=256)
 def _given(encoded: bytes) -> Keys:
     return read_keys("an app", encoded)
+
+
+def _published(body: bytes) -> Keys:
+    return read_keys("an app", body)
 
 
 def _moment(claims: dict[str, Any], name: str) -> float | None:

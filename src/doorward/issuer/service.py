@@ -15,6 +15,7 @@ from doorward.issuer.clients import Clients
 from doorward.issuer.desk import PREFLIGHT, Desk, opened
 from doorward.issuer.device import Devices
 from doorward.issuer.errors import TokenError
+from doorward.issuer.fetch import Fetch
 from doorward.issuer.inspection import Inspection
 from doorward.issuer.keys import Keys
 from doorward.issuer.metadata import describe
@@ -22,8 +23,6 @@ from doorward.issuer.pushed import Pushed
 from doorward.issuer.sweep import Sweep
 from doorward.issuer.token import Token
 from doorward.login.asking import Askings, as_page
-from doorward.login.upstream import open_fetcher
-from doorward.transport.fetch import Fetcher
 
 _KEPT = "public, max-age=3600"
 
@@ -37,7 +36,7 @@ class Issuer:
         askings: who sits before a browser; four acts are added to it.
         clock: the time of everything.
         secret: what only doorward's files hold, the same for all processes; signing keys are sealed with it.
-        open_fetcher: makes the HTTP client; it is told whether private addresses may be asked.
+        fetch: how others are asked; on the open internet alone by default.
     """
 
     def __init__(
@@ -46,11 +45,12 @@ class Issuer:
         clock: Clock,
         secret: bytes,
         *,
-        open_fetcher: Callable[[bool], Fetcher] = open_fetcher,
+        fetch: Fetch | None = None,
     ) -> None:
         writer = askings.registry.writer
         self._desk = Desk(askings, Keys(writer.database, clock, writer.entropy, secret), clock)
-        clients = Clients(self._desk, Assertions(self._desk, open_fetcher))
+        fetch = fetch or Fetch(askings.registry, clock)
+        clients = Clients(self._desk, Assertions(self._desk, fetch))
         self._authorize = Authorize(self._desk)
         self._token = Token(self._desk, clients)
         self._pushed = Pushed(self._desk, clients)

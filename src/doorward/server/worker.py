@@ -59,6 +59,7 @@ from doorward.server.child import Child
 from doorward.server.countries import countries_of
 from doorward.server.first_link import FirstLink, ways
 from doorward.server.memory import give_back
+from doorward.server.outgoing import open_fetch
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays, own_region
 from doorward.server.report import Report
@@ -170,7 +171,8 @@ class Worker:
             stun = STUNServer(self._sockets.stun)
             closing.callback(stun.close)
             stun.start()
-            issuer = Issuer(askings, self._clock, self._noise_key.raw)
+            fetch = open_fetch(self._settings, registry, self._clock, self._authority)
+            issuer = Issuer(askings, self._clock, self._noise_key.raw, fetch=fetch)
             acme = self._acme(registry)
             accepting = asyncio.Event()
             app = self._app(

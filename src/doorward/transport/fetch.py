@@ -22,9 +22,13 @@ from doorward.errors import BadInput, NotPermitted, RemoteProtocolError, Unavail
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
+Also = Callable[[str, Address], bool]
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: a gateway turns its last 32 bits into an IPv4 address
+_UNICAST = IPv6Network(
+    "2000::/3"
+)  # all that is given to anybody; beside it are forms that no list of ranges names
 _MAX_ADDRESSES = 4  # tried one after the other, within the one time limit
 
 
@@ -51,6 +55,8 @@ def is_public(address: Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner:
             return is_public(inner)
+        if address not in _UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
 
@@ -59,6 +65,7 @@ class Fetcher:
 
     Args:
         allow_private: let addresses that are not of the open internet be asked.
+        also: or only these, each for the host of the URL that it is an address of.
         seconds: for one request, its redirects and the whole body included.
         redirects: how many are followed.
         ssl_context: whom to trust for https; the system's authorities by default.
@@ -70,6 +77,7 @@ class Fetcher:
         self,
         *,
         allow_private: bool = False,
+        also: Also = lambda _host, _address: False,
         seconds: float = 10.0,
         redirects: int = 3,
         ssl_context: ssl.SSLContext | None = None,
@@ -77,6 +85,7 @@ class Fetcher:
         resolve: Resolve = resolve,
     ) -> None:
         self._allow_private = allow_private
+        self._also = also
         self._seconds = seconds
         self._redirects = redirects
         self._unix_socket = unix_socket
@@ -188,7 +197,9 @@ class Fetcher:
         except (OSError, UnicodeError) as error:
             raise Unavailable(f"the name {url.host} has no address: {error}") from None
         allowed: list[Address | None] = [
-            address for address in dict.fromkeys(found) if self._allow_private or is_public(address)
+            address
+            for address in dict.fromkeys(found)
+            if self._allow_private or is_public(address) or self._also(url.host, address)
         ]
         if found and not allowed:
             raise NotPermitted(

@@ -9,7 +9,7 @@ from tests.fuzz.feeding import argument_of, feed
 from doorward import config
 from doorward.config import folders
 from doorward.config.check import is_dns_name
-from doorward.config.settings import ConfigError, Settings, leaves, split_listen
+from doorward.config.settings import Apps, ConfigError, Settings, leaves, split_listen
 
 COVERS = (
     "config.check:check",
@@ -31,6 +31,7 @@ COVERS = (
     "config.load:_from_text",
     "config.settings:Settings.ordered",
     "config.settings:Settings.plain_listener",
+    "config.settings:Settings.private_networks",
     "config.settings:Settings.proxies",
     "config.settings:Settings.settled",
     "config.settings:split_listen",
@@ -96,5 +97,7 @@ def fuzz(data: bytes) -> None:
     is_dns_name(text)
     with suppress(ValueError):
         Settings(trusted_proxies=(text,)).proxies()
+    with suppress(ValueError):
+        Settings(apps=Apps(networks=(text,))).private_networks()
     whole = config.encode(Settings())
     assert config.decode(whole) == Settings()

@@ -15,6 +15,7 @@ from tests.support.world import open_world
 
 from doorward.errors import DoorwardError
 from doorward.issuer.assertions import KIND
+from doorward.issuer.fetch import LONGEST, SHORTEST, _lifetime, check_address
 from doorward.issuer.request import find_target, read, with_answer
 from doorward.issuer.tokens import ACCESS_TYPE, read_access, sign
 from doorward.issuer.tokens import read as read_token
@@ -26,6 +27,8 @@ from doorward.policy.apps import Entry, _read, merged
 
 COVERS = (
     "issuer.clients:_basic",
+    "issuer.fetch:_lifetime",
+    "issuer.fetch:check_address",
     "issuer.request:_limits",
     "issuer.request:_proof_key",
     "issuer.request:read",
@@ -80,6 +83,7 @@ SEEDS = (
     b"https://grafana.example.com/cb?x=1",
     b"http://127.0.0.1:80/cb",
     b"com.example.app:/cb",
+    b"max-age=600, no-store",
     b'{"apps":["grafana"],"roles":["x"],"claims":{"a":[1]}}',
     b'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a"}]}',
 )
@@ -123,6 +127,8 @@ def _address(text: str) -> None:
         if allows(registered, text) and registered != text:
             assert text.startswith("http://127.0.0.1:")
             assert text.endswith("/cb")
+    feed(text, _fetched)
+    assert SHORTEST <= _lifetime({"cache-control": text}) <= LONGEST
     shown_host(text)
     origin_of(text)
     is_local(text)
@@ -133,6 +139,11 @@ def _address(text: str) -> None:
     check_redirect(text, public=True)
     assert text.isascii()
     assert not text.lower().startswith(("javascript:", "data:"))
+
+
+def _fetched(text: str) -> None:
+    assert check_address(text)
+    assert text.lower().startswith("https://")
 
 
 def _keys(text: str) -> None:
