@@ -107,7 +107,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.asking:Askings.act",
         "login.asking:Askings.page",
         "login.me:Me._forget",
-        "model:Process.worker",
+        "model.nouns:Process.worker",
         "server.acme.sharing:Sharing._open",
         "store.apps:delete",
         "store.audit:append",
