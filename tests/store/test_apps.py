@@ -102,6 +102,39 @@ async def test_of_many_who_take_a_refresh_token_at_once_one_does(
     assert known.used == NOW
 
 
+async def test_many_are_found_and_used_up_by_one_statement(database: Database, app: App, ann: int) -> None:
+    first, second = [await database.run(apps.insert_grant, grant(app, ann, code)) for code in (b"1", b"2")]
+    late = await database.run(apps.insert_grant, grant(app, ann, b"3", code_expires=NOW))
+    assert await database.read(apps.by_client_ids, ["app-1", "app-2"]) == {"app-1": app}
+    assert await database.read(apps.grants_by_code, [b"1", b"x"]) == {b"1": first}
+    assert await database.read(apps.grants_by_id, [second.id, 99]) == {second.id: second}
+    ids = [first.id, late.id]
+    assert await database.run(apps.redeem_all, ids, NOW) == {first.id}
+    assert await database.run(apps.redeem_all, [*ids, second.id], NOW) == {second.id}
+    await database.run(apps.end_grants, NOW, grant_id=late.id)
+    assert await database.run(apps.redeem_all, [late.id], NOW - timedelta(hours=1)) == set()
+
+
+async def test_many_refresh_tokens_are_taken_by_one_statement(database: Database, app: App, ann: int) -> None:
+    made = await database.run(apps.insert_grant, grant(app, ann))
+    drafts = [
+        RefreshToken(id=0, grant_id=made.id, secret_hash=text, created=NOW, expires=end)
+        for text, end in ((b"1", LATER), (b"2", LATER), (b"late", NOW))
+    ]
+    await database.run(apps.insert_refresh_tokens, drafts)
+    await database.run(apps.insert_refresh_tokens, [])
+    found = await database.read(apps.grants_by_refresh_token, [b"1", b"2", b"late", b"x"])
+    assert {text: known for text, (_, known) in found.items()} == dict.fromkeys((b"1", b"2", b"late"), made)
+    first, second, late = (found[text][0] for text in (b"1", b"2", b"late"))
+    assert await database.run(apps.take_refresh_tokens, [first, late], NOW) == {first}
+    assert await database.run(apps.take_refresh_tokens, [first, second, late], NOW) == {second}
+    assert [await database.read(apps.refresh_token_used, one) for one in (first, second, late)] == [
+        True,
+        True,
+        False,
+    ]
+
+
 async def test_what_a_person_gave_ends_and_goes_with_them(database: Database, app: App, ann: int) -> None:
     first = await database.run(apps.insert_grant, grant(app, ann))
     second = await database.run(apps.insert_grant, grant(app, ann, b"two"))

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -499,3 +499,58 @@ async def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
         tables = await database.read(lambda c: c.exec_driver_sql("PRAGMA table_list").mappings().all())
         loose = [row["name"] for row in tables if not row["strict"] and not row["name"].startswith("sqlite_")]
         assert loose == []
+
+
+def find_users(connection: Connection, wanted: Sequence[str]) -> dict[str, int]:
+    asked_of.append(list(wanted))
+    return {one.name: one.id for one in users.load_all(connection) if one.name in wanted}
+
+
+def add_all(connection: Connection, numbers: Sequence[int]) -> list[str]:
+    asked_of.append(list(numbers))
+    made = [add_user(connection, number) for number in numbers]
+    if 13 in numbers:
+        raise Conflict("thirteen")
+    return made
+
+
+asked_of: list[list[Any]] = []
+
+
+async def test_those_who_look_at_the_same_moment_share_a_statement(database: Database) -> None:
+    name = await database.run(add_user, 1)
+    asked_of.clear()
+    found = await asyncio.gather(*(database.find(find_users, one) for one in (name, "nobody", name)))
+    assert found[0] == found[2] is not None
+    assert found[1] is None
+    assert asked_of == [[name, "nobody"]]
+    # What was committed before is seen, however many look.
+    later = await database.run(add_user, 2)
+    assert await database.find(find_users, later) is not None
+
+
+async def test_those_who_write_the_same_at_the_same_moment_share_a_unit(database: Database) -> None:
+    asked_of.clear()
+    made = await asyncio.gather(*(database.share(add_all, number) for number in (1, 2, 3)))
+    assert made == await names(database)
+    assert asked_of == [[1, 2, 3]]
+
+
+async def test_one_that_cannot_be_written_undoes_nobody_elses(database: Database) -> None:
+    told = await asyncio.gather(
+        *(database.share(add_all, number) for number in (1, 13, 3)), return_exceptions=True
+    )
+    assert isinstance(told[1], Conflict)
+    assert [told[0], told[2]] == await names(database)
+
+
+async def test_a_text_that_cannot_be_looked_for_costs_nobody_else(database: Database) -> None:
+    def by_name(connection: Connection, wanted: Sequence[str]) -> dict[str, int]:
+        return {one: found.id for one in wanted if (found := users.by_name(connection, one)) is not None}
+
+    name = await database.run(add_user, 1)
+    told = await asyncio.gather(
+        database.find(by_name, name), database.find(by_name, "\0"), return_exceptions=True
+    )
+    assert told[0] is not None
+    assert isinstance(told[1], DoorwardError)

@@ -9,7 +9,7 @@ import sys
 from tests.support import nouns
 
 from doorward.clock import SystemClock
-from doorward.issuer.grants.authorization_code import _redeem
+from doorward.issuer.grants.authorization_code import Redemption, redeem_all
 from doorward.store import Database, apps
 from doorward.tailnet import secrets
 
@@ -20,7 +20,7 @@ async def main(location: str) -> None:
         number = 1
         while (grant := await database.read(apps.grant_by_id, number)) is not None:
             token = secrets.make("dwrefresh", number.to_bytes(24))
-            if await database.run(_redeem, app, grant.id, token, nouns.NOW):
+            if await database.share(redeem_all, Redemption(app, grant.id, token, nouns.NOW)):
                 sys.stdout.write(f"{grant.id}\n")
                 sys.stdout.flush()
             number += 1

@@ -1,6 +1,6 @@
 """What every part of the issuer works with: the tailnet, the keys, the door, and who is asking."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from doorward.model import App, User
 from doorward.store import Connection, Database, apps, audit
 from doorward.tailnet import secrets
 from doorward.tailnet.registry import Registry
+from doorward.telemetry import ORIGIN
 
 FORM = "application/x-www-form-urlencoded"
 MOST = 60  # fields of a request
@@ -83,18 +84,18 @@ class Desk:
 
     async def app(self, client_id: str) -> App | None:
         """The app that calls itself so."""
-        return await self.database.read(apps.by_client_id, client_id) if client_id else None
+        return await self.database.find(apps.by_client_ids, client_id) if client_id else None
 
     async def note(self, user: User | None, app: App, action: str, **details: Any) -> None:
         """Put something on record."""
         actor = f"app:{app.name}" if user is None else f"user:{user.name}"
-        await self.database.run(_note, actor, action, app.name, details, self.now())
+        entry = audit.Entry(actor, action, f"app:{app.name}", details, self.now(), ORIGIN.get())
+        await self.database.share(_note_all, entry)
 
 
-def _note(
-    connection: Connection, actor: str, action: str, app: str, details: Mapping[str, Any], now: datetime
-) -> None:
-    audit.append(connection, actor, action, f"app:{app}", details, now)
+def _note_all(connection: Connection, entries: Sequence[audit.Entry]) -> list[None]:
+    audit.append_all(connection, entries)
+    return [None] * len(entries)
 
 
 async def read_pairs(request: Request) -> Pairs:

@@ -27,7 +27,7 @@ async def live_token(desk: Desk, token: str) -> Live:
         raise BadToken("its app is gone")
     if not access.grant_id:
         return Live(access, app, None, None)
-    grant = await desk.database.read(apps.grant_by_id, access.grant_id)
+    grant = await desk.database.find(apps.grants_by_id, access.grant_id)
     if grant is None or grant.ended is not None:
         raise BadToken("it was revoked")
     snapshot = desk.registry.snapshot

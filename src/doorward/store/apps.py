@@ -1,11 +1,13 @@
 """Apps, what people gave them, and the keys that sign it. No netmap depends on any of it.
 
 What is used up is used once: ``redeem``, ``take_refresh_token`` and ``take_pushed`` decide and mark in one statement, so of several who ask
-for the same exactly one is told true.
+for the same exactly one is told true. What ends in ``_all`` does the same for many with the statements of one, and what is found by
+several keys is for ``Database.find``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -34,6 +36,38 @@ from doorward.store.tables import (
     used_ids,
 )
 
+_WANTED: sa.BindParameter[Any] = sa.bindparam("wanted", expanding=True)
+_APPS = sa.select(apps).where(apps.c.client_id.in_(_WANTED))
+_GRANTS = sa.select(app_grants).where(app_grants.c.id.in_(_WANTED))
+_GRANTS_BY_CODE = sa.select(app_grants).where(app_grants.c.code_hash.in_(_WANTED))
+_GRANTS_BY_TOKEN = (
+    sa.select(refresh_tokens.c.secret_hash, refresh_tokens.c.id.label("token_id"), app_grants)
+    .join(app_grants, app_grants.c.id == refresh_tokens.c.grant_id)
+    .where(refresh_tokens.c.secret_hash.in_(_WANTED))
+)
+_REDEEM = (
+    sa.update(app_grants)
+    .where(
+        app_grants.c.id.in_(_WANTED),
+        app_grants.c.redeemed.is_(None),
+        app_grants.c.ended.is_(None),
+        app_grants.c.code_expires > sa.bindparam("now"),
+    )
+    .values(redeemed=sa.bindparam("now"))
+    .returning(app_grants.c.id)
+)
+_TAKE = (
+    sa.update(refresh_tokens)
+    .where(
+        refresh_tokens.c.id.in_(_WANTED),
+        refresh_tokens.c.used.is_(None),
+        refresh_tokens.c.expires > sa.bindparam("now"),
+    )
+    .values(used=sa.bindparam("now"))
+    .returning(refresh_tokens.c.id)
+)
+_INSERT_TOKENS = sa.insert(refresh_tokens)
+
 # Apps --------------------------------------------------------------------------------------------------------------
 
 
@@ -56,6 +90,11 @@ def load_all(connection: Connection) -> list[App]:
 def by_name(connection: Connection, name: str) -> App | None:
     """The app with this name."""
     return rows.one(connection, apps, App, apps.c.name == name)
+
+
+def by_client_ids(connection: Connection, client_ids: Sequence[str]) -> dict[str, App]:
+    """The apps that call themselves so, by that."""
+    return {app.client_id: app for app in rows.run(connection, _APPS, App, wanted=client_ids)}
 
 
 def by_client_id(connection: Connection, client_id: str) -> App | None:
@@ -145,6 +184,27 @@ def grant_by_id(connection: Connection, grant_id: int) -> AppGrant | None:
     return rows.one(connection, app_grants, AppGrant, app_grants.c.id == grant_id)
 
 
+def grants_by_code(connection: Connection, code_hashes: Sequence[bytes]) -> dict[bytes, AppGrant]:
+    """The grants whose codes have these SHA-256, by it, whether or not they are still good."""
+    return {one.code_hash: one for one in rows.run(connection, _GRANTS_BY_CODE, AppGrant, wanted=code_hashes)}
+
+
+def grants_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, AppGrant]:
+    """The grants with these ids, whether or not they are still good."""
+    return {one.id: one for one in rows.run(connection, _GRANTS, AppGrant, wanted=ids)}
+
+
+def grants_by_refresh_token(
+    connection: Connection, secret_hashes: Sequence[bytes]
+) -> dict[bytes, tuple[int, AppGrant]]:
+    """By the SHA-256 of a refresh token its id and its grant, whether or not they are still good."""
+    names = [column.name for column in app_grants.columns]
+    return {
+        row[0]: (row[1], AppGrant(**dict(zip(names, row[2:], strict=True))))
+        for row in connection.execute(_GRANTS_BY_TOKEN, {"wanted": secret_hashes})
+    }
+
+
 def live_grants(connection: Connection, now: datetime, user_id: int | None = None) -> list[AppGrant]:
     """The grants that tokens may still be made of, of everybody or of one person, by id."""
     whose = () if user_id is None else (app_grants.c.user_id == user_id,)
@@ -168,6 +228,11 @@ def redeem(connection: Connection, grant_id: int, now: datetime) -> bool:
         app_grants.c.code_expires > now,
     )
     return connection.execute(sa.update(app_grants).where(fresh).values(redeemed=now)).rowcount == 1
+
+
+def redeem_all(connection: Connection, ids: Sequence[int], now: datetime) -> set[int]:
+    """Use the codes of grants up; those whose codes were good until now."""
+    return set(connection.execute(_REDEEM, {"wanted": ids, "now": now}).scalars())
 
 
 def end_grants(
@@ -202,6 +267,12 @@ def insert_refresh_token(connection: Connection, draft: RefreshToken) -> Refresh
     return rows.add(connection, refresh_tokens, draft)
 
 
+def insert_refresh_tokens(connection: Connection, drafts: Sequence[RefreshToken]) -> None:
+    """Store new refresh tokens."""
+    if drafts:
+        connection.execute(_INSERT_TOKENS, [rows.fields(refresh_tokens, draft) for draft in drafts])
+
+
 def refresh_token(connection: Connection, secret_hash: bytes) -> RefreshToken | None:
     """The refresh token with this SHA-256, whether or not it is still good."""
     return rows.one(connection, refresh_tokens, RefreshToken, refresh_tokens.c.secret_hash == secret_hash)
@@ -213,6 +284,11 @@ def take_refresh_token(connection: Connection, token_id: int, now: datetime) -> 
         refresh_tokens.c.id == token_id, refresh_tokens.c.used.is_(None), refresh_tokens.c.expires > now
     )
     return connection.execute(sa.update(refresh_tokens).where(fresh).values(used=now)).rowcount == 1
+
+
+def take_refresh_tokens(connection: Connection, ids: Sequence[int], now: datetime) -> set[int]:
+    """Use refresh tokens up; those that were good until now."""
+    return set(connection.execute(_TAKE, {"wanted": ids, "now": now}).scalars())
 
 
 def refresh_token_used(connection: Connection, token_id: int) -> bool:

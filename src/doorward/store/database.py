@@ -22,7 +22,7 @@ import asyncio
 import copy
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -39,6 +39,7 @@ from doorward.store import feed, settings
 from doorward.store import schema as schemas
 from doorward.store.engines import Engines, connect, is_broken, reading, writing
 from doorward.store.faults import CommitFailed, CommitUnknown, translate
+from doorward.store.gathering import Gathering
 from doorward.telemetry import ORIGIN, counter, gauge, histogram, log
 
 BATCH_UNITS = 64  # a batch is over after this many units,
@@ -52,6 +53,8 @@ PROBE = "store.probe"  # the setting that ``probe`` writes
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A")
+K = TypeVar("K", bound=Hashable)
 
 _log = log("store")
 _commit_seconds = histogram("store_commit_seconds", "Time from the start of a batch to the end of its commit")
@@ -145,6 +148,8 @@ class Database:
         self._closed = False
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="doorward-read")
+        self._finding: Gathering[_Wanted, Any] = Gathering(lambda wanted: self.read(_find_all, wanted))
+        self._sharing: dict[Callable[..., Any], Gathering[Any, Any]] = {}
         # A daemon: a program that dies without closing must not hang; a commit cut short never happened.
         self._writer = threading.Thread(target=self._write_all, name="doorward-write", daemon=True)
         self._writer.start()
@@ -206,6 +211,27 @@ class Database:
         self._refuse_if_stuck()
         call = partial(self._read, lambda connection: function(connection, *args, **kwargs))
         return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+
+    async def find(self, finder: Callable[[Connection, Sequence[K]], Mapping[K, T]], key: K) -> T | None:
+        """What ``finder`` finds for a key, as with ``read``: what was committed before is seen. None where it finds nothing.
+
+        All who look for something at the same moment share one transaction, and all who use the same finder its statements.
+        """
+        found: T | None = await self._finding.ask((finder, key))
+        return found
+
+    async def share(self, unit: Callable[[Connection, Sequence[A]], Sequence[T]], asked: A) -> T:
+        """Run a unit as with ``run``, once for all who ask for it at the same moment; it returns an outcome for each, in order.
+
+        What it raises undoes it for all of them, and then it is run for each by itself: so it returns refusals and raises
+        only for what cannot be stored. It runs on nobody's behalf (see ``Gathering``). A unit that is shared is a function of a
+        module: for each one what waits for it is kept as long as the database is open.
+        """
+        known = self._sharing.get(unit)
+        if known is None:
+            known = self._sharing[unit] = Gathering(lambda group: self.run(unit, group))
+        result: T = await known.ask(asked)
+        return result
 
     def _refuse_if_stuck(self) -> None:
         began = self._batch_began
@@ -337,6 +363,18 @@ class Database:
                     self._note(outcome.error, "write")
         self._batch_began = None
         _settle(taken, outcomes)
+
+
+_Wanted = tuple[Callable[[Connection, Sequence[Any]], Mapping[Any, Any]], Any]
+
+
+def _find_all(connection: Connection, wanted: Sequence[_Wanted]) -> list[Any]:
+    """What each one looks for, with each finder asked once."""
+    keys: dict[Callable[..., Mapping[Any, Any]], dict[Any, None]] = {}
+    for finder, key in wanted:
+        keys.setdefault(finder, {})[key] = None
+    found = {finder: finder(connection, list(some)) for finder, some in keys.items()}
+    return [found[finder].get(key) for finder, key in wanted]
 
 
 def _settle(units: list[_Unit], outcomes: list[_Outcome]) -> None:

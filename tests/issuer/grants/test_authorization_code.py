@@ -11,7 +11,7 @@ from tests.support.clock import FakeClock
 from tests.support.office import VERIFIER, Office, Party
 
 from doorward.engine.processes import tied_to_us
-from doorward.issuer.grants.authorization_code import _redeem
+from doorward.issuer.grants.authorization_code import Redemption, redeem_all
 from doorward.model import App
 from doorward.store import Connection, Database, apps, users
 from doorward.tailnet import secrets
@@ -136,7 +136,7 @@ async def test_killed_between_consuming_and_answering_no_code_is_good_twice(tmp_
             assert found is not None
             assert (found.redeemed is not None) == (known is not None)
             assert number not in acknowledged or known is not None
-            again = await database.run(_redeem, app, number, None, nouns.NOW)
+            again = await database.share(redeem_all, Redemption(app, number, None, nouns.NOW))
             assert again == (known is None)
 
 

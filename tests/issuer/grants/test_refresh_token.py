@@ -4,6 +4,10 @@ from datetime import timedelta
 import pytest
 from tests.support.office import Office, Party
 
+from doorward.issuer.grants.refresh_token import Outcome, Rotation, rotate_all
+from doorward.store import apps
+from doorward.tailnet import secrets
+
 APP = "doorward.dev/cap/app"
 
 
@@ -110,3 +114,29 @@ async def test_a_person_who_is_deleted_leaves_nothing(office: Office, party: Par
 
 async def test_a_missing_token_is_said_to_be(party: Party) -> None:
     assert (await party.post("/token", grant_type="refresh_token")).json()["error"] == "invalid_request"
+
+
+async def test_those_of_one_family_are_decided_one_after_the_other(office: Office, party: Party) -> None:
+    """In one transaction, as if each had come alone: after the old one came again, the new one is worth nothing either."""
+    database, now = office.registry.writer.database, office.world.clock.now()
+    entropy = office.registry.writer.entropy
+
+    async def bring(*texts: str) -> list[Outcome]:
+        asked = []
+        for text in texts:
+            found = await database.find(apps.grants_by_refresh_token, secrets.digest(text))
+            assert found is not None
+            fresh = secrets.make("dwrefresh", entropy(secrets.ENTROPY))
+            asked.append(Rotation(party.app, found[0], found[1].id, fresh, "ann", now))
+        return await database.run(rotate_all, asked)
+
+    old = party.tokens["refresh_token"]
+    await party.refresh()
+    new = party.tokens["refresh_token"]
+    other = await office.app("wiki")
+    await other.sign_in(scope="openid offline_access")
+    elsewhere = other.tokens["refresh_token"]
+    told = await bring(new, elsewhere, old, new, elsewhere)
+    assert told == [Outcome.GOOD, Outcome.GOOD, Outcome.REPLAYED, Outcome.OVER, Outcome.REPLAYED]
+    assert len(await office.audited("app.refresh")) == 3
+    assert len(await office.audited("app.replay")) == 2

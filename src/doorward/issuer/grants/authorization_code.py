@@ -9,8 +9,11 @@ import hashlib
 import hmac
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from doorward.issuer.desk import REFRESH, Desk, one
 from doorward.issuer.errors import AuthorizeError, TokenError
@@ -19,6 +22,7 @@ from doorward.issuer.request import Pairs, resources_of
 from doorward.model import App, AppGrant, RefreshToken
 from doorward.store import Connection, apps, audit
 from doorward.tailnet import secrets
+from doorward.telemetry import ORIGIN, Origin
 
 REFRESH_IDLE = timedelta(days=30)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1
@@ -29,7 +33,7 @@ async def redeem(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
     code = one(pairs, "code")
     if not code:
         raise TokenError("invalid_request", "the parameter code is missing")
-    grant = await desk.database.read(apps.grant_by_code, secrets.digest(code))
+    grant = await desk.database.find(apps.grants_by_code, secrets.digest(code))
     if grant is None or grant.app_id != app.id:
         raise _bad_code()
     if one(pairs, "redirect_uri") != grant.redirect_uri:
@@ -46,7 +50,8 @@ async def redeem(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         await desk.database.run(end, app, grant, "app.end", "no longer allowed", desk.now())
         raise TokenError("invalid_grant", "this person may not use this app any more")
     refresh = desk.secret(REFRESH) if "offline_access" in grant.scopes else None
-    good = await desk.database.run(_redeem, app, grant.id, refresh, desk.now())
+    redemption = Redemption(app, grant.id, refresh, desk.now(), ORIGIN.get())
+    good = await desk.database.share(redeem_all, redemption)
     if not good:
         raise _bad_code()
     return await tokens_of(
@@ -76,33 +81,75 @@ def _bad_code() -> TokenError:
     return TokenError("invalid_grant", "the code is unknown, was used, or is over")
 
 
-def _redeem(
-    connection: Connection, app: App, grant_id: int, refresh: secrets.Secret | None, now: datetime
-) -> bool:
-    """Use the code up, or, where it was used before, end what came of it. It returns what it did: raising would undo it."""
-    grant = apps.grant_by_id(connection, grant_id)
-    if grant is None:
-        return False
-    if not apps.redeem(connection, grant_id, now):
-        if grant.redeemed is not None:
-            end(connection, app, grant, "app.replay", "a code was used twice", now)
-        return False
-    if refresh is not None:
-        keep_refresh_token(connection, grant, refresh, now)
-    return True
+class Redemption(NamedTuple):
+    """A code that is to be used up, and the refresh token that comes of it, if any."""
+
+    app: App
+    grant_id: int
+    refresh: secrets.Secret | None
+    now: datetime
+    origin: Origin | None = None
+
+
+def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool]:
+    """Use codes up, or, where one was used before, end what came of it. It returns what it did: raising would undo it."""
+    now = max(ask.now for ask in asked)
+    known = apps.grants_by_id(connection, [ask.grant_id for ask in asked])
+    fresh = apps.redeem_all(connection, list(known), now)
+    outcomes: list[bool] = []
+    kept: list[tuple[AppGrant, secrets.Secret]] = []
+    for ask in asked:
+        grant = known.get(ask.grant_id)
+        good = ask.grant_id in fresh
+        outcomes.append(good)
+        if grant is None:
+            continue
+        if good:
+            fresh.discard(ask.grant_id)  # for the first of those who bring it
+            known[ask.grant_id] = grant = msgspec.structs.replace(grant, redeemed=now)
+            if ask.refresh is not None:
+                kept.append((grant, ask.refresh))
+        elif grant.redeemed is not None:
+            end(connection, ask.app, grant, "app.replay", "a code was used twice", now, ask.origin)
+    keep_refresh_tokens(connection, kept, now)
+    return outcomes
+
+
+def keep_refresh_tokens(
+    connection: Connection, made: Iterable[tuple[AppGrant, secrets.Secret]], now: datetime
+) -> None:
+    """Store refresh tokens of grants."""
+    drafts = [
+        RefreshToken(
+            id=0,
+            grant_id=grant.id,
+            secret_hash=secret.digest,
+            created=now,
+            expires=min(now + REFRESH_IDLE, grant.expires),
+        )
+        for grant, secret in made
+    ]
+    apps.insert_refresh_tokens(connection, drafts)
 
 
 def keep_refresh_token(
     connection: Connection, grant: AppGrant, secret: secrets.Secret, now: datetime
 ) -> None:
     """Store a refresh token of a grant."""
-    expires = min(now + REFRESH_IDLE, grant.expires)
-    draft = RefreshToken(id=0, grant_id=grant.id, secret_hash=secret.digest, created=now, expires=expires)
-    apps.insert_refresh_token(connection, draft)
+    keep_refresh_tokens(connection, [(grant, secret)], now)
 
 
-def end(connection: Connection, app: App, grant: AppGrant, action: str, why: str, now: datetime) -> None:
-    """End a grant, and note why; nothing where it had ended."""
+def end(
+    connection: Connection,
+    app: App,
+    grant: AppGrant,
+    action: str,
+    why: str,
+    now: datetime,
+    origin: Origin | None = None,
+) -> None:
+    """End a grant, and note why; nothing where it had ended. ``origin``: of whose request, in a unit that several share."""
     if apps.end_grants(connection, now, grant_id=grant.id):
         details = {"grant": grant.id, "user": grant.user_id, "why": why}
-        audit.append(connection, f"app:{app.name}", action, f"app:{app.name}", details, now)
+        entry = audit.Entry(f"app:{app.name}", action, f"app:{app.name}", details, now, origin)
+        audit.append_all(connection, [entry])

@@ -4,21 +4,25 @@ The person and the policy are looked at each time as they are now. A token that 
 nobody can tell which, so all of its family ends.
 """
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from doorward.issuer.desk import REFRESH, Desk, one
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.grants.answer import narrowed, still_stands, tokens_of
-from doorward.issuer.grants.authorization_code import end, keep_refresh_token
+from doorward.issuer.grants.authorization_code import end, keep_refresh_tokens
 from doorward.issuer.request import Pairs, resources_of
-from doorward.model import App, AppGrant
+from doorward.model import App
 from doorward.store import Connection, apps, audit
 from doorward.tailnet import secrets
+from doorward.telemetry import ORIGIN, Origin
 
 
-class _Outcome(Enum):
+class Outcome(Enum):
+    """What became of a refresh token."""
+
     GOOD = 1
     REPLAYED = 2
     OVER = 3
@@ -29,7 +33,7 @@ async def refresh(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
     text = one(pairs, "refresh_token")
     if not text:
         raise TokenError("invalid_request", "the parameter refresh_token is missing")
-    found = await desk.database.read(_find, secrets.digest(text))
+    found = await desk.database.find(apps.grants_by_refresh_token, secrets.digest(text))
     if found is None or found[1].app_id != app.id:
         raise _bad()
     token_id, grant = found
@@ -47,8 +51,9 @@ async def refresh(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         await desk.database.run(end, app, grant, "app.end", "no longer allowed", desk.now())
         raise TokenError("invalid_grant", "this person may not use this app any more")
     fresh = desk.secret(REFRESH)
-    outcome = await desk.database.run(_rotate, app, token_id, grant.id, fresh, who.user.name, desk.now())
-    if outcome is not _Outcome.GOOD:
+    rotation = Rotation(app, token_id, grant.id, fresh, who.user.name, desk.now(), ORIGIN.get())
+    outcome = await desk.database.share(rotate_all, rotation)
+    if outcome is not Outcome.GOOD:
         raise _bad()
     return await tokens_of(desk, app, grant, who, scopes=scopes, resources=resources, refresh=fresh.text)
 
@@ -61,30 +66,72 @@ def _bad() -> TokenError:
     return TokenError("invalid_grant", "the refresh token is unknown, was used, or is over")
 
 
-def _find(connection: Connection, digest: bytes) -> tuple[int, AppGrant] | None:
-    token = apps.refresh_token(connection, digest)
-    grant = None if token is None else apps.grant_by_id(connection, token.grant_id)
-    return None if token is None or grant is None else (token.id, grant)
+class Rotation(NamedTuple):
+    """A refresh token that is to be used up, and the one that takes its place."""
+
+    app: App
+    token_id: int
+    grant_id: int
+    fresh: secrets.Secret
+    person: str
+    now: datetime
+    origin: Origin | None = None
 
 
-def _rotate(
-    connection: Connection,
-    app: App,
-    token_id: int,
-    grant_id: int,
-    fresh: secrets.Secret,
-    person: str,
-    now: datetime,
-) -> _Outcome:
-    """Use the token up and store the next, or end the family of one that was used before. Raising would undo that."""
-    grant = apps.grant_by_id(connection, grant_id)
-    if grant is None or grant.ended is not None or grant.expires <= now:
-        return _Outcome.OVER
-    if not apps.take_refresh_token(connection, token_id, now):
-        if apps.refresh_token_used(connection, token_id):
-            end(connection, app, grant, "app.replay", "a refresh token was used twice", now)
-            return _Outcome.REPLAYED
-        return _Outcome.OVER
-    keep_refresh_token(connection, grant, fresh, now)
-    audit.append(connection, f"user:{person}", "app.refresh", f"app:{app.name}", {"grant": grant.id}, now)
-    return _Outcome.GOOD
+def rotate_all(connection: Connection, asked: Sequence[Rotation]) -> list[Outcome]:
+    """Use tokens up and store the next ones, or end the family of one that was used before. Raising would undo that."""
+    outcomes: list[Outcome] = [Outcome.OVER] * len(asked)
+    left = list(range(len(asked)))
+    while left:
+        # Of one family one at a time, in their order: what becomes of the second depends on the first.
+        first: dict[int, int] = {}
+        for place in left:
+            first.setdefault(asked[place].grant_id, place)
+        for place, outcome in zip(
+            first.values(), _rotate(connection, [asked[at] for at in first.values()]), strict=True
+        ):
+            outcomes[place] = outcome
+        left = [place for place in left if place not in first.values()]
+    return outcomes
+
+
+def _rotate(connection: Connection, asked: Sequence[Rotation]) -> Iterator[Outcome]:
+    """The same for tokens of as many grants."""
+    now = max(ask.now for ask in asked)
+    grants = apps.grants_by_id(connection, [ask.grant_id for ask in asked])
+    alive = {grant.id for grant in grants.values() if grant.ended is None and grant.expires > now}
+    taken = apps.take_refresh_tokens(
+        connection, [ask.token_id for ask in asked if ask.grant_id in alive], now
+    )
+    good = [ask for ask in asked if ask.token_id in taken]
+    keep_refresh_tokens(connection, [(grants[ask.grant_id], ask.fresh) for ask in good], now)
+    audit.append_all(
+        connection,
+        (
+            audit.Entry(
+                f"user:{ask.person}",
+                "app.refresh",
+                f"app:{ask.app.name}",
+                {"grant": ask.grant_id},
+                ask.now,
+                ask.origin,
+            )
+            for ask in good
+        ),
+    )
+    for ask in asked:
+        if ask.token_id in taken:
+            yield Outcome.GOOD
+        elif ask.grant_id in alive and apps.refresh_token_used(connection, ask.token_id):
+            end(
+                connection,
+                ask.app,
+                grants[ask.grant_id],
+                "app.replay",
+                "a refresh token was used twice",
+                now,
+                ask.origin,
+            )
+            yield Outcome.REPLAYED
+        else:
+            yield Outcome.OVER
