@@ -89,3 +89,12 @@ async def test_without_openid_nobody_is_told_who_it_is(office: Office) -> None:
     assert "id_token" not in party.tokens
     said = await party.userinfo()
     assert (said.status_code, said.json()["error"]) == (403, "insufficient_scope")
+
+
+async def test_a_server_knows_itself_in_either_spelling_of_its_address(office: Office) -> None:
+    client = await office.app("client", resources=("https://mcp.example",))
+    server = await office.app("server", resources=("https://mcp.example/",))
+    await office.person()
+    await client.sign_in(resource="https://mcp.example/")
+    told = (await server.post("/introspect", token=client.tokens["access_token"])).json()
+    assert (told["active"], told["aud"]) == (True, "https://mcp.example")

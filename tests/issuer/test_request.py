@@ -4,8 +4,9 @@ import pytest
 from tests.support.nouns import NOW
 
 from doorward.errors import BadInput
+from doorward.issuer.claims import SCOPES
 from doorward.issuer.errors import AuthorizeError
-from doorward.issuer.request import UnknownApp, find_target, read, single, with_answer
+from doorward.issuer.request import UnknownApp, canonical, find_target, read, single, with_answer
 from doorward.model import App
 
 BACK = "https://a.example/cb"
@@ -33,7 +34,7 @@ def asked(*more: tuple[str, str], app: App = APP, **changes: str | None) -> Any:
     }
     pairs = [(name, value) for name, value in (given | changes).items() if value is not None]
     pairs += more
-    return read(pairs, find_target(pairs, app))
+    return read(pairs, find_target(pairs, app), frozenset((*SCOPES, "files:read")))
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,40 @@ def test_an_answer_keeps_what_was_registered() -> None:
     )
     assert with_answer("com.example.a:/cb", [("code", "1")]) == "com.example.a:/cb?code=1"
     assert single([("a", "1")], "b") == ""
+
+
+def test_a_resource_is_known_by_either_spelling_of_the_same_address() -> None:
+    for spelling in ("https://mcp.example/", "HTTPS://MCP.example", "https://mcp.example:443"):
+        assert asked(("resource", spelling)).resources == ("https://mcp.example",)
+    for other in (
+        "https://mcp.example/x",
+        "http://mcp.example",
+        "https://mcp.example:8443",
+        "https://a@mcp.example",
+    ):
+        with pytest.raises(AuthorizeError, match="no tokens for"):
+            asked(("resource", other))
+
+
+@pytest.mark.parametrize(
+    ("resource", "same"),
+    [
+        ("https://H.example/Path/?q=1", "https://h.example/Path/?q=1"),
+        ("http://h.example:80", "http://h.example"),
+        ("https://h.example:80/", "https://h.example:80"),
+        ("https://[FD7A::1]:443/a", "https://[fd7a::1]/a"),
+        ("https://h.example/?", "https://h.example/?"),
+        ("https://h.example/#", "https://h.example/#"),
+        ("https://h.example/?#", "https://h.example/?#"),
+        ("https://h.example:no/", "https://h.example:no/"),
+        ("https://me@h.example/", "https://me@h.example/"),
+        ("urn:Example:a", "urn:Example:a"),
+    ],
+    ids=repr,
+)
+def test_what_is_the_same_resource(resource: str, same: str) -> None:
+    assert canonical(resource) == same
+
+
+def test_a_scope_of_its_own_is_known() -> None:
+    assert asked(scope="files:read files:write").scopes == ("files:read",)

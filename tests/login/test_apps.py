@@ -97,3 +97,17 @@ async def test_names_are_taken_once_and_free_again(apps: Apps) -> None:
             await act
     second, _ = await apps.create("cli", Wanted("grafana", BACK, service=True))
     assert second.client_id != first.client_id
+
+
+async def test_scopes_of_its_own_are_words_that_no_other_app_has_from_us(apps: Apps, world: World) -> None:
+    made, _ = await apps.create("cli", Wanted("files", BACK, scopes=("files:read", "files:read")))
+    assert made.scopes == ("files:read",)
+    for wrong in ("openid", "offline_access", "device", "", "two words", 'a"b', "-a", "a" * 101):
+        with pytest.raises(BadInput, match="scope"):
+            await apps.create("cli", Wanted("wiki", BACK, scopes=(wrong,)))
+    with pytest.raises(BadInput, match="50 scopes"):
+        await apps.create("cli", Wanted("wiki", BACK, scopes=[f"s{number}" for number in range(51)]))
+    (made_event,) = [
+        one for one in await world.registry.writer.database.read(audit.load) if one.action == "app.create"
+    ]
+    assert made_event.details["scopes"] == ["files:read"]

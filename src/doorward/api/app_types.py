@@ -17,6 +17,7 @@ class App(Answer, frozen=True, kw_only=True):
     issuer: str  # what it knows us by
     redirect_uris: tuple[str, ...]
     resources: tuple[str, ...]  # what its tokens may be for, beside itself
+    scopes: tuple[str, ...]  # of its own, that tokens for these may hold
     public: bool  # it has no secret, and uses PKCE
     asks: bool  # people are asked before their first sign-in
     service: bool  # it may have tokens of its own
@@ -34,6 +35,7 @@ class NewApp(Request, frozen=True, kw_only=True):
     name: str
     redirect_uris: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()  # of its own
     public: bool = False
     asks: bool = False
     service: bool = False

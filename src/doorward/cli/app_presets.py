@@ -19,6 +19,7 @@ class Values(NamedTuple):
     issuer: str
     client_id: str
     secret: str
+    scopes: tuple[str, ...] = ()  # of its own
 
 
 class Preset(NamedTuple):
@@ -168,12 +169,13 @@ error_page 401 = /oauth2/sign_in;
 
 
 def _mcp(at: Values) -> str:
+    scopes = ", ".join(f'"{one}"' for one in at.scopes or ("openid",))
     return f"""# For the MCP client: this server has an authorization server of its own.
 server address:  {at.url}
 client id:       {at.client_id}
 (no secret; the client uses PKCE, and is answered on a loopback address)
 # For the MCP server: its protected resource metadata says
-{{"resource": "{at.url}", "authorization_servers": ["{at.issuer}"], "scopes_supported": ["openid"]}}
+{{"resource": "{at.url}", "authorization_servers": ["{at.issuer}"], "scopes_supported": [{scopes}]}}
 # and a token is good where its signature is one of {at.issuer}/.well-known/jwks.json,
 # "typ" is "at+jwt", "iss" is "{at.issuer}" and "aud" is "{at.url}".
 """

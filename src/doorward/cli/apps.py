@@ -71,6 +71,8 @@ def show_app(name: str, /, *, json: Flag = False, target: Target | None = None) 
         output.line(f"answer to:  {uri}")
     for uri in found.resources:
         output.line(f"tokens for: {uri}")
+    for word in found.scopes:
+        output.line(f"scope:      {word}")
     for kid in found.keys:
         output.line(f"key:        {kid or '(without a name)'}")
     if found.keys_url:
@@ -84,6 +86,7 @@ def create_app(
     *,
     redirect: list[str] | None = None,
     resource: list[str] | None = None,
+    scope: list[str] | None = None,
     preset: Name | None = None,
     url: str = "",
     public: Flag = False,
@@ -104,6 +107,7 @@ def create_app(
         name: What the policy calls it.
         redirect: Where it may have people sent back to; more than one with more of these.
         resource: What its tokens may be for, beside itself, as a program of that address calls it.
+        scope: A word of its own that tokens for these may hold, such as files:read. Apps that name the resource may ask for it.
         preset: Print the settings of this program, and know where it wants people back.
         url: The program's address, for the preset.
         public: It cannot keep a secret: a program on people's machines, or in a browser.
@@ -127,6 +131,7 @@ def create_app(
         name=name,
         redirect_uris=tuple(dict.fromkeys(back)),
         resources=tuple(dict.fromkeys(resources)),
+        scopes=tuple(dict.fromkeys(scope or ())),
         public=public,
         asks=ask,
         service=service,
@@ -176,6 +181,6 @@ def _hand_over(
         return
     signs = bool(made.app.keys or made.app.keys_url)
     shown = "(none; the program signs with its key: private_key_jwt)" if signs else made.secret
-    values = Values(made.app.name, url, made.app.issuer, made.app.client_id, shown)
+    values = Values(made.app.name, url, made.app.issuer, made.app.client_id, shown, made.app.scopes)
     for line in settings(values).rstrip().splitlines():
         output.line(line)

@@ -91,7 +91,7 @@ class Authorize:
             pairs = await take(self._desk, app, name)
         target = find_target(pairs, app)
         try:
-            asked = read(pairs, target)
+            asked = read(pairs, target, await self._desk.scopes_known(target.app, pairs))
         except AuthorizeError as error:
             return self._tell(target.redirect_uri, target.mode, _error(error, target.state))
         return await self._go_on(request, target.app, asked, arrival=arrival)

@@ -14,8 +14,7 @@ from doorward.tailnet.snapshot import Snapshot, advertised
 from doorward.telemetry import log
 
 SCOPES = ("openid", "profile", "email", "groups", "offline_access")
-# Told in words on the page that asks.
-SCOPE_WORDS = {
+_WORDS = {
     "openid": "know that it is you",
     "profile": "know your name",
     "email": "know your e-mail address",
@@ -74,9 +73,14 @@ def routes_for_others(snapshot: Snapshot, node_id: int) -> bool:
     return bool(advertised(node) & frozenset(node.approved_routes))
 
 
+def in_words(scopes: Iterable[str]) -> list[str]:
+    """What an app may do with these, as the page that asks says it."""
+    return [_WORDS.get(one, f"use {one}") for one in scopes]
+
+
 def granted(scopes: Iterable[str], who: Entitlement) -> tuple[str, ...]:
-    """Of the scopes that are asked for those that exist and that the policy allows, each once; openid always may be."""
-    wanted = dict.fromkeys(one for one in scopes if one in SCOPES)
+    """Of scopes that there are those that the policy allows, each once; openid always may be."""
+    wanted = dict.fromkeys(scopes)
     return tuple(one for one in wanted if who.scopes is None or one == "openid" or one in who.scopes)
 
 

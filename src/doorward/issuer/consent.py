@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from doorward.asgi import PAGE_POLICY
-from doorward.issuer.claims import SCOPE_WORDS
+from doorward.issuer.claims import in_words
 from doorward.issuer.decision import Reason
 from doorward.issuer.request import Asked
 from doorward.login import pages
@@ -45,7 +45,7 @@ def page(
         node=node,
         host=shown_host(asked.redirect_uri),
         local=is_local(asked.redirect_uri),
-        learns=[SCOPE_WORDS[one] for one in scopes],
+        learns=in_words(scopes),
         resources=asked.resources,
         asking=asking,
         hint=asked.login_hint if reason is Reason.OTHER_PERSON else "",

@@ -10,9 +10,10 @@ from starlette.responses import Response
 from doorward.asgi import read_body
 from doorward.clock import Clock
 from doorward.errors import BadInput
+from doorward.issuer.claims import SCOPES
 from doorward.issuer.errors import TokenError
 from doorward.issuer.keys import Keys
-from doorward.issuer.request import LARGEST, Pairs
+from doorward.issuer.request import LARGEST, Pairs, canonical
 from doorward.login.asking import Askings, parse_pairs
 from doorward.login.doors import WrongDoor
 from doorward.model import App, User
@@ -85,6 +86,17 @@ class Desk:
     async def app(self, client_id: str) -> App | None:
         """The app that calls itself so."""
         return await self.database.find(apps.by_client_ids, client_id) if client_id else None
+
+    async def scopes_known(self, app: App, pairs: Pairs) -> frozenset[str]:
+        """The scopes that an app may ask for: those about people, its own, and those of the resources that it names.
+
+        Whoever a resource belongs to has said what may be done there; only an administrator makes apps that say so.
+        """
+        named = {canonical(value) for name, value in pairs if name == "resource"}
+        wanted = named & set(map(canonical, app.resources))
+        owners = await self.database.read(apps.with_scopes) if wanted else []
+        of_resources = (each.scopes for each in owners if wanted & set(map(canonical, each.resources)))
+        return frozenset(SCOPES).union(app.scopes, *of_resources)
 
     async def note(self, user: User | None, app: App, action: str, **details: Any) -> None:
         """Put something on record."""

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from doorward.asgi import RateExceeded, RateLimit, json_answer
 from doorward.errors import DoorwardError, NotFound, NotPermitted, Unavailable
-from doorward.issuer.claims import SCOPE_WORDS, Standing, granted, standing
+from doorward.issuer.claims import Standing, granted, in_words, standing
 from doorward.issuer.clients import Clients
 from doorward.issuer.consent import waiting
 from doorward.issuer.decision import Arrival, Decision, Facts, Verdict, arrival_of, decide
@@ -79,7 +79,8 @@ class Devices:
         except RateExceeded as error:
             raise TokenError("temporarily_unavailable", error.message, status=429) from None
         try:
-            scopes, resources = scopes_of(one(pairs, "scope")), resources_of(pairs, app.resources)
+            resources = resources_of(pairs, app.resources)
+            scopes = scopes_of(one(pairs, "scope"), await desk.scopes_known(app, pairs))
         except AuthorizeError as error:
             raise TokenError(error.code, error.message) from None
         visitor = await desk.askings.sessions.visitor(request)  # for the page alone: it proves nothing
@@ -184,7 +185,7 @@ class Devices:
             owner="" if node is None else snapshot.owner_name(node),
             own=node is not None and not node.tags and node.user_id == stands.user.id,
             asked=pages.ago(found.created, desk.now()),
-            learns=[SCOPE_WORDS[each] for each in scopes],
+            learns=in_words(scopes),
             codes=[f"{each[:4]}-{each[4:]}" for each in sorted(codes)],
             asking=asking.id,
         )

@@ -16,6 +16,7 @@ from doorward.issuer.desk import FORM, Desk, one, opened, read_pairs
 from doorward.issuer.errors import TokenError, bad_token
 from doorward.issuer.grants.authorization_code import end
 from doorward.issuer.live import live_token
+from doorward.issuer.request import canonical
 from doorward.issuer.tokens import BadToken, read_access
 from doorward.model import App, AppGrant
 from doorward.store import apps
@@ -77,7 +78,8 @@ class Inspection:
             live = await live_token(self._desk, token)
         except BadToken:
             return {"active": False}
-        if app.client_id != live.access.client_id and not set(app.resources) & set(live.access.audience):
+        own = set(map(canonical, app.resources)) & set(map(canonical, live.access.audience))
+        if app.client_id != live.access.client_id and not own:
             return {"active": False}
         said: dict[str, Any] = {**live.access.claims, "active": True, "token_type": "Bearer"}
         return said if live.who is None else said | {"username": live.who.user.name}

@@ -65,7 +65,7 @@ class Pushed:
         except RateExceeded as error:
             raise TokenError("temporarily_unavailable", error.message, status=429) from None
         wanted = [("client_id", app.client_id), *(pair for pair in pairs if pair[0] not in _SHOWN)]
-        _judge(wanted, app)
+        _judge(wanted, app, await desk.scopes_known(app, wanted))
         secret = secrets.make_code(desk.registry.writer.entropy(secrets.ENTROPY))
         draft = PushedRequest(
             id=0,
@@ -79,12 +79,12 @@ class Pushed:
         return opened(json_answer(answer, 201))
 
 
-def _judge(pairs: Pairs, app: App) -> None:
+def _judge(pairs: Pairs, app: App, known: frozenset[str]) -> None:
     """What ``/authorize`` would say of it; it does so again, as the app may have changed by then."""
     if any(name == "request_uri" for name, _ in pairs):
         raise TokenError("invalid_request", "a request that is pushed names no other one")  # section 2.1
     try:
-        read(pairs, find_target(pairs, app))
+        read(pairs, find_target(pairs, app), known)
     except OAuthError as error:
         raise TokenError(error.code, error.message) from None
     except BadInput as error:  # no such address of the app, or it is given twice

@@ -14,7 +14,6 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import msgspec
 
 from doorward.errors import BadInput
-from doorward.issuer.claims import SCOPES
 from doorward.issuer.decision import Level, read_prompt
 from doorward.issuer.errors import AuthorizeError
 from doorward.login.redirects import allows
@@ -22,6 +21,7 @@ from doorward.model import App
 
 LARGEST = 32_768  # characters of all parameters
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 (RFC 7636 section 4.2)
+_PORTS = {"https": 443, "http": 80}
 _LONG = 2000  # characters of a state, which is the app's own, and of a nonce
 _MORE_THAN_ONCE = frozenset({"resource"})  # RFC 8707 section 2
 _AGE = re.compile(r"[0-9]{1,9}")
@@ -96,8 +96,8 @@ def find_target(pairs: Pairs, app: App | None) -> Target:
     )
 
 
-def read(pairs: Pairs, target: Target) -> Asked:
-    """All of the request. Raises AuthorizeError, which the app is told."""
+def read(pairs: Pairs, target: Target, known: frozenset[str]) -> Asked:
+    """All of the request; ``known`` are the scopes that there are. Raises AuthorizeError, which the app is told."""
     for step in _STEPS:
         step(pairs, target.app)
     try:
@@ -110,7 +110,7 @@ def read(pairs: Pairs, target: Target) -> Asked:
         redirect_uri=target.redirect_uri,
         state=target.state,
         mode=target.mode,
-        scopes=scopes_of(single(pairs, "scope")),
+        scopes=scopes_of(single(pairs, "scope"), known),
         resources=resources_of(pairs, target.app.resources),
         challenge=single(pairs, "code_challenge"),
         nonce=single(pairs, "nonce"),
@@ -173,16 +173,16 @@ def _limits(pairs: Pairs, _: App) -> None:
 _STEPS = (_each_once, _no_request_objects, _code_flow, _proof_key, _limits)
 
 
-def scopes_of(text: str) -> tuple[str, ...]:
-    """Those that there are; without the parameter, openid (Core section 3.1.2.1 has unknown ones ignored).
+def scopes_of(text: str, known: frozenset[str]) -> tuple[str, ...]:
+    """Those that are known; without the parameter, openid (Core section 3.1.2.1 has unknown ones ignored).
 
     Raises AuthorizeError where none is left.
     """
-    found = (
-        tuple(dict.fromkeys(one for one in text.split() if one in SCOPES)) if text.strip() else ("openid",)
-    )
+    found = tuple(dict.fromkeys(one for one in text.split() if one in known)) if text.strip() else ("openid",)
     if not found:
-        raise AuthorizeError("invalid_scope", f"none of these scopes is known; there are {', '.join(SCOPES)}")
+        raise AuthorizeError(
+            "invalid_scope", f"none of these scopes is known here; there are {', '.join(sorted(known))}"
+        )
     return found
 
 
@@ -192,14 +192,40 @@ def levels_of(text: str) -> tuple[Level, ...]:
 
 
 def resources_of(pairs: Iterable[tuple[str, str]], allowed: Iterable[str]) -> tuple[str, ...]:
-    """What the tokens are to be for (RFC 8707). Raises AuthorizeError for what the app may not have them for."""
-    found = tuple(dict.fromkeys(value for name, value in pairs if name == "resource"))
-    foreign = [one for one in found if one not in set(allowed)]
-    if foreign:
-        raise AuthorizeError(
-            "invalid_target", f"this app may have no tokens for {foreign[0][:200]}; see doorward apps show"
-        )
-    return found
+    """What the tokens are to be for (RFC 8707), as it was registered. Raises AuthorizeError for what the app may not have them for."""
+    known = {canonical(one): one for one in allowed}
+    found: dict[str, None] = {}
+    for name, value in pairs:
+        if name != "resource":
+            continue
+        registered = known.get(canonical(value))
+        if registered is None:
+            raise AuthorizeError(
+                "invalid_target", f"this app may have no tokens for {value[:200]}; see doorward apps show"
+            )
+        found[registered] = None
+    return tuple(found)
+
+
+def canonical(resource: str) -> str:
+    """A resource in the one form that is compared: what RFC 3986 sections 6.2.2.1 and 6.2.3 have equal is equal.
+
+    Programs write the root of a host with its slash and without, since their libraries do. Nothing else is changed: two paths that
+    differ are two resources.
+    """
+    try:
+        parts = urlsplit(resource)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return resource
+    if parts.scheme not in _PORTS or not host or "@" in parts.netloc:
+        return resource
+    shown = f"[{host}]" if ":" in host else host
+    place = shown if port in {None, _PORTS[parts.scheme]} else f"{shown}:{port}"
+    # A "#" or "?" with nothing behind it would be lost here, and one with something makes another resource.
+    if parts.path in {"", "/"} and resource.count("?") + resource.count("#") == 0:
+        return f"{parts.scheme}://{place}"
+    return urlunsplit(parts._replace(netloc=place)) if resource[-1] not in "?#" else resource
 
 
 def with_answer(uri: str, answer: Iterable[tuple[str, str]]) -> str:

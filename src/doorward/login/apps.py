@@ -23,10 +23,15 @@ CLIENT = "app"  # how client ids begin: never confused with a person's subject (
 SECRET = "dwapp"  # noqa: S105 - the kind of a secret, not one
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 MOST_ADDRESSES = 20
+# Scopes that mean the same for all apps (OpenID Connect Core section 5.4), and those that may yet.
+OURS = frozenset(("openid", "profile", "email", "address", "phone", "groups", "device", "offline_access"))
+_MOST_SCOPES = 50
 _MOST_KEYS = 10
 _SECRET_PARTS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))  # RFC 7518 section 6
 _PUBLIC_PARTS = frozenset(("kty", "n", "e", "crv", "x", "y", "kid", "alg", "use"))
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
+# A part of what RFC 6749 section 3.3 has: nothing that means something on a page, in a header or in a policy.
+_SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 _RESOURCE = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&()*+,;=%-]{1,500}")
 
 
@@ -42,6 +47,7 @@ class Wanted(NamedTuple):
     name: str
     redirect_uris: Sequence[str] = ()
     resources: Sequence[str] = ()
+    scopes: Sequence[str] = ()  # of its own
     public: bool = False
     asks: bool = False
     service: bool = False
@@ -88,6 +94,7 @@ class Apps:
             secret_hash=b"" if secret is None else secret.digest,
             redirect_uris=tuple(wanted.redirect_uris),
             resources=tuple(wanted.resources),
+            scopes=tuple(dict.fromkeys(wanted.scopes)),
             asks=wanted.asks,
             service=wanted.service,
             algorithm=wanted.algorithm,
@@ -125,6 +132,7 @@ def _check(wanted: Wanted) -> None:
         raise BadInput("an app without a secret cannot have tokens of its own")
     if max(len(wanted.redirect_uris), len(wanted.resources)) > MOST_ADDRESSES:
         raise BadInput(f"an app has {MOST_ADDRESSES} addresses at most")
+    _check_scopes(wanted.scopes)
     if wanted.keys_url:
         _check_keys_url(wanted.keys_url)
     if (wanted.keys or wanted.keys_url) and wanted.public:
@@ -148,6 +156,19 @@ def _check_resource(resource: str) -> None:
             f"the resource {resource[:100]!r} is no absolute address",
             cure="Give what the server calls itself: https://mcp.example.com/mcp.",
         )
+
+
+def _check_scopes(scopes: Sequence[str]) -> None:
+    if len(scopes) > _MOST_SCOPES:
+        raise BadInput(f"an app has {_MOST_SCOPES} scopes of its own at most")
+    for one in scopes:
+        if not _SCOPE.fullmatch(one):
+            raise BadInput(
+                f"{one[:100]!r} is no name of a scope",
+                cure='Use letters, digits and ".:/_-", 100 at most: files:read.',
+            )
+        if one in OURS:
+            raise BadInput(f"every app may ask for the scope {one}; it cannot be one app's own")
 
 
 def _check_keys_url(url: str) -> None:
@@ -204,6 +225,7 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "client_id": app.client_id,
         "redirect_uris": list(app.redirect_uris),
         "resources": list(app.resources),
+        "scopes": list(app.scopes),
         "public": app.public,
         "asks": app.asks,
         "service": app.service,

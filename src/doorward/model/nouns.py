@@ -155,6 +155,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     device: bool = False  # people may sign in there by a code that they type elsewhere
     redirect_uris: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()  # what its tokens may be for, beside itself (RFC 8707)
+    scopes: tuple[str, ...] = ()  # words of its own that tokens for these may hold
     asks: bool = False  # people are asked before their first sign-in; else an administrator's word is enough
     service: bool = False  # may have tokens of its own, for no person
     algorithm: str = "RS256"  # what its tokens are signed with

@@ -107,6 +107,11 @@ def by_id(connection: Connection, app_id: int) -> App | None:
     return rows.one(connection, apps, App, apps.c.id == app_id)
 
 
+def with_scopes(connection: Connection) -> list[App]:
+    """The apps that have scopes of their own, by id."""
+    return rows.load(connection, apps, App, apps.c.scopes != ())
+
+
 def delete(connection: Connection, app_id: int) -> int:
     """Forget an app with all that it was given; returns how many live grants those were. Raises NotFound."""
     live = sa.and_(app_grants.c.app_id == app_id, app_grants.c.ended.is_(None))

@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 14
+VERSION = 15
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -181,6 +181,7 @@ apps = _table(
     Column("keys", Json(tuple[dict[str, Any], ...]), nullable=False, server_default=text("'[]'")),
     Column("keys_url", Words(), nullable=False, server_default=text("''")),
     Column("device", Flag(), nullable=False, server_default=false()),
+    Column("scopes", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,

@@ -15,8 +15,9 @@ from tests.support.world import open_world
 
 from doorward.errors import DoorwardError
 from doorward.issuer.assertions import KIND
+from doorward.issuer.claims import SCOPES
 from doorward.issuer.fetch import LONGEST, SHORTEST, _lifetime, check_address
-from doorward.issuer.request import find_target, read, with_answer
+from doorward.issuer.request import canonical, find_target, read, with_answer
 from doorward.issuer.tokens import ACCESS_TYPE, read_access, sign
 from doorward.issuer.tokens import read as read_token
 from doorward.login.apps import Wanted, _check, _public_keys
@@ -31,6 +32,7 @@ COVERS = (
     "issuer.fetch:check_address",
     "issuer.request:_limits",
     "issuer.request:_proof_key",
+    "issuer.request:canonical",
     "issuer.request:read",
     "issuer.request:with_answer",
     "issuer.tokens:_decode",
@@ -39,6 +41,7 @@ COVERS = (
     "login.apps:_check",
     "login.apps:_check_keys_url",
     "login.apps:_check_resource",
+    "login.apps:_check_scopes",
     "login.apps:_public_keys",
     "login.asking:parse_pairs",
     "login.redirects:_split",
@@ -117,7 +120,7 @@ def close() -> None:
 
 def _request(data: bytes) -> None:
     pairs = parse_pairs(data, 60)
-    asked = read(pairs, find_target(pairs, APP))
+    asked = read(pairs, find_target(pairs, APP), frozenset(SCOPES))
     assert asked.redirect_uri == BACK
     assert with_answer(asked.redirect_uri, [("state", asked.state)]).startswith(BACK + "?state=")
 
@@ -134,6 +137,8 @@ def _address(text: str) -> None:
     is_local(text)
     feed(Wanted("a", (text,), public=True), _check)
     feed(Wanted("a", (BACK,), resources=(text,)), _check)
+    feed(Wanted("a", (BACK,), scopes=(text,)), _check)
+    assert canonical(canonical(text)) == canonical(text)
     feed(Wanted("a", (BACK,), keys_url=text), _check)
     feed(text, _keys)
     check_redirect(text, public=True)

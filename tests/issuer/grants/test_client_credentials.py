@@ -27,3 +27,14 @@ async def test_what_is_about_people_is_not_given(office: Office) -> None:
     asked = {"grant_type": "client_credentials"}
     assert (await job.post("/token", **asked, scope="openid")).json()["error"] == "invalid_scope"
     assert (await job.post("/token", **asked, resource="https://x")).json()["error"] == "invalid_target"
+
+
+async def test_it_has_those_of_its_own_scopes_that_it_asks_for(office: Office) -> None:
+    job = await office.app("job", redirect_uris=(), service=True, scopes=("files:read", "files:write"))
+    await office.app("other", scopes=("files:all",))
+    asked = {"grant_type": "client_credentials"}
+    assert "scope" not in (await job.post("/token", **asked)).json()
+    said = (await job.post("/token", **asked, scope="files:read files:read")).json()
+    assert said["scope"] == "files:read"
+    assert (await job.post("/introspect", token=said["access_token"])).json()["scope"] == "files:read"
+    assert (await job.post("/token", **asked, scope="files:all")).json()["error"] == "invalid_scope"

@@ -192,3 +192,9 @@ async def test_who_is_suspended_is_nobody_s_caller(chain: Chain) -> None:
     assert user is not None
     await chain.office.registry.suspend_user("cli", "ann", suspended=True)
     assert (await exchange(chain.gateway, chain.token)).json()["error"] == "invalid_request"
+
+
+async def test_what_is_exchanged_for_is_named_as_the_policy_has_it(chain: Chain) -> None:
+    said = await exchange(chain.gateway, chain.token, resource=WIKI.replace("https://", "HTTPS://"))
+    assert said.status_code == 200, said.text
+    assert read(said.json()["access_token"])["aud"] == WIKI

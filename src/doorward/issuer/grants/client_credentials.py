@@ -1,7 +1,7 @@
 """``client_credentials``: a token for the app itself, and for no person (RFC 6749 section 4.4).
 
-Only for apps that an administrator has made with ``--service``. Its subject is the app, in a namespace of its own; no scope that
-is about a person is given.
+Only for apps that an administrator has made with ``--service``. Its subject is the app, in a namespace of its own. It has of the
+app's own scopes those that it asks for; no scope that is about a person is given.
 """
 
 from typing import Any
@@ -17,15 +17,19 @@ async def own_token(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
     """The answer. Raises TokenError."""
     if not app.service or app.public:
         raise TokenError("unauthorized_client", "this app may have no tokens of its own")
-    if one(pairs, "scope").strip():
-        raise TokenError("invalid_scope", "an app by itself has no scopes: they are about people")
+    scopes = tuple(dict.fromkeys(one(pairs, "scope").split()))
+    if not set(scopes) <= set(app.scopes):
+        raise TokenError(
+            "invalid_scope", "an app by itself has no scopes but its own: doorward apps show lists them"
+        )
     try:
         resources = resources_of(pairs, app.resources)
     except AuthorizeError as error:
         raise TokenError(error.code, error.message) from None
     ring = await desk.keys.ring()
     token = access_token(
-        ring, desk.issuer, app, random=desk.random(), now=desk.now(), scopes=(), resources=resources
+        ring, desk.issuer, app, random=desk.random(), now=desk.now(), scopes=scopes, resources=resources
     )
-    await desk.note(None, app, "app.token", resources=list(resources))
-    return {"access_token": token, "token_type": "Bearer", "expires_in": int(ACCESS.total_seconds())}
+    await desk.note(None, app, "app.token", resources=list(resources), scopes=list(scopes))
+    answer = {"access_token": token, "token_type": "Bearer", "expires_in": int(ACCESS.total_seconds())}
+    return answer | ({"scope": " ".join(scopes)} if scopes else {})

@@ -12,7 +12,7 @@ from doorward.issuer.desk import Desk, one
 from doorward.issuer.errors import TokenError
 from doorward.issuer.grants.answer import narrowed
 from doorward.issuer.live import Live, live_token
-from doorward.issuer.request import Pairs
+from doorward.issuer.request import Pairs, canonical
 from doorward.issuer.tokens import ACCESS, BadToken, access_token
 from doorward.model import App, AppGrant
 
@@ -33,7 +33,9 @@ async def exchange(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
     live = await _read(desk, pairs, "subject")
     if live.grant is None or live.who is None:
         raise TokenError("invalid_request", "the subject_token is of an app itself, and of no person")
-    if not {app.client_id, *app.resources} & set(live.access.audience):
+    if not {canonical(one) for one in (app.client_id, *app.resources)} & set(
+        map(canonical, live.access.audience)
+    ):
         raise TokenError("invalid_request", "the subject_token is for somebody else than this app")
     await _check_actor(desk, app, pairs)
     act: dict[str, Any] = {"sub": app.client_id}
@@ -105,11 +107,12 @@ async def _target(desk: Desk, app: App, pairs: Pairs, grant: AppGrant) -> tuple[
         raise TokenError("invalid_target", "one resource or audience says for whom the token is to be")
     (target,) = named
     who = standing(desk.registry.snapshot, app, grant.user_id, grant.node_id)
-    if who is None or target not in who.entitlement.resources:
+    known = {} if who is None else {canonical(each): each for each in who.entitlement.resources}
+    if who is None or canonical(target) not in known:
         user = desk.registry.snapshot.users.get(grant.user_id)
         await desk.note(user, app, "app.refuse", why="no exchange", to=target[:200], grant=grant.id)
         raise TokenError("invalid_target", "the policy lets this app have no token of this person for that")
-    return target, who
+    return known[canonical(target)], who
 
 
 def _depth(act: dict[str, Any]) -> int:
