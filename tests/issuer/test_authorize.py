@@ -1,52 +1,12 @@
-"""What becomes of a request to sign in; modules of the OpenID Basic profile by their names, threats by their numbers."""
+"""What becomes of a request to sign in; threats by their numbers (``test_threats``)."""
 
 import asyncio
-import base64
-import json
 from datetime import timedelta
 
 import pytest
-from tests.support.office import PAGE, Office, hidden_fields
+from tests.support.office import PAGE, Office
 
 APP = "doorward.dev/cap/app"
-
-
-async def test_oidcc_prompt_none_logged_in(office: Office) -> None:
-    await office.person("ann")
-    grafana = await office.app()
-    first = await grafana.sign_in()
-    office.world.clock.advance(timedelta(minutes=30))
-    second = await grafana.sign_in(prompt="none")
-    assert (second["sub"], second["auth_time"], second["sid"]) == (
-        first["sub"],
-        first["auth_time"],
-        first["sid"],
-    )
-
-
-async def test_oidcc_prompt_none_not_logged_in(office: Office) -> None:
-    grafana = await office.app()
-    page = await grafana.send(prompt="none")
-    assert page.status_code == 303
-    assert grafana.answer["error"] == "login_required"
-    assert grafana.answer["state"] == "the state"
-    assert "iss" in grafana.answer
-    assert "code" not in grafana.answer
-
-
-async def test_oidcc_prompt_login(office: Office) -> None:
-    await office.person("ann")
-    browser = await office.resident("ann")
-    grafana = await office.app()
-    first = await grafana.sign_in(browser)
-    office.world.clock.advance(timedelta(seconds=10))
-    page = await grafana.send(browser, prompt="login")
-    assert "once more" in page.text
-    await grafana.prove(browser)
-    await grafana.redeem()
-    second = await grafana.claims()
-    assert second["auth_time"] == first["auth_time"] + 10
-    assert second["sub"] == first["sub"]
 
 
 async def test_a_person_who_is_asked_after_a_proof_is_not_asked_for_another(office: Office) -> None:
@@ -56,113 +16,6 @@ async def test_a_person_who_is_asked_after_a_proof_is_not_asked_for_another(offi
     page = await grafana.prove(browser)
     assert "Yes, sign in" in page.text
     await grafana.press(browser)
-    assert (await grafana.redeem()).status_code == 200
-
-
-async def test_oidcc_max_age_1(office: Office) -> None:
-    browser = await office.resident("ann")
-    grafana = await office.app()
-    first = await grafana.sign_in(browser)
-    office.world.clock.advance(timedelta(seconds=2))
-    page = await grafana.send(browser, max_age="1")
-    assert page.status_code == 200
-    await grafana.prove(browser)
-    await grafana.redeem()
-    assert (await grafana.claims())["auth_time"] > first["auth_time"]
-
-
-async def test_oidcc_max_age_10000(office: Office) -> None:
-    await office.person("ann")
-    grafana = await office.app()
-    first = await grafana.sign_in(max_age="15000")
-    office.world.clock.advance(timedelta(seconds=30))
-    assert (await grafana.sign_in(max_age="10000"))["auth_time"] == first["auth_time"]
-
-
-async def test_oidcc_ensure_request_without_nonce_succeeds_for_code_flow(office: Office) -> None:
-    await office.person("ann")
-    grafana = await office.app()
-    await grafana.send(nonce=None)
-    await grafana.redeem()
-    middle = grafana.tokens["id_token"].split(".")[1]
-    assert "nonce" not in json.loads(base64.urlsafe_b64decode(middle + "==="))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"extra": "foobar"},  # oidcc-ensure-request-with-unknown-parameter-succeeds
-        {"display": "page"},  # oidcc-display-page
-        {"display": "popup"},  # oidcc-display-popup
-        {"ui_locales": "se"},  # oidcc-ui-locales
-        {"claims_locales": "se"},  # oidcc-claims-locales
-        {"claims": '{"userinfo":{"name":{"essential":true}}}'},  # oidcc-claims-essential
-        {"scope": "email profile openid"},  # oidcc-alternate-happy-flow
-        {"scope": "openid address phone"},  # oidcc-scope-address, -phone
-        {"scope": "openid profile email address phone"},  # oidcc-scope-all
-        {"login_hint": "ann@example.com"},  # oidcc-login-hint
-        {"login_hint": "ANN"},
-        {"acr_values": "urn:doorward:acr:network"},  # oidcc-ensure-request-with-acr-values-succeeds
-        {"acr_values": "1 2"},
-        {"state": "s" * 128},
-        {"code_challenge": None, "code_challenge_method": None},
-    ],
-    ids=repr,
-)
-async def test_what_is_tolerated(office: Office, changes: dict[str, str | None]) -> None:
-    await office.person("ann")
-    grafana = await office.app()
-    page = await grafana.send(None, None, **changes)
-    assert page.status_code == 303, page.text
-    assert grafana.answer["state"] == (changes.get("state") or "the state")
-    verifier = {} if "code_challenge" not in changes else {"code_verifier": ""}
-    assert (await grafana.redeem(**verifier)).status_code == 200
-    assert (await grafana.claims())["acr"] == "urn:doorward:acr:network"
-    assert "name" not in await grafana.claims()
-
-
-async def test_oidcc_id_token_hint(office: Office) -> None:
-    await office.person("ann")
-    grafana = await office.app()
-    first = await grafana.sign_in()
-    hint = grafana.tokens["id_token"]
-    office.world.clock.advance(timedelta(hours=1))
-    second = await grafana.sign_in(prompt="none", id_token_hint=hint)
-    assert (second["sub"], second["auth_time"]) == (first["sub"], first["auth_time"])
-    await office.person("bob", 2)
-    await grafana.send(prompt="none", id_token_hint=hint)
-    assert grafana.answer["error"] == "login_required"
-    await grafana.send(prompt="none", id_token_hint=hint[:-4] + "AAAA")
-    assert grafana.answer["error"] == "login_required"
-
-
-async def test_oidcc_ensure_post_request_succeeds(office: Office) -> None:
-    await office.person("ann")
-    grafana = await office.app()
-    query = grafana.url().partition("?")[2]
-    headers = {
-        **PAGE,
-        "content-type": "application/x-www-form-urlencoded",
-        "origin": "https://grafana.example.com",
-    }
-    page = await office.browser().client.post("/authorize", content=query, headers=headers)
-    assert page.status_code == 303
-    grafana.heard(page)
-    assert (await grafana.redeem()).status_code == 200
-
-
-async def test_an_answer_by_form_post_is_escaped_and_sends_itself(office: Office) -> None:
-    await office.person("ann")
-    grafana = await office.app()
-    page = await grafana.send(response_mode="form_post", state='"><script>x</script>')
-    assert page.status_code == 200
-    assert "<script>x" not in page.text
-    grafana.answer = hidden_fields(page)
-    assert grafana.answer["state"] == '"><script>x</script>'
-    policy = page.headers["content-security-policy"]
-    assert "form-action https://grafana.example.com;" in policy
-    assert "script-src 'sha256-" in policy
-    assert "frame-ancestors 'none'" in policy
     assert (await grafana.redeem()).status_code == 200
 
 

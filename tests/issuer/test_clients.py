@@ -4,13 +4,6 @@ import pytest
 from tests.support.office import Office
 
 
-async def test_oidcc_server_client_secret_post(office: Office) -> None:
-    await office.person("ann")
-    party = await office.app()
-    await party.send()
-    assert (await party.redeem(how="post")).status_code == 200
-
-
 @pytest.mark.parametrize("how", ["basic", "post"])
 async def test_a_wrong_secret_is_refused_and_spoils_no_code(office: Office, how: str) -> None:
     await office.person("ann")

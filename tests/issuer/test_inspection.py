@@ -10,7 +10,7 @@ async def party(office: Office) -> Party:
     return made
 
 
-async def test_oidcc_userinfo_get_and_post(office: Office, party: Party) -> None:
+async def test_userinfo_by_each_way_and_by_one_alone(office: Office, party: Party) -> None:
     token = party.tokens["access_token"]
     by_get = (await party.userinfo()).json()
     async with party.program() as client:

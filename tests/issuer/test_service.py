@@ -5,7 +5,7 @@ from tests.support.browsing import LOCAL
 from tests.support.office import BACK, PAGE, Office
 
 
-async def test_oidcc_server_signs_in_without_a_click_inside_the_tailnet(office: Office) -> None:
+async def test_an_app_signs_a_person_in_without_a_click_inside_the_tailnet(office: Office) -> None:
     await office.person("ann")
     grafana = await office.app()
     page = await grafana.send()

@@ -131,6 +131,8 @@ def _each_once(pairs: Pairs, _: App) -> None:
         raise AuthorizeError(
             "invalid_request", f"state, nonce and login_hint have {_LONG} characters at most"
         )
+    if "\x00" in single(pairs, "nonce"):  # it has to be stored, and a NUL cannot be
+        raise AuthorizeError("invalid_request", "a nonce has no NUL")
 
 
 def _no_request_objects(pairs: Pairs, _: App) -> None:

@@ -27,8 +27,7 @@ async def party(office: Office) -> Party:
     return made
 
 
-async def test_oidcc_codereuse_ends_what_came_of_the_code(office: Office, party: Party) -> None:
-    """Also oidcc-codereuse-30seconds."""
+async def test_a_second_use_of_a_code_ends_what_came_of_it(office: Office, party: Party) -> None:
     assert (await party.redeem()).status_code == 200
     office.world.clock.advance(timedelta(seconds=30))
     assert (await party.redeem()).json()["error"] == "invalid_grant"

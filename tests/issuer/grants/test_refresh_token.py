@@ -19,24 +19,6 @@ async def party(office: Office) -> Party:
     return made
 
 
-async def test_oidcc_refresh_token(office: Office, party: Party) -> None:
-    first = await party.claims()
-    before = party.tokens["refresh_token"]
-    office.world.clock.advance(100)
-    said = await party.refresh()
-    assert said.status_code == 200
-    assert said.headers["cache-control"] == "no-store"
-    assert said.json()["scope"] == "openid email offline_access"
-    second = await party.claims()
-    assert second["iat"] > first["iat"]
-    same = ("iss", "sub", "aud", "auth_time", "nonce", "sid")
-    assert [second[name] for name in same] == [first[name] for name in same]
-    assert party.tokens["refresh_token"] != before
-    other = await office.app("wiki")
-    assert (await other.refresh(party.tokens["refresh_token"])).json()["error"] == "invalid_grant"
-    assert (await party.refresh()).status_code == 200
-
-
 async def test_without_offline_access_there_is_none(party: Party) -> None:
     await party.sign_in(scope="openid")
     assert "refresh_token" not in party.tokens
