@@ -47,7 +47,7 @@ async def test_who_is_another_than_was_asked_for_says_so(office: Office) -> None
     ],
     ids=repr,
 )
-async def test_nobody_is_sent_where_an_app_is_not(office: Office, changes: dict[str, str | None]) -> None:
+async def test_t3_nobody_is_sent_where_an_app_is_not(office: Office, changes: dict[str, str | None]) -> None:
     await office.person("ann")
     grafana = await office.app()
     page = await grafana.send(None, None, **changes)
@@ -57,7 +57,7 @@ async def test_nobody_is_sent_where_an_app_is_not(office: Office, changes: dict[
     assert "evil.example" not in page.text
 
 
-async def test_errors_lead_to_the_app_alone(office: Office) -> None:
+async def test_t3_errors_lead_to_the_app_alone(office: Office) -> None:
     grafana = await office.app()
     page = await grafana.send(response_type="token", redirect_uri="https://evil.example/cb")
     assert page.status_code == 400
@@ -153,7 +153,7 @@ async def test_t4_nothing_inside_another_page_learns_anything(office: Office, ta
         assert "location" not in page.headers
 
 
-async def test_a_page_that_is_loaded_ahead_of_time_signs_nobody_in(office: Office) -> None:
+async def test_t4_a_page_that_is_loaded_ahead_of_time_signs_nobody_in(office: Office) -> None:
     await office.person("ann")
     grafana = await office.app()
     page = await grafana.send(None, {**PAGE, "sec-purpose": "prefetch"})

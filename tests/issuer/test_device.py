@@ -83,7 +83,7 @@ async def test_somebody_says_yes_to_the_code_that_they_type(office: Office, scre
     assert (event.actor, event.target, event.details["how"]) == ("user:ann", "app:screen", "device")
 
 
-async def test_nothing_is_silent_however_often_they_said_yes(office: Office, screen: Party) -> None:
+async def test_t21_nothing_is_silent_however_often_they_said_yes(office: Office, screen: Party) -> None:
     await office.person("ann")
     browser = office.browser()
     for _ in range(2):
@@ -95,7 +95,7 @@ async def test_nothing_is_silent_however_often_they_said_yes(office: Office, scr
         assert (await poll(screen, started)).status_code == 200
 
 
-async def test_who_came_by_a_link_finds_the_code_among_three(office: Office, screen: Party) -> None:
+async def test_t21_who_came_by_a_link_finds_the_code_among_three(office: Office, screen: Party) -> None:
     await office.person("ann")
     browser, started = office.browser(), await begin(screen)
     codes = await open_link(browser, started)
@@ -119,7 +119,7 @@ async def test_any_other_answer_is_a_no(office: Office, screen: Party, answer: s
     assert len(await office.audited("app.deny")) == 1
 
 
-async def test_the_page_says_whose_device_asks(office: Office, screen: Party) -> None:
+async def test_t21_the_page_says_whose_device_asks(office: Office, screen: Party) -> None:
     await office.person("bob", 2)
     started = await begin(screen)
     await office.person("ann", 1)

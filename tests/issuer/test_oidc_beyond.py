@@ -79,7 +79,7 @@ async def test_a_verifier_that_is_none_does_not_count_even_where_it_fits(
     ids=repr,
 )
 async def test_a_challenge_of_another_kind(run: Run, party: Party, changes: dict[str, str | None]) -> None:
-    browser = await run.authorize(party, **changes)
+    browser = await run.authorize(party, None, **changes)
     assert run.heard(party, browser.page, error=True)["error"] == "invalid_request"
 
 
@@ -255,7 +255,7 @@ STRANGE = ("\x00", "a\x00b", "a\r\nSet-Cookie: x=y", "\u2028", "é世\u202e", "%
 @pytest.mark.parametrize("name", ["state", "nonce", "scope", "login_hint", "ui_locales", "prompt"])
 async def test_strange_signs_are_only_signs(run: Run, party: Party, name: str) -> None:
     for text in STRANGE:
-        page = (await run.authorize(party, **{name: text})).page
+        page = (await run.authorize(party, None, **{name: text})).page
         assert page.status_code in {200, 303}, page.text
         assert "set-cookie" not in page.headers or name == "login_hint"  # a page that asks has one of its own
         assert all("\n" not in value and "\x00" not in value for value in page.headers.values())

@@ -87,7 +87,7 @@ async def test_the_issuer_answers_at_its_own_name_alone(office: Office) -> None:
         assert (await local.client.get(path, headers=PAGE)).status_code == 421
 
 
-async def test_no_page_may_answer_for_a_person(office: Office) -> None:
+async def test_t6_no_page_may_answer_for_a_person(office: Office) -> None:
     """T6 and the like: what the connection says counts only at /authorize."""
     await office.person("ann")
     grafana = await office.app(asks=True)

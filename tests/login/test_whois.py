@@ -63,7 +63,7 @@ async def test_ipv6_is_asked_for_in_brackets() -> None:
     assert await identify(engine, ("::1", 4000), ("::1", 8443)) == "n7"
 
 
-async def test_a_local_process_that_is_not_in_the_table_is_nobody() -> None:
+async def test_t11_a_local_process_that_is_not_in_the_table_is_nobody() -> None:
     assert await identify(Table("127.0.0.1:4000"), ("127.0.0.1", 4001), ("127.0.0.1", 8443)) is None
 
 
@@ -139,7 +139,7 @@ async def _connection() -> AsyncIterator[tuple[tuple[str, int], tuple[str, int]]
 
 
 @pytest.mark.interop
-async def test_a_real_daemon_does_not_take_a_local_process_for_a_node() -> None:
+async def test_t11_a_real_daemon_does_not_take_a_local_process_for_a_node() -> None:
     async with StockClient("whois") as client, _connection() as (peer, local):
 
         class Real(Table):

@@ -71,7 +71,8 @@ class Run:
         return browser
 
     def _asked(self, changes: dict[str, str | None]) -> dict[str, str | None]:
-        return changes if self.mode == QUERY else {"response_mode": self.mode} | changes
+        given: dict[str, str | None] = {} if self.mode == QUERY else {"response_mode": self.mode}
+        return given | changes
 
     async def authorize_by_post(self, party: Party) -> Browser:
         """The same as a form that another site's page sends."""
