@@ -19,3 +19,10 @@ def test_capabilities_are_lists_or_nothing() -> None:
     assert who.capability("example.com/a") == [{"x": 1}]
     assert who.capability("example.com/b") == []
     assert who.capability("example.com/c") == []
+
+
+def test_who_acts_for_them_is_told_nearest_first() -> None:
+    act = {"sub": "gateway", "act": {"sub": "client", "act": {"sub": 7}}}
+    assert Identity(subject="s1", claims={"act": act}).actors == ("gateway", "client")
+    for odd in ({}, {"act": "x"}, {"act": {"act": {"sub": "x"}}}):
+        assert Identity(subject="s1", claims=odd).actors == ()

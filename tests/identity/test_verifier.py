@@ -11,7 +11,9 @@ from tests.support.office import Office
 from tests.support.world import World, open_world
 
 from doorward.errors import BadInput, DoorwardError, RemoteProtocolError, Unavailable
-from doorward.identity.verifier import AGAIN, KEPT, STALE, ScopeError, TokenError, Verifier
+from doorward.identity.discovery import AGAIN, KEPT
+from doorward.identity.refusals import ScopeError, TokenError
+from doorward.identity.verifier import NODE, STALE, Verifier
 
 ISSUER = idtokens.ISSUER
 API = "https://api.example.com"
@@ -117,6 +119,41 @@ async def test_a_missing_scope_is_not_a_bad_token() -> None:
     with pytest.raises(ScopeError, match="files:write") as caught:
         await verifier(Issuer(), clock).verify(token(clock), ["openid", "files:write"])
     assert (caught.value.code, caught.value.status) == ("insufficient_scope", 403)
+
+
+@pytest.mark.parametrize(
+    ("cnf", "how", "good"),
+    [
+        (None, {}, True),
+        (None, {"node": "n1"}, True),
+        (None, {"key": "k"}, False),
+        ({}, {}, True),
+        ({}, {"key": "k"}, False),
+        ({"jkt": "k"}, {"key": "k"}, True),
+        ({"jkt": "k"}, {"key": "k", "node": "n1"}, True),
+        ({"jkt": "k"}, {}, False),
+        ({"jkt": "k"}, {"key": "other"}, False),
+        ({"jkt": ""}, {}, False),
+        ({NODE: "n1"}, {"node": "n1"}, True),
+        ({NODE: "n1"}, {"node": "n2"}, False),
+        ({NODE: "n1"}, {}, False),
+        ({NODE: "n1"}, {"key": "n1", "node": "n1"}, False),
+        ({NODE: "n1", "jkt": "k"}, {"node": "n1"}, False),
+        ({"x5t#S256": "x"}, {"key": "k", "node": "n1"}, False),
+        ("", {}, False),
+        ([], {}, False),
+    ],
+)
+async def test_what_a_token_is_bound_to_has_to_come_with_it(
+    cnf: Any, how: dict[str, str], good: bool
+) -> None:
+    clock = FakeClock()
+    checks, made = verifier(Issuer(), clock), token(clock, cnf=cnf)
+    if good:
+        assert (await checks.verify(made, **how)).subject == "s1"
+        return
+    with pytest.raises(TokenError, match="cnf"):
+        await checks.verify(made, **how)
 
 
 async def test_a_new_key_is_fetched_and_invented_ones_do_not_make_us_a_nuisance() -> None:

@@ -1,18 +1,21 @@
-"""For other people's programs: who is calling, and a node of its own for any ASGI app.
+"""For other people's programs: who is calling, what they may, a token for the next server, and a node of its own.
 
 ::
 
     app = IdentityMiddleware(app, tailnet=Tailnet(), verifier=Verifier("https://door...", "my-app"))
     ...
     who = caller(scope)             # Identity, or None where ``required=False`` let a stranger in
+    demand(scope, "wiki:write")     # more than the token allows? The caller's program is told what to ask for
 
     async with node("wiki") as n:   # a private tailscaled, a name of its own
         await n.serve(app)
 
-``verifier`` checks access tokens of an issuer (RFC 9068), ``connection`` asks a stock daemon whose a tailnet connection is,
-``middleware`` puts either answer into the scope, and ``own_node`` is the node. Identity comes from a token or from the
-connection, never from a header. Nothing of doorward's server is imported here: no database, no web framework; what serves
-requests (uvicorn) is loaded by the first ``node``. It works on any tailnet, whoever runs it.
+``verifier`` checks access tokens of an issuer (RFC 9068), ``introspector`` has the issuer check them, ``connection`` asks a stock
+daemon whose a tailnet connection is, ``middleware`` puts the answer into the scope. ``resource`` is what a server says of itself
+to programs that want in, ``needs`` what its operations take, ``possession`` looks at proofs that go with tokens. ``client`` is the
+program towards its issuer, ``local`` a guard for servers on a person's own computer, ``own_node`` the node. Identity comes from a
+token or from the connection, never from a header. Nothing of doorward's server is imported here: no database, no web framework;
+what serves requests (uvicorn) is loaded by the first ``node``. It works on any tailnet, whoever runs it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,21 +24,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doorward.identity.caller import Identity, caller
+from doorward.identity.client import Client, GrantRefused, Token
 from doorward.identity.connection import Tailnet
+from doorward.identity.introspector import Introspector
+from doorward.identity.local import LocalOnly
 from doorward.identity.middleware import IdentityMiddleware
-from doorward.identity.verifier import ScopeError, TokenError, Verifier
+from doorward.identity.needs import Needs, demand
+from doorward.identity.possession import Proofs
+from doorward.identity.refusals import ScopeError, StrengthError, TokenError
+from doorward.identity.resource import Resource
+from doorward.identity.verifier import Verifier
 
 if TYPE_CHECKING:
     from doorward.identity.own_node import OwnNode
 
 __all__ = [
+    "Client",
+    "GrantRefused",
     "Identity",
     "IdentityMiddleware",
+    "Introspector",
+    "LocalOnly",
+    "Needs",
+    "Proofs",
+    "Resource",
     "ScopeError",
+    "StrengthError",
     "Tailnet",
+    "Token",
     "TokenError",
     "Verifier",
     "caller",
+    "demand",
     "node",
 ]
 

@@ -1,11 +1,16 @@
 """Who is calling, as a program finds it in its ASGI scope."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
 
 KEY = "doorward.identity"  # in the scope
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,8 +29,21 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         found = self.capabilities.get(name)
         return list(found) if isinstance(found, list) else []
 
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """By token: who acts for the subject, the nearest first (``act``, RFC 8693 section 4.1).
 
-def caller(scope: MutableMapping[str, Any]) -> Identity | None:
+        Only the first may decide anything; those behind it are for the record.
+        """
+        found: list[str] = []
+        at = self.claims.get("act")
+        while isinstance(at, Mapping) and isinstance(at.get("sub"), str):
+            found.append(at["sub"])
+            at = at.get("act")
+        return tuple(found)
+
+
+def caller(scope: Scope) -> Identity | None:
     """Who is calling; None for a stranger. Raises KeyError where no IdentityMiddleware stands in front."""
     found = scope[KEY]
     assert found is None or isinstance(found, Identity)

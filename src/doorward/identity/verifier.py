@@ -9,44 +9,40 @@ import asyncio
 import re
 import ssl
 from base64 import urlsafe_b64decode
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry
 
 from doorward.clock import Clock, SystemClock
-from doorward.errors import BadInput, DoorwardError, NotPermitted, RemoteProtocolError, Unauthenticated
+from doorward.errors import BadInput, DoorwardError
 from doorward.identity.caller import Identity
+from doorward.identity.discovery import (
+    AGAIN,
+    KEPT,
+    Fetch,
+    asker,
+    check_address,
+    fetching,
+    place_of,
+    read_about,
+)
+from doorward.identity.needs import Needs, check
+from doorward.identity.refusals import TokenError
 from doorward.login.idtoken import ALGORITHMS, Keys, PublishedKey, read_keys
-from doorward.transport.fetch import Fetcher
 
 TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 4; compared without case
 LEEWAY = 60  # seconds between the issuer's clock and ours
 LARGEST = 32 << 10  # characters
-KEPT = timedelta(hours=1).total_seconds()  # how long keys are not asked for again
+NODE = (
+    "https://doorward.dev/cnf/node"  # the stable id of the node that a token is bound to: ours, no standard
+)
 STALE = timedelta(days=1).total_seconds()  # how long they serve while the issuer cannot be asked
-AGAIN = timedelta(minutes=1).total_seconds()  # between two questions, whoever makes us ask
-_DOCUMENT = 256 << 10  # bytes
 
 _BASE64 = re.compile(r"[A-Za-z0-9_-]*")
-
-Fetch = Callable[[str], Awaitable[bytes]]
-
-
-class TokenError(Unauthenticated):
-    """The token is not good; the message says why."""
-
-    code: ClassVar[str] = "invalid_token"  # RFC 6750 section 3.1
-
-
-class ScopeError(NotPermitted):
-    """The token is good, and does not allow this."""
-
-    code: ClassVar[str] = "insufficient_scope"
 
 
 class Verifier:
@@ -73,12 +69,11 @@ class Verifier:
     ) -> None:
         if unknown := [name for name in algorithms if name not in ALGORITHMS]:
             raise BadInput(f"{unknown[0]!r} is none of {', '.join(ALGORITHMS)}")
-        _check_address(issuer, "the issuer")
+        check_address(issuer, "the issuer")
         self._issuer = issuer
         self._audience = audience
         self._algorithms = frozenset(algorithms)
-        self._tls = ssl_context
-        self._fetch = fetch or self._get
+        self._fetch = fetch or fetching(asker(ssl_context))
         self._clock = clock or SystemClock()
         self._keys: Keys = ()
         self._fetched: float | None = None  # when they came
@@ -86,8 +81,16 @@ class Verifier:
         self._failure: DoorwardError | None = None
         self._one = asyncio.Lock()
 
-    async def verify(self, token: str, scopes: Sequence[str] = ()) -> Identity:
+    async def verify(
+        self, token: str, scopes: Sequence[str] = (), *, key: str = "", node: str = ""
+    ) -> Identity:
         """Who an access token speaks for.
+
+        Args:
+            token: as it came.
+            scopes: what it must allow.
+            key: the thumbprint of a key that its bearer has just proven to have: the token must be bound to it.
+            node: the stable id of the node that it came from, where that is known: a token bound to another is not good.
 
         Raises TokenError for one that is not good, ScopeError where it lacks one of ``scopes``, and Unavailable or
         RemoteProtocolError where the issuer's keys cannot be had.
@@ -103,44 +106,21 @@ class Verifier:
             raise TokenError("the token is no access token (typ); expected at+jwt")
         if not isinstance(kid, str) or "crit" in header:
             raise TokenError("the token names no key (kid), or wants something that is not known here (crit)")
-        key = await self._key(kid, algorithm)
+        published = await self._key(kid, algorithm)
         try:
             good = JWSRegistry.algorithms[algorithm].verify(
-                f"{head}.{body}".encode(), _raw(signature), key.key
+                f"{head}.{body}".encode(), _raw(signature), published.key
             )
         except (JoseError, ValueError):
             good = False
         if not good:
             raise TokenError("the token's signature is wrong")
         claims = _object(body)
-        self._check(claims)
-        granted = frozenset(_text(claims, "scope").split())
-        if missing := [name for name in scopes if name not in granted]:
-            raise ScopeError(f"the token does not allow {missing[0]}", cure="Ask the issuer for that scope.")
-        return Identity(
-            subject=_text(claims, "sub"),
-            login=_text(claims, "preferred_username"),
-            scopes=granted,
-            claims=claims,
-        )
-
-    def _check(self, claims: dict[str, Any]) -> None:
+        now = self._clock.now()
         if claims.get("iss") != self._issuer:
             raise TokenError(f"the token is not from {self._issuer} (iss)")
-        audience = claims.get("aud")
-        if self._audience not in (audience if isinstance(audience, list) else [audience]):
-            raise TokenError(f"the token is not for {self._audience} (aud)")
-        now = self._clock.now().timestamp()
-        ends, begins = claims.get("exp"), claims.get("nbf", 0)
-        for value in (ends, begins):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TokenError("the token does not say how long it is good (exp, nbf)")
-        if now >= ends + LEEWAY:  # type: ignore[operator]
-            raise TokenError("the token is over (exp)")
-        if now + LEEWAY < begins:
-            raise TokenError("the token is not good yet (nbf)")
-        if not _text(claims, "sub"):
-            raise TokenError("the token does not say whom it speaks for (sub)")
+        check_claims(claims, self._audience, now)
+        return admitted(claims, scopes, now, key=key, node=node)
 
     async def _key(self, kid: str, algorithm: str) -> PublishedKey:
         found = self._known(kid, algorithm)
@@ -170,44 +150,58 @@ class Verifier:
     async def _refresh(self) -> None:
         self._asked = self._clock.monotonic()
         try:
-            base = self._issuer.rstrip("/")
-            about = await self._document(f"{base}/.well-known/openid-configuration")
-            if about.get("issuer") != self._issuer:
-                raise RemoteProtocolError(f"the metadata at {self._issuer} is another issuer's")
-            place = about.get("jwks_uri")
-            if not isinstance(place, str):
-                raise RemoteProtocolError(f"{self._issuer} does not say where its keys are (jwks_uri)")
-            _check_address(place, "the place of the issuer's keys")
+            about = await read_about(self._issuer, self._fetch)
+            place = place_of(self._issuer, about, "jwks_uri", "the place of the issuer's keys")
             self._keys = read_keys(self._issuer, await self._fetch(place))
         except DoorwardError as error:
             self._failure = error
         else:
             self._failure, self._fetched = None, self._asked
 
-    async def _document(self, address: str) -> dict[str, Any]:
-        try:
-            found = msgspec.json.decode(await self._fetch(address))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise RemoteProtocolError(f"the metadata of {self._issuer} is no JSON object")
-        return found
 
-    async def _get(self, address: str) -> bytes:
-        # The address is the operator's, or signed off by it over https: private ones are what tailnets are made of.
-        async with Fetcher(allow_private=True, ssl_context=self._tls) as fetcher:
-            return await fetcher.get(address, limit=_DOCUMENT)
+def check_claims(claims: Mapping[str, Any], audience: str, now: datetime) -> None:
+    """Raise TokenError for a token that is for somebody else, not good at this time, or about nobody (RFC 9068 section 4)."""
+    said = claims.get("aud")
+    if audience not in (said if isinstance(said, list) else [said]):
+        raise TokenError(f"the token is not for {audience} (aud)")
+    ends, begins = claims.get("exp"), claims.get("nbf", 0)
+    for value in (ends, begins):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TokenError("the token does not say how long it is good (exp, nbf)")
+    if now.timestamp() >= ends + LEEWAY:  # type: ignore[operator]
+        raise TokenError("the token is over (exp)")
+    if now.timestamp() + LEEWAY < begins:
+        raise TokenError("the token is not good yet (nbf)")
+    if not _text(claims, "sub"):
+        raise TokenError("the token does not say whom it speaks for (sub)")
 
 
-def _check_address(address: str, what: str) -> None:
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-    except ValueError:
-        parts, host = urlsplit(""), ""
-    local = host in {"localhost", "127.0.0.1", "::1"}
-    if not host or parts.scheme not in ({"http", "https"} if local else {"https"}):
-        raise BadInput(f"{what} is not at an https address", cure="Only on this computer http will do.")
+def admitted(
+    claims: Mapping[str, Any], scopes: Sequence[str], now: datetime, *, key: str, node: str
+) -> Identity:
+    """Who a token speaks for whose claims are good. Raises TokenError and ScopeError, as ``Verifier.verify``."""
+    _check_binding(claims, key, node)
+    who = Identity(
+        subject=_text(claims, "sub"),
+        login=_text(claims, "preferred_username"),
+        scopes=frozenset(_text(claims, "scope").split()),
+        claims=claims,
+    )
+    check(who, [Needs(scopes=scopes)], now)
+    return who
+
+
+def _check_binding(claims: Mapping[str, Any], key: str, node: str) -> None:
+    """A token that is bound to something is good with that alone; a binding that is not known here is one that does not hold."""
+    bound = claims.get("cnf", {})
+    if not isinstance(bound, dict):
+        raise TokenError("the token is bound to nothing that is known here (cnf)")
+    held = {"jkt": key, NODE: node}
+    for name, value in bound.items():
+        if not held.get(name) or value != held[name]:
+            raise TokenError("the token is bound to a key or a device, and came without it (cnf)")
+    if key and "jkt" not in bound:
+        raise TokenError("the token is not bound to the key of the proof (cnf)")
 
 
 def _raw(text: str) -> bytes:
@@ -228,7 +222,7 @@ def _object(part: str) -> dict[str, Any]:
     return found
 
 
-def _text(claims: dict[str, Any], name: str) -> str:
+def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name, "")
     if not isinstance(value, str):
         raise TokenError(f"the token's {name} is no text")
