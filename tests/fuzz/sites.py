@@ -48,6 +48,8 @@ OWN: dict[str, tuple[str, ...]] = {
     "a number, or an address that is one already, is counted with": (
         "audit.destinations:WebhookDestination._post",
         "asgi:RateExceeded.__init__",
+        "identity.client:Client._assertion",
+        "identity.possession:Proofs._term",
         "issuer.device:Devices.begin",
         "issuer.grants.answer:tokens_of",
         "issuer.grants.client_credentials:own_token",
@@ -57,6 +59,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "issuer.tokens:id_token",
         "cli.times:_length",
         "login.idtoken:_seconds",
+        "login.proofs:read_proof",
         "login.pages:duration",
         "login.sessions:set_cookie",
         "login.whoami:_between",
@@ -97,6 +100,10 @@ OWN: dict[str, tuple[str, ...]] = {
         "server.siblings:Siblings._answer",
         "server.siblings:Siblings.ping",
         "server.siblings:_post",
+    ),
+    "what the author of a program wrote that uses doorward.identity": (
+        "identity.needs:check_scopes",
+        "identity.resource:Resource.__init__",
     ),
     "an address that was read from a signed token": ("tailnet.outside:_newcomer",),
     "rows that doorward wrote, in a database that nobody else may write": (

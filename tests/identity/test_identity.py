@@ -4,24 +4,43 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.support import idtokens
+from tests.support.browsing import DOOR
 from tests.support.clock import FakeClock
+from tests.support.office import Office, Party
+from tests.support.world import World, open_world
 
 from doorward import identity
 from doorward.errors import BadInput
+from doorward.transport.fetch import Answer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "identity.md"
 # What a program may have to install for the parts of doorward.identity that check tokens and ask the host's daemon.
+EXAMPLE = {"issuer": "https://door.example.com", "client_id": "app-...", "secret": "dwapp-..."}
 LIGHT = {"backports", "cryptography", "doorward", "httpx2", "idna", "joserfc", "msgspec", "typing_extensions"}
 
 
-def examples() -> list[str]:
-    """The guide's programs: by tokens, by the connection, a node of its own."""
-    return re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+def example(part: str) -> str:
+    """The guide's program that has this in it."""
+    found = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (one,) = [each for each in found if part in each]
+    return str(one)
+
+
+def room_of(part: str, **replaced: str) -> dict[str, Any]:
+    """What it defines, when it is run."""
+    text = example(part)
+    for name, value in replaced.items():
+        text = text.replace(f'"{EXAMPLE[name]}"', f'"{value}"')
+    room: dict[str, Any] = {}
+    exec(compile(text, "identity.md", "exec"), room)
+    return room
 
 
 def test_it_is_imported_without_the_server_s_dependencies() -> None:
@@ -52,8 +71,7 @@ async def test_a_name_is_one(name: str) -> None:
 
 async def test_the_guide_s_first_example_checks_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()
-    room: dict[str, Any] = {}
-    exec(compile(examples()[0], "identity.md", "exec"), room)
+    room = room_of("async def greet")
     issuer = "https://door.example.com"
 
     async def fetch(address: str) -> bytes:
@@ -69,3 +87,149 @@ async def test_the_guide_s_first_example_checks_a_token(monkeypatch: pytest.Monk
     assert await room["greet"](idtokens.signed(said, header={"typ": "at+jwt"})) == "Hello s1"
     with pytest.raises(identity.TokenError):
         await room["greet"](idtokens.signed(said))
+
+
+# With an issuer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def office(world: World) -> Office:
+    made = Office(world)
+    await made.person("ann")
+    return made
+
+
+def through(office: Office) -> Any:
+    """How a program asks the issuer."""
+
+    async def ask(method: str, address: str, headers: Any, body: bytes | None) -> Answer:
+        async with office.browser().client as client:
+            client.headers.pop("sec-fetch-site")
+            said = await client.request(method, address, headers=headers, content=body)
+            return Answer(said.status_code, {}, said.content)
+
+    return ask
+
+
+def believing(office: Office, audience: str) -> identity.Verifier:
+    async def fetch(address: str) -> bytes:
+        answer: Answer = await through(office)("GET", address, {}, None)
+        return answer.body
+
+    return identity.Verifier(DOOR, audience, fetch=fetch, clock=office.world.clock)
+
+
+async def call(app: Any, token: str = "", method: str = "GET", path: str = "/mcp") -> httpx2.Response:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="https://api.example.com") as client:
+        return await client.request(method, path, headers=headers)
+
+
+def challenged(answer: httpx2.Response) -> dict[str, str]:
+    """What a client reads out of a refusal."""
+    return dict(re.findall(r'(\w+)="([^"]*)"', answer.headers["www-authenticate"]))
+
+
+async def test_a_client_finds_its_way_in_and_steps_up(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No token, metadata, sign-in, too few scopes, sign-in with the union, in; then a better proof."""
+    room = room_of("demand(scope", issuer=DOOR)
+    app, resource = room["app"], room["resource"]
+    for name, mine in (
+        ("files:read", "openid"),
+        ("files:write", "email"),
+    ):  # scopes that there are without more
+        app._needs = tuple(
+            each._replace(scopes=[mine if scope == name else scope for scope in each.scopes])
+            for each in app._needs
+        )
+    inner = room["demand"]
+    named = {"files:read": "openid", "files:write": "email"}
+    monkeypatch.setitem(room, "demand", lambda scope, *scopes: inner(scope, *(named[one] for one in scopes)))
+    monkeypatch.setattr(app, "_verifier", believing(office, resource.address))
+    monkeypatch.setattr(app, "_clock", office.world.clock)
+    party = await office.app(resources=(resource.address,))
+    told = challenged(await call(app))
+    assert "error" not in told
+    where = told["resource_metadata"]
+    metadata = (await call(app, path=where.removeprefix("https://api.example.com"))).json()
+    assert metadata["authorization_servers"] == [DOOR]
+    scopes = set(told["scope"].split())
+    await party.sign_in(scope=" ".join(scopes), resource=metadata["resource"])
+    good = await call(app, party.tokens["access_token"])
+    assert good.status_code == 200
+    refused = await call(app, party.tokens["access_token"], "DELETE")
+    assert refused.status_code == 403
+    told = challenged(refused)
+    assert (told["error"], told["resource_metadata"]) == ("insufficient_scope", where)
+    scopes |= set(told["scope"].split())
+    await party.sign_in(scope=" ".join(sorted(scopes, reverse=True)), resource=metadata["resource"])
+    assert (await call(app, party.tokens["access_token"], "DELETE")).status_code == 200
+    refused = await call(app, party.tokens["access_token"], path="/mcp/admin/x")
+    assert refused.status_code == 401
+    told = challenged(refused)
+    assert (told["error"], told["acr_values"]) == (
+        "insufficient_user_authentication",
+        "urn:doorward:acr:passkey",
+    )
+    assert told["max_age"] == "900"
+
+
+async def test_a_gateway_calls_the_next_server_for_its_caller(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guide's exchange, between two real servers: the wiki knows the person, and who acts for them."""
+    gateway_url, wiki_url = "https://api.example.com/mcp", "https://wiki.example.com/mcp"
+    client = await office.app("client", resources=(gateway_url,))
+    gateway: Party = await office.app("gateway", resources=(gateway_url,))
+    entries = [{"apps": ["client"]}, {"apps": ["gateway"], "resources": [wiki_url]}]
+    grant = {"src": ["ann"], "dst": ["*"], "app": {"doorward.dev/cap/app": entries}}
+    await office.policy(json.dumps({"grants": [grant]}))
+    room = room_of("client.exchange", issuer=DOOR, client_id=gateway.app.client_id, secret=gateway.secret)
+    monkeypatch.setattr(room["client"], "_ask", through(office))
+    monkeypatch.setattr(room["client"]._places, "_fetch", believing(office, "")._fetch)
+
+    async def wiki(scope: Any, receive: Any, send: Any) -> None:
+        who = identity.caller(scope)
+        assert who is not None
+        body = json.dumps([who.subject, who.actors, who.claims["aud"]]).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    def guarded(app: Any, address: str) -> Any:
+        made = identity.Resource(address, issuer=DOOR)
+        return identity.IdentityMiddleware(
+            app, verifier=believing(office, address), resource=made, clock=office.world.clock
+        )
+
+    behind = guarded(wiki, wiki_url)
+
+    async def front(scope: Any, receive: Any, send: Any) -> None:
+        (token,) = [value.decode()[7:] for name, value in scope["headers"] if name == b"authorization"]
+        answer = await call(behind, await room["for_the_wiki"](token))
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": []})
+        await send({"type": "http.response.body", "body": answer.content})
+
+    claims = await client.sign_in(resource=gateway_url)
+    token = client.tokens["access_token"]
+    for _ in range(2):
+        said = await call(guarded(front, gateway_url), token)
+        assert said.json() == [claims["sub"], [gateway.app.client_id], wiki_url]
+    assert len(await office.audited("app.exchange")) == 1  # the second time it was kept
+    assert (await call(behind, token)).status_code == 401  # never the token that the gateway was called with
+    await office.policy(json.dumps({"grants": [grant | {"app": {"doorward.dev/cap/app": entries[:1]}}]}))
+    assert await room["for_the_wiki"](token + " ") == "no: invalid_request"
+
+
+def test_the_guide_s_example_of_asking_the_issuer() -> None:
+    room = room_of("Introspector(")
+    assert repr(room["client"]) == "Client('https://door.example.com', 'app-...')"
+    assert isinstance(room["verifier"], identity.Introspector)

@@ -83,10 +83,10 @@ def test_a_demand_leaves_its_refusal_for_the_middleware() -> None:
     slot = Slot(clock)
     scope: dict[str, Any] = {KEY: bearer("a"), SLOT: slot}
     assert demand(scope, "a").subject == "s1"
-    assert slot.error is None
+    assert not slot.error
     with pytest.raises(ScopeError) as caught:
         demand(scope, "a", "b")
-    assert slot.error is caught.value
+    assert slot.error == caught.value
     with pytest.raises(Unauthenticated):
         demand({KEY: None, SLOT: slot})
 

@@ -19,7 +19,7 @@ import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.identity.test_identity import examples
+from tests.identity.test_identity import example
 from tests.support.clients import StockClient
 from tests.support.fetching import fetch
 from tests.support.programs import OLDEST_CLIENT, require_client
@@ -75,7 +75,7 @@ async def test_the_guide_s_example_is_a_node_that_knows_its_callers_and_opens_no
 ) -> None:
     port = free_port()
     program = tmp_path / "wiki.py"
-    program.write_text(examples()[2].replace("8000", str(port)), encoding="utf-8")
+    program.write_text(example("identity.node(").replace("8000", str(port)), encoding="utf-8")
     await server.user("alice")
     await server.set_policy(policy(str(port)))
     environ = os.environ | {
@@ -158,7 +158,7 @@ async def test_the_guide_s_middleware_knows_who_comes_through_a_daemon(server: S
         for client in (host, laptop):
             await client.up(server.url, await server.key("--user", "alice"))
         room: dict[str, Any] = {"Path": Path}
-        exec(examples()[1].replace("Tailnet()", f"Tailnet(Path({str(host.socket)!r}))"), room)
+        exec(example("tailnet=Tailnet()").replace("Tailnet()", f"Tailnet(Path({str(host.socket)!r}))"), room)
         web = uvicorn.Server(uvicorn.Config(room["app"], port=port, log_config=None))
         async with asyncio.TaskGroup() as group:
             group.create_task(web.serve())

@@ -1,8 +1,10 @@
+from typing import Any
+
 from doorward.identity.refusals import ProofRefused, ScopeError, StrengthError, TokenError, TokenTwice
 
 
 def test_each_has_the_code_and_the_status_that_programs_know() -> None:
-    errors = [
+    errors: list[Any] = [
         TokenError("x"),
         ProofRefused("use_dpop_nonce", "x"),
         StrengthError("x", ["a"], 5),

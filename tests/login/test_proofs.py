@@ -12,7 +12,8 @@ HERE = "https://api.example.com/mcp"
 
 
 def read(text: str, token: str = "", **how: Any) -> Any:
-    return read_proof(text, **({"method": "POST", "address": HERE, "now": NOW, "token": token} | how))
+    given: dict[str, Any] = {"method": "POST", "address": HERE, "now": NOW, "token": token} | how
+    return read_proof(text, **given)
 
 
 @pytest.mark.parametrize("algorithm", PROOF_ALGORITHMS)
