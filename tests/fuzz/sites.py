@@ -51,6 +51,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "identity.client:Client._assertion",
         "identity.possession:Proofs._term",
         "issuer.device:Devices.begin",
+        "issuer.dpop:Proofs._check_nonce",
+        "issuer.dpop:Proofs.nonce",
         "issuer.grants.answer:tokens_of",
         "issuer.grants.client_credentials:own_token",
         "issuer.grants.token_exchange:_issue",

@@ -145,9 +145,9 @@ class Party:
         self.heard(browser.page)
         return browser.page
 
-    async def post(self, path: str, *, how: str = "basic", **form: str) -> httpx2.Response:
-        """Ask the server itself. ``how``: "basic", "post", "public" or "none"."""
-        headers = {}
+    async def post(self, path: str, *, how: str = "basic", dpop: str = "", **form: str) -> httpx2.Response:
+        """Ask the server itself. ``how``: "basic", "post", "public" or "none". ``dpop``: a proof."""
+        headers = {"dpop": dpop} if dpop else {}
         if how == "basic":
             raw = f"{self.app.client_id}:{self.secret}".encode()
             headers["authorization"] = f"Basic {base64.b64encode(raw).decode()}"
@@ -164,7 +164,14 @@ class Party:
         client.headers.pop("sec-fetch-site")
         return client
 
-    async def redeem(self, code: str | None = None, *, how: str = "", **changes: str) -> httpx2.Response:
+    async def redeem(
+        self,
+        code: str | None = None,
+        *,
+        how: str = "",
+        dpop: str = "",
+        **changes: str,
+    ) -> httpx2.Response:
         """Exchange the code; keeps the tokens."""
         form = {
             "grant_type": "authorization_code",
@@ -173,16 +180,18 @@ class Party:
             "code_verifier": VERIFIER,
         }
         how = how or ("public" if self.app.public else "basic")
-        said = await self.post("/token", how=how, **{k: v for k, v in (form | changes).items() if v})
+        given = {name: value for name, value in (form | changes).items() if value}
+        said = await self.post("/token", how=how, dpop=dpop, **given)
         if said.status_code == 200:
             self.tokens = said.json()
         return said
 
-    async def refresh(self, token: str | None = None, **changes: str) -> httpx2.Response:
+    async def refresh(self, token: str | None = None, *, dpop: str = "", **changes: str) -> httpx2.Response:
         """Exchange the refresh token; keeps the new tokens."""
         text = self.tokens["refresh_token"] if token is None else token
         how = "public" if self.app.public else "basic"
-        said = await self.post("/token", how=how, grant_type="refresh_token", refresh_token=text, **changes)
+        form = {"grant_type": "refresh_token", "refresh_token": text} | changes
+        said = await self.post("/token", how=how, dpop=dpop, **form)
         if said.status_code == 200:
             self.tokens = said.json()
         return said

@@ -22,6 +22,7 @@ class App(Answer, frozen=True, kw_only=True):
     asks: bool  # people are asked before their first sign-in
     service: bool  # it may have tokens of its own
     device: bool  # people may sign in there by a code that they type elsewhere
+    dpop: bool = False  # its tokens are bound to a key (RFC 9449)
     algorithm: SigningAlgorithm
     created: datetime
     actor: str  # who made it
@@ -40,6 +41,7 @@ class NewApp(Request, frozen=True, kw_only=True):
     asks: bool = False
     service: bool = False
     device: bool = False
+    dpop: bool = False
     algorithm: SigningAlgorithm = "RS256"
     keys: str = ""  # a JWK Set with the public keys that it signs with, as text; then it has no secret
     keys_url: str = ""  # or where it publishes them

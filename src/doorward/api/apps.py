@@ -22,6 +22,7 @@ def _answer(call: Call, app: App) -> types.App:
         asks=app.asks,
         service=app.service,
         device=app.device,
+        dpop=app.dpop,
         algorithm=app.algorithm,  # type: ignore[arg-type] # one of those, as it was made
         created=app.created,
         actor=app.actor,
@@ -54,6 +55,7 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         asks=body.asks,
         service=body.service,
         device=body.device,
+        dpop=body.dpop,
         algorithm=body.algorithm,
         keys=body.keys,
         keys_url=body.keys_url,

@@ -44,7 +44,13 @@ def list_apps(*, json: Flag = False, target: Target | None = None) -> None:
 def _kind(each: types.App) -> str:
     kind = "public" if each.public else "confidential"
     signs = bool(each.keys or each.keys_url)
-    words = {"asks": each.asks, "service": each.service, "device": each.device, "signs": signs}
+    words = {
+        "asks": each.asks,
+        "service": each.service,
+        "device": each.device,
+        "signs": signs,
+        "dpop": each.dpop,
+    }
     marks = [word for word, on in words.items() if on]
     return ", ".join((kind, *marks))
 
@@ -93,6 +99,7 @@ def create_app(
     ask: Flag = False,
     service: Flag = False,
     device: Flag = False,
+    dpop: Flag = False,
     algorithm: types.SigningAlgorithm = "RS256",
     keys: Path | None = None,
     keys_url: str = "",
@@ -114,6 +121,7 @@ def create_app(
         ask: Ask each person before their first sign-in.
         service: It may have tokens of its own, for no person.
         device: People may sign in there with a code that they type on another device: a program in a terminal, a screen.
+        dpop: Its tokens are bound to a key that it makes (RFC 9449): it shows a proof of it with each request.
         algorithm: What its tokens are signed with.
         keys: A file with its public keys, as a JWK Set: it signs with them and has no secret (private_key_jwt).
         keys_url: The https address where it publishes them, in place of a file.
@@ -136,6 +144,7 @@ def create_app(
         asks=ask,
         service=service,
         device=device,
+        dpop=dpop,
         algorithm=algorithm,
         keys="" if keys is None else read_text(keys),
         keys_url=keys_url,

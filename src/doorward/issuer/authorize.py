@@ -337,6 +337,7 @@ class Authorize:
             code_hash=code.digest,
             redirect_uri=asked.redirect_uri,
             challenge=asked.challenge,
+            jkt=asked.jkt,
             nonce=asked.nonce,
             scopes=scopes,
             resources=asked.resources,

@@ -30,13 +30,13 @@ REFRESH = "dwrefresh"
 # Anybody's page may read these: nothing that a browser sends by itself counts there.
 OPEN = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "WWW-Authenticate",
+    "Access-Control-Expose-Headers": "WWW-Authenticate, DPoP-Nonce",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 PREFLIGHT = {
     **OPEN,
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, DPoP",
     "Access-Control-Max-Age": "3600",
 }
 

@@ -8,6 +8,7 @@
 """
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 from starlette.responses import Response
@@ -51,12 +52,22 @@ class TokenError(OAuthError):
         message: as above.
         status: of the answer.
         challenge: the WWW-Authenticate header, where there is one.
+        headers: others.
     """
 
-    def __init__(self, code: str, message: str, *, status: int = 400, challenge: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int = 400,
+        challenge: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(code, message)
         self.answer_status = status
         self.challenge = challenge
+        self.headers = dict(headers or {})
 
     def answer(self) -> Response:
         """As a response."""
@@ -64,12 +75,16 @@ class TokenError(OAuthError):
             {"error": self.code, "error_description": self.description}, self.answer_status
         )
         response.headers["Pragma"] = "no-cache"
+        for name, value in self.headers.items():
+            response.headers[name] = value
         if self.challenge:
             response.headers["WWW-Authenticate"] = self.challenge
         return response
 
 
-def bad_token(message: str = "the access token is not good, or not good any more") -> TokenError:
+def bad_token(
+    message: str = "the access token is not good, or not good any more", *, scheme: str = "Bearer"
+) -> TokenError:
     """What userinfo says about a token (RFC 6750 section 3.1)."""
-    challenge = f'Bearer realm="doorward", error="invalid_token", error_description="{message}"'
+    challenge = f'{scheme} realm="doorward", error="invalid_token", error_description="{message}"'
     return TokenError("invalid_token", message, status=401, challenge=challenge)

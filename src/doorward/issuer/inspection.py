@@ -13,14 +13,18 @@ from doorward.asgi import json_answer
 from doorward.issuer.claims import of_userinfo
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import FORM, Desk, one, opened, read_pairs
+from doorward.issuer.dpop import HEADER, Proofs
 from doorward.issuer.errors import TokenError, bad_token
 from doorward.issuer.grants.authorization_code import end
-from doorward.issuer.live import live_token
+from doorward.issuer.live import Live, live_token
 from doorward.issuer.request import canonical
 from doorward.issuer.tokens import BadToken, read_access
+from doorward.login.proofs import PROOF_ALGORITHMS
 from doorward.model import App, AppGrant
 from doorward.store import apps
 from doorward.tailnet import secrets
+
+_DPOP_CHALLENGE = f'DPoP realm="doorward", algs="{" ".join(PROOF_ALGORITHMS)}"'  # RFC 9449 section 7.1
 
 
 class Inspection:
@@ -29,21 +33,25 @@ class Inspection:
     Args:
         desk: the issuer's.
         clients: how apps show who they are.
+        proofs: of the keys that tokens are bound to.
     """
 
-    def __init__(self, desk: Desk, clients: Clients) -> None:
+    def __init__(self, desk: Desk, clients: Clients, proofs: Proofs) -> None:
         self._desk = desk
         self._clients = clients
+        self._proofs = proofs
 
     # Userinfo -------------------------------------------------------------------------------------------------------
 
     async def userinfo(self, request: Request) -> Response:
         """``GET`` and ``POST /userinfo``."""
         self._desk.require_door(request)
+        token, scheme = await _presented(request)
         try:
-            live = await live_token(self._desk, await _bearer(request))
+            live = await live_token(self._desk, token)
         except BadToken as error:
-            raise bad_token(error.message) from None
+            raise bad_token(error.message, scheme=scheme) from None
+        await self._check_holder(request, live, token, scheme)
         if live.who is None or "openid" not in live.access.scopes:
             raise TokenError(
                 "insufficient_scope",
@@ -52,7 +60,28 @@ class Inspection:
                 challenge='Bearer realm="doorward", error="insufficient_scope", scope="openid"',
             )
         told = {"sub": live.access.subject, **of_userinfo(live.who, live.access.scopes)}
-        return opened(json_answer(told))
+        response = opened(json_answer(told))
+        if live.app.dpop:
+            response.headers[HEADER] = self._proofs.nonce()
+        return response
+
+    async def _check_holder(self, request: Request, live: Live, token: str, scheme: str) -> None:
+        """Whether who shows a token is who it was made for (RFC 9449 section 7). Raises TokenError."""
+        if not live.jkt:
+            if scheme == "DPoP":
+                raise bad_token("it is bound to no key", scheme="DPoP")
+            return
+        if scheme != "DPoP":  # who took it from somebody would show it so (section 7.2)
+            raise bad_token("it is bound to a key, and is shown with a proof of it", scheme="DPoP")
+        try:
+            binding = await self._proofs.binding(request, needed=live.app.dpop, token=token)
+        except TokenError as error:
+            challenge = f'{_DPOP_CHALLENGE}, error="{error.code}", error_description="{error.description}"'
+            raise TokenError(
+                error.code, error.message, status=401, challenge=challenge, headers=error.headers
+            ) from None
+        if binding.jkt != live.jkt:
+            raise bad_token("it is bound to another key", scheme="DPoP")
 
     async def _asked(self, request: Request) -> tuple[App, str]:
         """Who asks about which token."""
@@ -81,7 +110,11 @@ class Inspection:
         own = set(map(canonical, app.resources)) & set(map(canonical, live.access.audience))
         if app.client_id != live.access.client_id and not own:
             return {"active": False}
-        said: dict[str, Any] = {**live.access.claims, "active": True, "token_type": "Bearer"}
+        said: dict[str, Any] = {
+            **live.access.claims,
+            "active": True,
+            "token_type": "DPoP" if live.jkt else "Bearer",
+        }
         return said if live.who is None else said | {"username": live.who.user.name}
 
     # Revocation -----------------------------------------------------------------------------------------------------
@@ -110,11 +143,12 @@ class Inspection:
         return await desk.database.read(apps.grant_by_id, access.grant_id)
 
 
-async def _bearer(request: Request) -> str:
-    """The access token of a request (RFC 6750 section 2). Raises TokenError for none, or two."""
+async def _presented(request: Request) -> tuple[str, str]:
+    """The access token of a request, and by which scheme it came (RFC 6750 section 2). Raises TokenError for none, or two."""
     header = request.headers.get("authorization", "")
-    scheme, _, text = header.partition(" ")
-    found = [text.strip()] if scheme.lower() == "bearer" and text.strip() else []
+    said, _, text = header.partition(" ")
+    scheme = "DPoP" if said.lower() == "dpop" else "Bearer"
+    found = [text.strip()] if said.lower() in {"bearer", "dpop"} and text.strip() else []
     is_form = request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
     if request.method == "POST" and is_form and (posted := one(await read_pairs(request), "access_token")):
         found.append(posted)
@@ -124,4 +158,4 @@ async def _bearer(request: Request) -> str:
         raise TokenError(
             "invalid_token", "no access token came with this", status=401, challenge='Bearer realm="doorward"'
         )
-    return found[0]
+    return found[0], scheme

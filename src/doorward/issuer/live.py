@@ -17,6 +17,11 @@ class Live(NamedTuple):
     grant: AppGrant | None
     who: Standing | None
 
+    @property
+    def jkt(self) -> str:
+        """The thumbprint of the key that it is bound to; empty for none (RFC 9449 section 6.1)."""
+        return str(self.access.claims.get("cnf", {}).get("jkt", ""))
+
 
 async def live_token(desk: Desk, token: str) -> Live:
     """A token that is good now. Raises BadToken."""

@@ -7,6 +7,7 @@ from doorward.issuer.decision import Level
 from doorward.issuer.keys import ALGORITHMS
 from doorward.issuer.token import GRANTS
 from doorward.login.idtoken import ALGORITHMS as ALGORITHMS_OF_APPS
+from doorward.login.proofs import PROOF_ALGORITHMS
 
 _CONFIDENTIAL = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
@@ -40,6 +41,7 @@ def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
         "revocation_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS_OF_APPS),
         "code_challenge_methods_supported": ["S256"],
+        "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),
         "require_pushed_authorization_requests": False,
         "authorization_response_iss_parameter_supported": True,
         "request_parameter_supported": False,

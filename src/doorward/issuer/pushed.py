@@ -17,7 +17,8 @@ from starlette.responses import Response
 from doorward.asgi import RateExceeded, RateLimit, json_answer
 from doorward.errors import BadInput
 from doorward.issuer.clients import Clients
-from doorward.issuer.desk import Desk, opened, read_pairs
+from doorward.issuer.desk import Desk, one, opened, read_pairs
+from doorward.issuer.dpop import Proofs
 from doorward.issuer.errors import OAuthError, TokenError
 from doorward.issuer.request import Pairs, find_target, read
 from doorward.login.doors import asker
@@ -43,11 +44,13 @@ class Pushed:
     Args:
         desk: the issuer's.
         clients: how apps show who they are.
+        proofs: what a code may be bound to.
     """
 
-    def __init__(self, desk: Desk, clients: Clients) -> None:
+    def __init__(self, desk: Desk, clients: Clients, proofs: Proofs) -> None:
         self._desk = desk
         self._clients = clients
+        self._proofs = proofs
         self._known = RateLimit(rate=_CONFIDENTIAL_PER_SECOND, burst=_CONFIDENTIAL, clock=desk.clock)
         self._anybody = RateLimit(rate=_PUBLIC_PER_SECOND, burst=_PUBLIC, clock=desk.clock)
 
@@ -66,6 +69,7 @@ class Pushed:
             raise TokenError("temporarily_unavailable", error.message, status=429) from None
         wanted = [("client_id", app.client_id), *(pair for pair in pairs if pair[0] not in _SHOWN)]
         _judge(wanted, app, await desk.scopes_known(app, wanted))
+        wanted = await self._bound(request, wanted)
         secret = secrets.make_code(desk.registry.writer.entropy(secrets.ENTROPY))
         draft = PushedRequest(
             id=0,
@@ -77,6 +81,14 @@ class Pushed:
         await desk.database.run(apps.insert_pushed, draft)
         answer = {"request_uri": URN + secret.text, "expires_in": int(LIFETIME.total_seconds())}
         return opened(json_answer(answer, 201))
+
+    async def _bound(self, request: Request, wanted: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """A proof that comes along binds the code, as the parameter dpop_jkt does (RFC 9449 section 10.1)."""
+        jkt = (await self._proofs.binding(request)).jkt
+        said = one(wanted, "dpop_jkt")
+        if jkt and said not in {"", jkt}:
+            raise TokenError("invalid_dpop_proof", "dpop_jkt names another key than the proof's")
+        return [*wanted, ("dpop_jkt", jkt)] if jkt and not said else wanted
 
 
 def _judge(pairs: Pairs, app: App, known: frozenset[str]) -> None:

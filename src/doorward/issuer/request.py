@@ -61,6 +61,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     login_hint: str
     id_token_hint: str
     levels: tuple[Level, ...]
+    jkt: str = ""  # the key that the code is bound to (RFC 9449 section 10)
 
     @property
     def oldest(self) -> timedelta | None:
@@ -119,6 +120,7 @@ def read(pairs: Pairs, target: Target, known: frozenset[str]) -> Asked:
         login_hint=single(pairs, "login_hint"),
         id_token_hint=single(pairs, "id_token_hint"),
         levels=levels_of(single(pairs, "acr_values")),
+        jkt=single(pairs, "dpop_jkt"),
     )
 
 
@@ -172,7 +174,13 @@ def _limits(pairs: Pairs, _: App) -> None:
         raise AuthorizeError("invalid_request", "max_age is a number of seconds")
 
 
-_STEPS = (_each_once, _no_request_objects, _code_flow, _proof_key, _limits)
+def _bound_key(pairs: Pairs, _: App) -> None:
+    jkt = single(pairs, "dpop_jkt")
+    if jkt and not _CHALLENGE.fullmatch(jkt):
+        raise AuthorizeError("invalid_request", "dpop_jkt is no SHA-256 in base64url")
+
+
+_STEPS = (_each_once, _no_request_objects, _code_flow, _proof_key, _limits, _bound_key)
 
 
 def scopes_of(text: str, known: frozenset[str]) -> tuple[str, ...]:

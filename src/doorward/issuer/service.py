@@ -14,6 +14,7 @@ from doorward.issuer.authorize import Authorize
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import PREFLIGHT, Desk, opened
 from doorward.issuer.device import Devices
+from doorward.issuer.dpop import Proofs
 from doorward.issuer.errors import TokenError
 from doorward.issuer.fetch import Fetch
 from doorward.issuer.inspection import Inspection
@@ -52,10 +53,11 @@ class Issuer:
         fetch = fetch or Fetch(askings.registry, clock)
         clients = Clients(self._desk, Assertions(self._desk, fetch))
         self._authorize = Authorize(self._desk)
-        self._token = Token(self._desk, clients)
-        self._pushed = Pushed(self._desk, clients)
+        proofs = Proofs(self._desk, secret)
+        self._token = Token(self._desk, clients, proofs)
+        self._pushed = Pushed(self._desk, clients, proofs)
         self._devices = Devices(self._desk, clients)
-        self._inspection = Inspection(self._desk, clients)
+        self._inspection = Inspection(self._desk, clients, proofs)
         self._sweep = Sweep(self._desk)
 
     async def run(self) -> None:

@@ -55,6 +55,7 @@ class Wanted(NamedTuple):
     keys: str = ""  # a JWK Set (RFC 7517) with the public keys that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
     device: bool = False
+    dpop: bool = False  # its tokens are bound to a key, always (RFC 9449)
 
 
 class Apps:
@@ -103,6 +104,7 @@ class Apps:
             keys=keys,
             keys_url=wanted.keys_url,
             device=wanted.device,
+            dpop=wanted.dpop,
         )
         made = await self._database.run(_create, actor, draft)
         return made, "" if secret is None or made.signs else secret.text
@@ -230,6 +232,7 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "asks": app.asks,
         "service": app.service,
         "device": app.device,
+        "dpop": app.dpop,
         "keys": [one.get("kid", "") for one in app.keys],
         "keys_url": app.keys_url,
     }

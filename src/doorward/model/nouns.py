@@ -153,6 +153,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[dict[str, Any], ...] = ()  # public JWKs that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
     device: bool = False  # people may sign in there by a code that they type elsewhere
+    dpop: bool = False  # its tokens are bound to a key of its own, each time with a word of ours (RFC 9449)
     redirect_uris: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()  # what its tokens may be for, beside itself (RFC 8707)
     scopes: tuple[str, ...] = ()  # words of its own that tokens for these may hold
@@ -226,6 +227,7 @@ class AppGrant(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime  # no token is made of it later
     redeemed: datetime | None = None
     ended: datetime | None = None
+    jkt: str = ""  # the key that the code is bound to, by its thumbprint; empty for none
 
 
 class RefreshToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +239,7 @@ class RefreshToken(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     expires: datetime
     used: datetime | None = None
+    jkt: str = ""  # the key that it is bound to, by its thumbprint; empty for none
 
 
 class PushedRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,12 @@ _APPS = sa.select(apps).where(apps.c.client_id.in_(_WANTED))
 _GRANTS = sa.select(app_grants).where(app_grants.c.id.in_(_WANTED))
 _GRANTS_BY_CODE = sa.select(app_grants).where(app_grants.c.code_hash.in_(_WANTED))
 _GRANTS_BY_TOKEN = (
-    sa.select(refresh_tokens.c.secret_hash, refresh_tokens.c.id.label("token_id"), app_grants)
+    sa.select(
+        refresh_tokens.c.secret_hash,
+        refresh_tokens.c.id.label("token_id"),
+        refresh_tokens.c.jkt.label("token_jkt"),
+        app_grants,
+    )
     .join(app_grants, app_grants.c.id == refresh_tokens.c.grant_id)
     .where(refresh_tokens.c.secret_hash.in_(_WANTED))
 )
@@ -201,11 +206,11 @@ def grants_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, AppGra
 
 def grants_by_refresh_token(
     connection: Connection, secret_hashes: Sequence[bytes]
-) -> dict[bytes, tuple[int, AppGrant]]:
-    """By the SHA-256 of a refresh token its id and its grant, whether or not they are still good."""
+) -> dict[bytes, tuple[int, AppGrant, str]]:
+    """By the SHA-256 of a refresh token its id, its grant and its key's thumbprint, whether or not they are still good."""
     names = [column.name for column in app_grants.columns]
     return {
-        row[0]: (row[1], AppGrant(**dict(zip(names, row[2:], strict=True))))
+        row[0]: (row[1], AppGrant(**dict(zip(names, row[3:], strict=True))), row[2])
         for row in connection.execute(_GRANTS_BY_TOKEN, {"wanted": secret_hashes})
     }
 

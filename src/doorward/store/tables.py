@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 15
+VERSION = 16
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -182,6 +182,7 @@ apps = _table(
     Column("keys_url", Words(), nullable=False, server_default=text("''")),
     Column("device", Flag(), nullable=False, server_default=false()),
     Column("scopes", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
+    Column("dpop", Flag(), nullable=False, server_default=false()),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,
@@ -234,6 +235,7 @@ app_grants = _table(
     _must("expires", Moment()),
     _may("redeemed", Moment()),
     _may("ended", Moment()),
+    Column("jkt", Words(), nullable=False, server_default=text("''")),
     UniqueConstraint("code_hash"),
     Index(None, "app_id"),
     Index(None, "user_id"),
@@ -247,6 +249,7 @@ refresh_tokens = _table(
     _must("created", Moment()),
     _must("expires", Moment()),
     _may("used", Moment()),
+    Column("jkt", Words(), nullable=False, server_default=text("''")),
     UniqueConstraint("secret_hash"),
     Index(None, "grant_id"),
     numbered=True,

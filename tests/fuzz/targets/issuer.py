@@ -30,6 +30,7 @@ COVERS = (
     "issuer.clients:_basic",
     "issuer.fetch:_lifetime",
     "issuer.fetch:check_address",
+    "issuer.request:_bound_key",
     "issuer.request:_limits",
     "issuer.request:_proof_key",
     "issuer.request:canonical",
@@ -78,7 +79,7 @@ class _Tailnet:
 _open: list[_Tailnet] = []
 SEEDS = (
     f"redirect_uri={BACK}&response_type=code&scope=openid+x&code_challenge={challenge()}"
-    "&code_challenge_method=S256&max_age=7&prompt=login&state=%22".encode(),
+    f"&code_challenge_method=S256&max_age=7&prompt=login&state=%22&dpop_jkt={challenge()}".encode(),
     b"grant_type=authorization_code&code=dwcode-x",
     base64.b64encode(b"app-a:secret%20"),
     b'{"iss":"x","exp":9,"aud":"x","client_id":"x","sub":"x","scope":"openid","jti":"1.x","iat":1}',
@@ -185,6 +186,9 @@ async def _whole(party: Party, data: bytes, text: str, value: Any) -> None:
             "client_assertion_type": KIND,
             "grant_type": "client_credentials",
         }
+        proof = (b"dpop", data.replace(b"\n", b"").replace(b"\r", b"")[:2000])
+        said = await client.post("/token", content=f"client_id={party.app.client_id}", headers=[*form, proof])
+        assert said.status_code in {400, 401, 429}, said.text
         said = await client.post("/token", data=asserted)
         assert said.status_code in {400, 401, 413, 429}, said.text
         for where, given in (("/device", text), ("/device/answer", text)):

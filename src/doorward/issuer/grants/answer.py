@@ -4,6 +4,7 @@ from typing import Any
 
 from doorward.issuer.claims import Standing, grant_standing, granted, of_access_token, of_id_token
 from doorward.issuer.desk import Desk
+from doorward.issuer.dpop import Binding
 from doorward.issuer.tokens import ACCESS, access_token, id_token
 from doorward.model import App, AppGrant
 
@@ -18,6 +19,7 @@ async def tokens_of(
     app: App,
     grant: AppGrant,
     who: Standing,
+    binding: Binding,
     *,
     scopes: tuple[str, ...],
     resources: tuple[str, ...],
@@ -35,11 +37,11 @@ async def tokens_of(
         scopes=allowed,
         resources=resources,
         grant=grant,
-        extra=of_access_token(who, allowed),
+        extra={**of_access_token(who, allowed), **binding.claims},
     )
     answer: dict[str, Any] = {
         "access_token": access,
-        "token_type": "Bearer",
+        "token_type": binding.token_type,
         "expires_in": int(ACCESS.total_seconds()),
         "scope": " ".join(allowed),
     }

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from doorward.issuer.desk import REFRESH, Desk, one
+from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.grants.answer import narrowed, still_stands, tokens_of
 from doorward.issuer.request import Pairs, resources_of
@@ -28,7 +29,7 @@ REFRESH_IDLE = timedelta(days=30)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1
 
 
-async def redeem(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+async def redeem(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[str, Any]:
     """The answer. Raises TokenError."""
     code = one(pairs, "code")
     if not code:
@@ -39,6 +40,11 @@ async def redeem(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
     if one(pairs, "redirect_uri") != grant.redirect_uri:
         raise TokenError("invalid_grant", "redirect_uri is another than the code was sent to")
     _check_verifier(grant, one(pairs, "code_verifier"))
+    if grant.jkt and grant.jkt != binding.jkt:
+        await desk.note(None, app, "app.refuse", why="another key", grant=grant.id)
+        raise TokenError(
+            "invalid_grant", "the code is bound to a key (dpop_jkt), and no proof of it came along"
+        )
     try:
         resources = narrowed(resources_of(pairs, app.resources), grant.resources)
     except AuthorizeError as error:
@@ -50,7 +56,7 @@ async def redeem(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         await desk.database.run(end, app, grant, "app.end", "no longer allowed", desk.now())
         raise TokenError("invalid_grant", "this person may not use this app any more")
     refresh = desk.secret(REFRESH) if "offline_access" in grant.scopes else None
-    redemption = Redemption(app, grant.id, refresh, desk.now(), ORIGIN.get())
+    redemption = Redemption(app, grant.id, refresh, desk.now(), ORIGIN.get(), binding.of_refresh(app))
     good = await desk.database.share(redeem_all, redemption)
     if not good:
         raise _bad_code()
@@ -59,6 +65,7 @@ async def redeem(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         app,
         grant,
         who,
+        binding,
         scopes=grant.scopes,
         resources=resources,
         refresh="" if refresh is None else refresh.text,
@@ -89,6 +96,7 @@ class Redemption(NamedTuple):
     refresh: secrets.Secret | None
     now: datetime
     origin: Origin | None = None
+    jkt: str = ""  # what the refresh token is bound to
 
 
 def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool]:
@@ -97,7 +105,7 @@ def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool
     known = apps.grants_by_id(connection, [ask.grant_id for ask in asked])
     fresh = apps.redeem_all(connection, list(known), now)
     outcomes: list[bool] = []
-    kept: list[tuple[AppGrant, secrets.Secret]] = []
+    kept: list[tuple[AppGrant, secrets.Secret, str]] = []
     for ask in asked:
         grant = known.get(ask.grant_id)
         good = ask.grant_id in fresh
@@ -108,7 +116,7 @@ def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool
             fresh.discard(ask.grant_id)  # for the first of those who bring it
             known[ask.grant_id] = grant = msgspec.structs.replace(grant, redeemed=now)
             if ask.refresh is not None:
-                kept.append((grant, ask.refresh))
+                kept.append((grant, ask.refresh, ask.jkt))
         elif grant.redeemed is not None:
             end(connection, ask.app, grant, "app.replay", "a code was used twice", now, ask.origin)
     keep_refresh_tokens(connection, kept, now)
@@ -116,9 +124,9 @@ def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool
 
 
 def keep_refresh_tokens(
-    connection: Connection, made: Iterable[tuple[AppGrant, secrets.Secret]], now: datetime
+    connection: Connection, made: Iterable[tuple[AppGrant, secrets.Secret, str]], now: datetime
 ) -> None:
-    """Store refresh tokens of grants."""
+    """Store refresh tokens of grants, each with the key that it is bound to, by its thumbprint, or with nothing."""
     drafts = [
         RefreshToken(
             id=0,
@@ -126,17 +134,23 @@ def keep_refresh_tokens(
             secret_hash=secret.digest,
             created=now,
             expires=min(now + REFRESH_IDLE, grant.expires),
+            jkt=jkt,
         )
-        for grant, secret in made
+        for grant, secret, jkt in made
     ]
     apps.insert_refresh_tokens(connection, drafts)
 
 
 def keep_refresh_token(
-    connection: Connection, grant: AppGrant, secret: secrets.Secret, now: datetime
+    connection: Connection,
+    app: App,
+    grant: AppGrant,
+    secret: secrets.Secret,
+    binding: Binding,
+    now: datetime,
 ) -> None:
     """Store a refresh token of a grant."""
-    keep_refresh_tokens(connection, [(grant, secret)], now)
+    keep_refresh_tokens(connection, [(grant, secret, binding.of_refresh(app))], now)
 
 
 def end(

@@ -7,13 +7,14 @@ app's own scopes those that it asks for; no scope that is about a person is give
 from typing import Any
 
 from doorward.issuer.desk import Desk, one
+from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.request import Pairs, resources_of
 from doorward.issuer.tokens import ACCESS, access_token
 from doorward.model import App
 
 
-async def own_token(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+async def own_token(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[str, Any]:
     """The answer. Raises TokenError."""
     if not app.service or app.public:
         raise TokenError("unauthorized_client", "this app may have no tokens of its own")
@@ -28,8 +29,19 @@ async def own_token(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         raise TokenError(error.code, error.message) from None
     ring = await desk.keys.ring()
     token = access_token(
-        ring, desk.issuer, app, random=desk.random(), now=desk.now(), scopes=scopes, resources=resources
+        ring,
+        desk.issuer,
+        app,
+        random=desk.random(),
+        now=desk.now(),
+        scopes=scopes,
+        resources=resources,
+        extra=binding.claims,
     )
     await desk.note(None, app, "app.token", resources=list(resources), scopes=list(scopes))
-    answer = {"access_token": token, "token_type": "Bearer", "expires_in": int(ACCESS.total_seconds())}
+    answer = {
+        "access_token": token,
+        "token_type": binding.token_type,
+        "expires_in": int(ACCESS.total_seconds()),
+    }
     return answer | ({"scope": " ".join(scopes)} if scopes else {})

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from doorward.issuer.desk import REFRESH, Desk, one
+from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import TokenError
 from doorward.issuer.grants.answer import still_stands, tokens_of
 from doorward.issuer.grants.authorization_code import end, keep_refresh_token
@@ -25,7 +26,7 @@ _WORDS = {
 }
 
 
-async def ask_again(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+async def ask_again(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[str, Any]:
     """The answer. Raises TokenError."""
     if not app.device:
         raise TokenError("unauthorized_client", "people do not sign in to this app from other devices")
@@ -43,13 +44,14 @@ async def ask_again(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         await desk.database.run(end, app, grant, "app.end", "no longer allowed", desk.now())
         raise _told("access_denied")
     refresh = desk.secret(REFRESH) if "offline_access" in grant.scopes else None
-    if not await desk.database.run(_take, secrets.digest(code), grant_id, refresh, desk.now()):
+    if not await desk.database.run(_take, app, secrets.digest(code), grant_id, refresh, binding, desk.now()):
         raise _told("invalid_grant")
     return await tokens_of(
         desk,
         app,
         grant,
         who,
+        binding,
         scopes=grant.scopes,
         resources=grant.resources,
         refresh="" if refresh is None else refresh.text,
@@ -77,7 +79,13 @@ def _look(connection: Connection, app_id: int, digest: bytes, now: datetime) -> 
 
 
 def _take(
-    connection: Connection, digest: bytes, grant_id: int, refresh: secrets.Secret | None, now: datetime
+    connection: Connection,
+    app: App,
+    digest: bytes,
+    grant_id: int,
+    refresh: secrets.Secret | None,
+    binding: Binding,
+    now: datetime,
 ) -> bool:
     """Use the yes up: true once. Two who ask at the same moment are one program that asked twice, so nothing ends."""
     found, grant = apps.device_request(connection, digest), apps.grant_by_id(connection, grant_id)
@@ -85,5 +93,5 @@ def _take(
         return False
     apps.delete_device_request(connection, found.id)
     if refresh is not None:
-        keep_refresh_token(connection, grant, refresh, now)
+        keep_refresh_token(connection, app, grant, refresh, binding, now)
     return True

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from doorward.issuer.desk import REFRESH, Desk, one
+from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.grants.answer import narrowed, still_stands, tokens_of
 from doorward.issuer.grants.authorization_code import end, keep_refresh_tokens
@@ -28,7 +29,7 @@ class Outcome(Enum):
     OVER = 3
 
 
-async def refresh(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+async def refresh(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[str, Any]:
     """The answer. Raises TokenError."""
     text = one(pairs, "refresh_token")
     if not text:
@@ -36,7 +37,12 @@ async def refresh(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
     found = await desk.database.find(apps.grants_by_refresh_token, secrets.digest(text))
     if found is None or found[1].app_id != app.id:
         raise _bad()
-    token_id, grant = found
+    token_id, grant, jkt = found
+    if jkt and jkt != binding.jkt:
+        await desk.note(None, app, "app.refuse", why="another key", grant=grant.id)
+        raise TokenError(
+            "invalid_grant", "the refresh token is bound to a key, and no proof of it came along"
+        )
     scopes = narrowed(tuple(one(pairs, "scope").split()), grant.scopes)
     if scopes is None:
         raise TokenError("invalid_scope", "a refresh token gives no more scopes than it was made with")
@@ -51,11 +57,15 @@ async def refresh(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         await desk.database.run(end, app, grant, "app.end", "no longer allowed", desk.now())
         raise TokenError("invalid_grant", "this person may not use this app any more")
     fresh = desk.secret(REFRESH)
-    rotation = Rotation(app, token_id, grant.id, fresh, who.user.name, desk.now(), ORIGIN.get())
+    rotation = Rotation(
+        app, token_id, grant.id, fresh, who.user.name, desk.now(), ORIGIN.get(), binding.of_refresh(app)
+    )
     outcome = await desk.database.share(rotate_all, rotation)
     if outcome is not Outcome.GOOD:
         raise _bad()
-    return await tokens_of(desk, app, grant, who, scopes=scopes, resources=resources, refresh=fresh.text)
+    return await tokens_of(
+        desk, app, grant, who, binding, scopes=scopes, resources=resources, refresh=fresh.text
+    )
 
 
 def _allowed(limit: frozenset[str] | None, scopes: tuple[str, ...]) -> tuple[str, ...]:
@@ -76,6 +86,7 @@ class Rotation(NamedTuple):
     person: str
     now: datetime
     origin: Origin | None = None
+    jkt: str = ""  # what the next one is bound to
 
 
 def rotate_all(connection: Connection, asked: Sequence[Rotation]) -> list[Outcome]:
@@ -104,7 +115,7 @@ def _rotate(connection: Connection, asked: Sequence[Rotation]) -> Iterator[Outco
         connection, [ask.token_id for ask in asked if ask.grant_id in alive], now
     )
     good = [ask for ask in asked if ask.token_id in taken]
-    keep_refresh_tokens(connection, [(grants[ask.grant_id], ask.fresh) for ask in good], now)
+    keep_refresh_tokens(connection, [(grants[ask.grant_id], ask.fresh, ask.jkt) for ask in good], now)
     audit.append_all(
         connection,
         (

@@ -9,6 +9,7 @@ from typing import Any
 
 from doorward.issuer.claims import Standing, granted, of_access_token, standing
 from doorward.issuer.desk import Desk, one
+from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import TokenError
 from doorward.issuer.grants.answer import narrowed
 from doorward.issuer.live import Live, live_token
@@ -24,7 +25,7 @@ DEEPEST = 4  # actors of one token: more than any chain of servers that somebody
 _NOT_PASSED_ON = frozenset(("openid", "offline_access"))
 
 
-async def exchange(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
+async def exchange(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[str, Any]:
     """The answer. Raises TokenError."""
     if app.public:
         raise TokenError("unauthorized_client", "an app without a secret or a key exchanges no tokens")
@@ -43,11 +44,13 @@ async def exchange(desk: Desk, app: App, pairs: Pairs) -> dict[str, Any]:
         act["act"] = live.access.claims["act"]
     if _depth(act) > DEEPEST:
         raise TokenError("invalid_request", f"the token came through {DEEPEST} hands already")
-    return await _issue(desk, app, pairs, live, live.grant, act)
+    return await _issue(
+        desk, app, pairs, live, live.grant, {"act": act, **binding.claims}, binding.token_type
+    )
 
 
 async def _issue(
-    desk: Desk, app: App, pairs: Pairs, live: Live, grant: AppGrant, act: dict[str, Any]
+    desk: Desk, app: App, pairs: Pairs, live: Live, grant: AppGrant, extra: dict[str, Any], token_type: str
 ) -> dict[str, Any]:
     target, who = await _target(desk, app, pairs, grant)
     wanted = narrowed(tuple(one(pairs, "scope").split()), live.access.scopes)
@@ -64,7 +67,7 @@ async def _issue(
         scopes=scopes,
         resources=(target,),
         grant=grant,
-        extra={**of_access_token(who, scopes), "act": act},
+        extra={**of_access_token(who, scopes), **extra},
         last=live.access.expires,
     )
     await desk.note(who.user, app, "app.exchange", grant=grant.id, of=live.app.name, to=target)
@@ -72,7 +75,7 @@ async def _issue(
     return {
         "access_token": token,
         "issued_token_type": ACCESS_TOKEN,
-        "token_type": "Bearer",
+        "token_type": token_type,
         "expires_in": ends - int(now.timestamp()),
         "scope": " ".join(scopes),
     }
