@@ -116,6 +116,7 @@ async def test_no_is_told_and_on_record(office: Office) -> None:
     await wiki.press(browser, "no")
     assert wiki.answer["error"] == "access_denied"
     assert wiki.answer["state"] == "the state"
+    assert "come back" not in browser.page.text  # that is what people hear who go on to a provider
     assert len(await office.audited("app.deny")) == 1
 
 

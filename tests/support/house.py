@@ -4,20 +4,23 @@ import asyncio
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+import httpx2
 from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
 from tests.support.visiting import Visitor
+from tests.support.waiting import eventually
 
 from doorward.engine.processes import stop, tied_to_us
 
 _ANSWERS_WITHIN = 60  # seconds, of a program on a busy machine
-_EVERYBODY = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
+_EVERYBODY = '{"tagOwners": {"tag:robot": []}, "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
 
 
 class MadeApp(NamedTuple):
@@ -50,15 +53,34 @@ class House:
         made = await self.server.json("apps", "create", name, *options)
         return MadeApp(name, made["app"]["client_id"], made.get("secret", ""), made["app"]["issuer"])
 
+    async def is_open(self) -> None:
+        """Wait until the door answers through the laptop."""
+
+        async def answers() -> bool:
+            with contextlib.suppress(httpx2.HTTPError):
+                async with self.visitor() as browser:
+                    told = await browser.fetch("GET", f"{self.issuer}/.well-known/openid-configuration")
+                    return told.status_code == 200
+            return False
+
+        await self.server.own_node(40)
+        await eventually(answers, 40)
+
     def visitor(self, apps: Mapping[str, int] | None = None, *, on: StockClient | None = None) -> Visitor:
         """A new browser on the laptop or on another device (``tests.support.visiting``)."""
         return Visitor(self.authority, f"http://localhost:{(on or self.laptop).http_port}", apps)
 
+    def outsider(self) -> Visitor:
+        """A browser outside the tailnet: it comes to the public listener, by a proxy that ends TLS."""
+        host, port = self.issuer.removeprefix("https://").partition(":")[0], self.server.listens_at[1]
+        return Visitor(self.authority, "", {host: port})
+
     @contextlib.asynccontextmanager
     async def policy(self, *grants: Mapping[str, Any]) -> AsyncIterator[None]:
         """More grants in the policy for a while; then the first policy is in force again."""
-        first = json.loads(_EVERYBODY)["grants"]
-        await self.server.set_policy(json.dumps({"grants": [*first, *grants]}))
+        policy = json.loads(_EVERYBODY)
+        policy["grants"] += grants
+        await self.server.set_policy(json.dumps(policy))
         try:
             yield
         finally:
@@ -69,24 +91,21 @@ class House:
         self, command: Sequence[str | Path], *, environ: Mapping[str, str] | None = None
     ) -> "AsyncIterator[Program]":
         """A program of the test's that has a client in it, for as long as the block lasts."""
-        process = await asyncio.create_subprocess_exec(
-            *tied_to_us(command),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self.environ | dict(environ or {}),
-            limit=1 << 22,
-        )
-        said = bytearray()
-        async with asyncio.TaskGroup() as group:
-            reader = group.create_task(_drain(process, said))
+        with tempfile.TemporaryFile() as said:
+            process = await asyncio.create_subprocess_exec(
+                *tied_to_us(command),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=said,
+                env=self.environ | dict(environ or {}),
+                limit=1 << 22,
+            )
             try:
                 yield Program(process, said)
             finally:
                 assert process.stdin is not None
                 process.stdin.close()
                 await stop(process, 5)
-                await reader
 
 
 class ProgramError(AssertionError):
@@ -107,7 +126,7 @@ class ProgramError(AssertionError):
 class Program:
     """Speaks lines of JSON: ``{"do": NAME, ...}`` gets ``{"done": ...}``, or ``{"error": KIND, "message": ..., "told": {...}}``."""
 
-    def __init__(self, process: asyncio.subprocess.Process, said: bytearray) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, said: BinaryIO) -> None:
         self._process = process
         self._said = said
 
@@ -118,17 +137,16 @@ class Program:
         self._process.stdin.write(json.dumps({"do": what, **more}).encode() + b"\n")
         async with asyncio.timeout(_ANSWERS_WITHIN):
             line = await self._process.stdout.readline()
-        assert line, f"the program ended:\n{self._said.decode(errors='replace')[-4000:]}"
+        assert line, f"the program ended:\n{self._words()}"
         answer = json.loads(line)
         if "error" in answer:
             raise ProgramError(answer["error"], answer.get("message", ""), answer.get("told") or {})
         return answer.get("done")
 
-
-async def _drain(process: asyncio.subprocess.Process, into: bytearray) -> None:
-    assert process.stderr is not None
-    while part := await process.stderr.read(1 << 16):
-        into += part
+    def _words(self) -> str:
+        """The last that it said of itself."""
+        self._said.seek(0)
+        return self._said.read()[-4000:].decode(errors="replace")
 
 
 @contextlib.asynccontextmanager

@@ -138,7 +138,8 @@ class Visitor:
             origin = {"Origin": f"https://{urlsplit(url).netloc}"} if site == "same-origin" else {}
             sent = {**_NAVIGATION, "Sec-Fetch-Site": site, **origin}
             answer = await self._client.request(method, url, headers=sent, data=data)
-            if location := answer.headers.get("location"):
+            refresh = answer.headers.get("refresh", "").partition("url=")[2]
+            if location := answer.headers.get("location") or refresh:
                 url, method, data, site = urljoin(url, location), "GET", None, "cross-site"
                 continue
             form, button = _next(answer.text, press)

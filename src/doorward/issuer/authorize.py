@@ -398,6 +398,7 @@ class Authorize:
             label="signed in" if "code" in named else "not signed in",
             provider=app or shown_host(uri),
             url=url,
+            comes_back=False,
             headers={"Refresh": f"0; url={url}"},
         )
 

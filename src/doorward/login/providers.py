@@ -80,6 +80,7 @@ class Providers:
             label="asks who you are",
             provider=provider.name,
             url=started.url,
+            comes_back=True,
             headers={"Refresh": f"0; url={started.url}"},
         )
 

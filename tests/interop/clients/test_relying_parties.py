@@ -1,8 +1,20 @@
 """Programs that sign people in with libraries nobody here wrote, each through the same story."""
 
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
 import pytest
+from joserfc.jwk import ECKey
+from tests.support.clients import StockClient
 from tests.support.house import House, ProgramError
 from tests.support.relying import BACK, come_back, discover, script, sign_in
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -10,16 +22,24 @@ each_client = pytest.mark.parametrize(
     "client",
     [
         pytest.param("openid-client", marks=pytest.mark.client("openid-client", "npm:web")),
+        pytest.param("oauth4webapi", marks=pytest.mark.client("oauth4webapi", "npm:web")),
     ],
 )
+
+
+async def refused(doing: Any) -> ProgramError:
+    """What a client did not like."""
+    with pytest.raises(ProgramError) as caught:
+        await doing
+    return caught.value
 
 
 @each_client
 @pytest.mark.proves("silent", "pkce", "more")
 async def test_signs_in_without_a_click_and_a_code_is_the_apps_own(house: House, client: str) -> None:
-    app = await house.app(f"{client}-silent", "--redirect", BACK)
+    app = await house.app(f"{client}-silent", "--redirect", BACK, "--algorithm", "ES256")
     async with script(house, client) as program:
-        said = await discover(program, app)
+        said = await discover(program, app, algorithm="ES256", method="client_secret_post")
         assert said["issuer"] == app.issuer == house.issuer
         found = await sign_in(house, program)
         assert found["claims"]["acr"] == "urn:doorward:acr:network"
@@ -27,6 +47,190 @@ async def test_signs_in_without_a_click_and_a_code_is_the_apps_own(house: House,
         person = await program.do("userinfo")
         assert (person["sub"], person["name"]) == (found["claims"]["sub"], "alice")
         stolen = await come_back(house, program)
-        with pytest.raises(ProgramError) as refused:
-            await program.do("finish", url=stolen, verifier="w" * 43)
-        assert refused.value.told["error"] == "invalid_grant"
+        told = (await refused(program.do("finish", url=stolen, verifier="w" * 43))).told
+        assert told["error"] == "invalid_grant"
+        # An app that left its request first: the browser carries nothing but its name.
+        assert (await sign_in(house, program, pushed=True))["claims"]["sub"] == person["sub"]
+
+
+@each_client
+@pytest.mark.proves("click", "deny")
+async def test_asks_once_and_no_is_an_answer(house: House, client: str) -> None:
+    app = await house.app(f"{client}-asks", "--redirect", BACK, "--ask")
+    async with script(house, client) as program:
+        await discover(program, app)
+        unasked = await come_back(house, program, prompt="none")
+        assert (await refused(program.do("finish", url=unasked))).told["error"] == "consent_required"
+        denied = await come_back(house, program, press="no")
+        assert (await refused(program.do("finish", url=denied))).told["error"] == "access_denied"
+        assert (await sign_in(house, program, press="yes"))["claims"]["acr"] == "urn:doorward:acr:click"
+        assert (await sign_in(house, program))["claims"]["acr"] == "urn:doorward:acr:network"
+
+
+@each_client
+@pytest.mark.proves("refresh", "replay", "audience", "more")
+async def test_tokens_are_exchanged_once_and_are_for_one_app(house: House, client: str) -> None:
+    app = await house.app(f"{client}-refresh", "--redirect", BACK)
+    other = await house.app(f"{client}-other", "--redirect", BACK)
+    async with script(house, client) as program, script(house, client) as another:
+        await discover(program, app)
+        await discover(another, other)
+        first = await sign_in(house, program)
+        turned = await program.do("refresh")
+        assert turned["before"] != turned["after"]
+        assert turned["claims"]["sub"] == first["claims"]["sub"]
+        assert turned["claims"]["auth_time"] == first["claims"]["auth_time"]
+        assert (await program.do("introspect"))["active"]
+        access = await program.do("access")
+        # Neither a token nor a code of one app is of use to the other.
+        assert (await another.do("introspect", token=access))["active"] is False
+        foreign = await refused(another.do("refresh", token=turned["after"]))
+        assert foreign.told["error"] == "invalid_grant"
+        code = await come_back(house, program)
+        await come_back(house, another)  # it waits for an answer of its own
+        assert (await refused(another.do("finish", url=code))).kind != "AssertionError"
+        # One that comes twice was stolen, and the one after it ends, too.
+        again = await refused(program.do("refresh", token=turned["before"]))
+        assert again.told["error"] == "invalid_grant"
+        assert (await refused(program.do("refresh"))).told["error"] == "invalid_grant"
+        assert (await program.do("introspect"))["active"] is False
+        # What an app gives back is over.
+        await sign_in(house, program)
+        await program.do("revoke")
+        assert (await refused(program.do("refresh"))).told["error"] == "invalid_grant"
+
+
+@each_client
+@pytest.mark.proves("policy")
+async def test_who_is_taken_out_of_the_policy_is_out(house: House, client: str) -> None:
+    app = await house.app(f"{client}-policy", "--redirect", BACK)
+    async with script(house, client) as program:
+        await discover(program, app)
+        allowed = {"src": ["alice"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{"apps": [app.name]}]}}
+        async with house.policy(allowed):
+            await sign_in(house, program)
+            await program.do("refresh")
+        nobody = {"src": ["alice"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{"apps": ["another"]}]}}
+        async with house.policy(nobody):
+            assert (await refused(program.do("refresh"))).told["error"] == "invalid_grant"
+            userinfo = await refused(program.do("userinfo"))
+            assert "invalid_token" in str(userinfo.told)
+            away = await come_back(house, program)
+            assert (await refused(program.do("finish", url=away))).told["error"] == "access_denied"
+
+
+@each_client
+@pytest.mark.proves("iss")
+async def test_an_answer_of_another_issuer_is_refused(house: House, client: str) -> None:
+    app = await house.app(f"{client}-mixed-up", "--redirect", BACK)
+    async with script(house, client) as program:
+        await discover(program, app)
+        url = await come_back(house, program)
+        told = dict(parse_qsl(urlsplit(url).query))
+        assert told["iss"] == house.issuer
+        for other in (
+            {**told, "iss": "https://evil.example.com"},
+            {k: v for k, v in told.items() if k != "iss"},
+        ):
+            mixed_up = await refused(program.do("finish", url=f"{BACK}?{urlencode(other)}"))
+            assert "iss" in mixed_up.message + mixed_up.told["because"]
+        # It was never sent anywhere, so the code is still good.
+        assert (await program.do("finish", url=url))["claims"]["iss"] == house.issuer
+
+
+@each_client
+@pytest.mark.parametrize("skew", [-60, 60])
+@pytest.mark.proves("skew", "more")
+async def test_a_clock_that_is_a_minute_off_hurts_nobody(
+    house: House, client: str, skew: int, tmp_path: Path
+) -> None:
+    key = ECKey.generate_key("P-256", auto_kid=True)
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
+    app = await house.app(f"{client}-skew{skew}", "--redirect", BACK, "--keys", str(file))
+    async with script(house, client) as program:
+        private = key.as_dict(private=True) | {"kid": key.kid}
+        await discover(program, app, method="private_key_jwt", key=private, skew=skew)
+        found = await sign_in(house, program, max_age=3600)
+        assert found["claims"]["aud"] == app.client_id
+        await program.do("refresh")
+        assert (await program.do("userinfo"))["name"] == "alice"
+
+
+@each_client
+@pytest.mark.proves("outside", "tagged")
+async def test_who_is_not_known_and_who_is_nobody(house: House, client: str) -> None:
+    app = await house.app(f"{client}-outside", "--redirect", BACK)
+    async with script(house, client) as program, StockClient("robot") as robot:
+        await discover(program, app)
+        async with house.outsider() as browser:
+            page = await browser.go(await program.do("start"), ends_at=BACK, press="yes")
+            assert page.url.startswith(house.issuer)
+            assert page.pressed == ()
+            assert "passkey" in page.text
+            none = await browser.go(await program.do("start", prompt="none"), ends_at=BACK)
+            assert (await refused(program.do("finish", url=none.url))).told["error"] == "login_required"
+        await robot.up(house.server.url, await house.server.key("--tag", "tag:robot"))
+        async with house.visitor(on=robot) as browser:
+            tagged = await browser.go(await program.do("start"), ends_at=BACK, press="yes")
+            assert (await refused(program.do("finish", url=tagged.url))).told["error"] == "access_denied"
+
+
+@each_client
+@pytest.mark.proves("more")
+async def test_an_app_by_itself_and_a_program_without_a_browser(house: House, client: str) -> None:
+    resource = "https://api.example.com/"
+    service = await house.app(f"{client}-service", "--service", "--resource", resource)
+    screen = await house.app(f"{client}-screen", "--device", "--public")
+    async with script(house, client) as program:
+        await discover(program, service)
+        assert (await program.do("own", parameters={"resource": resource}))["expires_in"] == 300
+        said = await program.do("introspect")
+        assert (said["active"], said["aud"], said["client_id"]) == (True, resource, service.client_id)
+        kept = await refused(program.do("revoke", which="access_token"))
+        assert kept.told["error"] == "unsupported_token_type"
+        await discover(program, screen, method="none")
+        shown = await program.do("device")
+        async with house.visitor() as browser:
+            page = await browser.go(shown["link"], press=shown["user_code"])
+            assert "is signed in to" in page.text
+        assert (await program.do("poll"))["refresh"]
+        assert (await program.do("userinfo"))["name"] == "alice"
+
+
+async def age_keys(house: House, days: float) -> None:
+    """Make the issuer's keys older in the database, and have a new worker read them."""
+    server = house.server
+    with contextlib.closing(sqlite3.connect(server.folder / "doorward.db", timeout=30)) as database, database:
+        back = int(days * 86400 * 1_000_000)
+        database.execute("UPDATE signing_keys SET created = created - ?, starts = starts - ?", (back, back))
+    before = server.worker_pid()
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: server.worker_pid() != before, 40)
+    await house.is_open()
+
+
+async def published(house: House) -> set[str]:
+    """The names of the keys that verifiers are told of."""
+    async with house.visitor() as browser:
+        told = await browser.fetch("GET", f"{house.issuer}/.well-known/jwks.json")
+    return {key["kid"] for key in told.json()["keys"]}
+
+
+@each_client
+@pytest.mark.proves("rotation")
+async def test_new_keys_of_the_issuer_break_nobody(house: House, client: str) -> None:
+    app = await house.app(f"{client}-rotation", "--redirect", BACK)
+    async with script(house, client) as program:
+        await discover(program, app)
+        await sign_in(house, program)
+        old = await program.do("signed")
+        # Three months later there are new ones: first they are known, a day later they sign.
+        for days, is_new in ((89.5, False), (1, True)):
+            await age_keys(house, days)
+            await program.do("later", seconds=120)
+            turned = await program.do("refresh")
+            assert turned["claims"]["iss"] == house.issuer
+            now = await program.do("signed")
+            assert (now["kid"] != old["kid"]) is is_new
+            assert {old["kid"], now["kid"]} < await published(house)

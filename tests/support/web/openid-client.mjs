@@ -7,7 +7,8 @@ const METHODS = {
   client_secret_post: (said) => client.ClientSecretPost(said.secret),
   none: () => client.None(),
 };
-let config, back, checks, tokens, claims, device;
+let config, back, checks, claims, device;
+let tokens = {};
 
 async function authentication(said) {
   if (said.method !== "private_key_jwt") return METHODS[said.method ?? "client_secret_basic"](said);
@@ -71,5 +72,7 @@ await serve({
   async poll() {
     return keep(await client.pollDeviceAuthorizationGrant(config, device));
   },
+  later: (said) => shiftClock(said.seconds),
+  signed: () => JSON.parse(Buffer.from(tokens.id_token.split(".")[0], "base64url")),
   access: () => tokens.access_token,
 });
