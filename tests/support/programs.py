@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from tests.support.golang import relying_program
 from tests.support.require import missing
 
 from doorward.engine.programs import ProgramError, cache_folder, find_client, parse_version, version_of
@@ -119,6 +120,7 @@ def prepare() -> None:
     build([*CLIENT_PACKAGES, "tailscale.com/cmd/derper"], CLIENT_VERSION, cache / "bin")
     build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
     build(PEBBLE_PACKAGES, PEBBLE_VERSION, _pebble_folder())
+    relying_program()
 
 
 if __name__ == "__main__":

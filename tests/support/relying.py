@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.golang import relying_program
 from tests.support.house import House, MadeApp, Program
 from tests.support.npm import installed, node
 
@@ -16,7 +17,11 @@ BACK = "https://app.example.com/cb"  # where nobody listens: the address that th
 
 @contextlib.asynccontextmanager
 async def script(house: House, name: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Program]:
-    """A program of ``tests/support/web`` in Node.js, beside the packages of the lock there."""
+    """A program of ``tests/support/web`` in Node.js, beside the packages of the lock there; or the one in Go."""
+    if name == "go-oidc":
+        async with house.program([await asyncio.to_thread(relying_program)], environ=environ) as program:
+            yield program
+        return
     packages = await asyncio.to_thread(installed, WEB)
     with tempfile.TemporaryDirectory(prefix="dw-web-") as folder:
         place = Path(folder)

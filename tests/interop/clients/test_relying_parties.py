@@ -1,10 +1,12 @@
 """Programs that sign people in with libraries nobody here wrote, each through the same story."""
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -18,13 +20,31 @@ from tests.support.waiting import until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
-each_client = pytest.mark.parametrize(
-    "client",
-    [
-        pytest.param("openid-client", marks=pytest.mark.client("openid-client", "npm:web")),
-        pytest.param("oauth4webapi", marks=pytest.mark.client("oauth4webapi", "npm:web")),
-    ],
-)
+WEB = [
+    pytest.param("openid-client", marks=pytest.mark.client("openid-client", "npm:web")),
+    pytest.param("oauth4webapi", marks=pytest.mark.client("oauth4webapi", "npm:web")),
+]
+GO = pytest.param("go-oidc", marks=pytest.mark.client("github.com/coreos/go-oidc/v3", "go:golang"))
+each_client = pytest.mark.parametrize("client", [*WEB, GO])
+each_web_client = pytest.mark.parametrize("client", WEB)
+
+
+@contextlib.asynccontextmanager
+async def posing_as(house: House) -> AsyncIterator[str]:
+    """An address at which somebody else hands out what the issuer says of itself."""
+    async with house.visitor() as browser:
+        told = (await browser.fetch("GET", f"{house.issuer}/.well-known/openid-configuration")).content
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(told)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + told)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def refused(doing: Any) -> ProgramError:
@@ -49,8 +69,6 @@ async def test_signs_in_without_a_click_and_a_code_is_the_apps_own(house: House,
         stolen = await come_back(house, program)
         told = (await refused(program.do("finish", url=stolen, verifier="w" * 43))).told
         assert told["error"] == "invalid_grant"
-        # An app that left its request first: the browser carries nothing but its name.
-        assert (await sign_in(house, program, pushed=True))["claims"]["sub"] == person["sub"]
 
 
 @each_client
@@ -68,7 +86,7 @@ async def test_asks_once_and_no_is_an_answer(house: House, client: str) -> None:
 
 
 @each_client
-@pytest.mark.proves("refresh", "replay", "audience", "more")
+@pytest.mark.proves("refresh", "replay", "audience")
 async def test_tokens_are_exchanged_once_and_are_for_one_app(house: House, client: str) -> None:
     app = await house.app(f"{client}-refresh", "--redirect", BACK)
     other = await house.app(f"{client}-other", "--redirect", BACK)
@@ -80,24 +98,35 @@ async def test_tokens_are_exchanged_once_and_are_for_one_app(house: House, clien
         assert turned["before"] != turned["after"]
         assert turned["claims"]["sub"] == first["claims"]["sub"]
         assert turned["claims"]["auth_time"] == first["claims"]["auth_time"]
-        assert (await program.do("introspect"))["active"]
-        access = await program.do("access")
         # Neither a token nor a code of one app is of use to the other.
-        assert (await another.do("introspect", token=access))["active"] is False
         foreign = await refused(another.do("refresh", token=turned["after"]))
         assert foreign.told["error"] == "invalid_grant"
-        code = await come_back(house, program)
-        await come_back(house, another)  # it waits for an answer of its own
-        assert (await refused(another.do("finish", url=code))).kind != "AssertionError"
-        # One that comes twice was stolen, and the one after it ends, too.
+        code = dict(parse_qsl(urlsplit(await come_back(house, program)).query))["code"]
+        own = dict(parse_qsl(urlsplit(await come_back(house, another)).query))
+        injected = await refused(another.do("finish", url=f"{BACK}?{urlencode(own | {'code': code})}"))
+        assert injected.told["error"] == "invalid_grant"
+        # A refresh token that comes twice was stolen, and the one after it ends, too.
         again = await refused(program.do("refresh", token=turned["before"]))
         assert again.told["error"] == "invalid_grant"
         assert (await refused(program.do("refresh"))).told["error"] == "invalid_grant"
-        assert (await program.do("introspect"))["active"] is False
-        # What an app gives back is over.
-        await sign_in(house, program)
+
+
+@each_web_client
+@pytest.mark.proves("audience", "more")
+async def test_requests_left_first_and_tokens_asked_about_and_given_back(house: House, client: str) -> None:
+    app = await house.app(f"{client}-more", "--redirect", BACK)
+    other = await house.app(f"{client}-more-other", "--redirect", BACK)
+    async with script(house, client) as program, script(house, client) as another:
+        await discover(program, app)
+        await discover(another, other)
+        # The browser carries nothing but the request's name.
+        await sign_in(house, program, pushed=True)
+        said = await program.do("introspect")
+        assert (said["active"], said["client_id"], said["iss"]) == (True, app.client_id, house.issuer)
+        assert (await another.do("introspect", token=await program.do("access")))["active"] is False
         await program.do("revoke")
         assert (await refused(program.do("refresh"))).told["error"] == "invalid_grant"
+        assert (await program.do("introspect"))["active"] is False
 
 
 @each_client
@@ -113,13 +142,12 @@ async def test_who_is_taken_out_of_the_policy_is_out(house: House, client: str) 
         nobody = {"src": ["alice"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{"apps": ["another"]}]}}
         async with house.policy(nobody):
             assert (await refused(program.do("refresh"))).told["error"] == "invalid_grant"
-            userinfo = await refused(program.do("userinfo"))
-            assert "invalid_token" in str(userinfo.told)
+            assert "invalid_token" in str((await refused(program.do("userinfo"))).told)
             away = await come_back(house, program)
             assert (await refused(program.do("finish", url=away))).told["error"] == "access_denied"
 
 
-@each_client
+@each_web_client
 @pytest.mark.proves("iss")
 async def test_an_answer_of_another_issuer_is_refused(house: House, client: str) -> None:
     app = await house.app(f"{client}-mixed-up", "--redirect", BACK)
@@ -140,21 +168,32 @@ async def test_an_answer_of_another_issuer_is_refused(house: House, client: str)
 
 @each_client
 @pytest.mark.parametrize("skew", [-60, 60])
+@pytest.mark.proves("skew")
+async def test_a_clock_that_is_a_minute_off_hurts_nobody(house: House, client: str, skew: int) -> None:
+    app = await house.app(f"{client}-skew{skew}", "--redirect", BACK)
+    async with script(house, client) as program:
+        await discover(program, app, skew=skew)
+        await sign_in(house, program)
+        await program.do("refresh")
+        assert (await program.do("userinfo"))["name"] == "alice"
+
+
+@each_web_client
+@pytest.mark.parametrize("skew", [-60, 60])
 @pytest.mark.proves("skew", "more")
-async def test_a_clock_that_is_a_minute_off_hurts_nobody(
+async def test_an_app_that_signs_may_have_a_clock_of_its_own(
     house: House, client: str, skew: int, tmp_path: Path
 ) -> None:
     key = ECKey.generate_key("P-256", auto_kid=True)
     file = tmp_path / "keys.json"
     file.write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
-    app = await house.app(f"{client}-skew{skew}", "--redirect", BACK, "--keys", str(file))
+    app = await house.app(f"{client}-signs{skew}", "--redirect", BACK, "--keys", str(file))
     async with script(house, client) as program:
         private = key.as_dict(private=True) | {"kid": key.kid}
         await discover(program, app, method="private_key_jwt", key=private, skew=skew)
         found = await sign_in(house, program, max_age=3600)
         assert found["claims"]["aud"] == app.client_id
         await program.do("refresh")
-        assert (await program.do("userinfo"))["name"] == "alice"
 
 
 @each_client
@@ -185,10 +224,11 @@ async def test_an_app_by_itself_and_a_program_without_a_browser(house: House, cl
     async with script(house, client) as program:
         await discover(program, service)
         assert (await program.do("own", parameters={"resource": resource}))["expires_in"] == 300
-        said = await program.do("introspect")
-        assert (said["active"], said["aud"], said["client_id"]) == (True, resource, service.client_id)
-        kept = await refused(program.do("revoke", which="access_token"))
-        assert kept.told["error"] == "unsupported_token_type"
+        if client != "go-oidc":
+            said = await program.do("introspect")
+            assert (said["active"], said["aud"], said["client_id"]) == (True, resource, service.client_id)
+            kept = await refused(program.do("revoke", which="access_token"))
+            assert kept.told["error"] == "unsupported_token_type"
         await discover(program, screen, method="none")
         shown = await program.do("device")
         async with house.visitor() as browser:
@@ -234,3 +274,13 @@ async def test_new_keys_of_the_issuer_break_nobody(house: House, client: str) ->
             now = await program.do("signed")
             assert (now["kid"] != old["kid"]) is is_new
             assert {old["kid"], now["kid"]} < await published(house)
+
+
+@pytest.mark.client("github.com/coreos/go-oidc/v3", "go:golang")
+@pytest.mark.proves("iss")
+async def test_an_issuer_that_calls_itself_otherwise_is_refused(house: House) -> None:
+    app = await house.app("go-oidc-mixed-up", "--redirect", BACK)
+    async with script(house, "go-oidc") as program, posing_as(house) as other:
+        mixed_up = await refused(discover(program, app, issuer=other))
+        assert house.issuer in mixed_up.message
+        assert other in mixed_up.message
