@@ -1,7 +1,7 @@
 """The web layer's promises: typed in and out, problems with a place, and the guards."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 import httpx2
@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from doorward import asgi
 from doorward.asgi import (
+    ByPath,
     NumberRequests,
     Operation,
     RateExceeded,
@@ -400,3 +401,40 @@ def test_every_problem_has_type_title_and_status() -> None:
     for kind in every(DoorwardError):
         assert kind.problem
         assert 400 <= kind.status < 600, kind
+
+
+async def test_routes_with_a_table_answer_as_without() -> None:
+    def says(text: str) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(_: Request) -> Response:
+            return PlainTextResponse(text)
+
+        return answer
+
+    routes = [
+        Route("/one", says("one"), methods=["GET"]),
+        Route("/one", says("one, posted"), methods=["POST"]),
+        Route("/taken/{rest:path}", says("all of it")),
+        Route("/taken/by", says("never")),
+        Mount("/below", routes=[Route("/here", says("below"))]),
+        Route("/slash/", says("slash")),
+        Route("/named/{name}", says("any")),
+    ]
+    asked = [
+        *(
+            ("GET", path)
+            for path in ("/one", "/taken/by", "/taken", "/below/here", "/slash", "/slash/", "/named/x", "/x")
+        ),
+        *((method, "/one") for method in ("POST", "PUT", "HEAD")),
+    ]
+    plain, table = Starlette(routes=routes), Starlette()
+    table.router = ByPath(routes)
+    told = []
+    for app in (plain, table):
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=app), base_url="http://localhost"
+        ) as client:
+            answers = [await client.request(method, path) for method, path in asked]
+        told.append([(one.status_code, one.text, one.headers.get("location", "")) for one in answers])
+    assert told[0] == told[1]
+    assert [one[1] for one in told[1]][:2] == ["one", "all of it"]
+    assert [one[0] for one in told[1]][4] == 307

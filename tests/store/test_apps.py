@@ -94,8 +94,10 @@ async def test_of_many_who_take_a_refresh_token_at_once_one_does(
     token = await database.run(apps.insert_refresh_token, draft)
     assert not await database.read(apps.refresh_token_used, token.id)
     async with asyncio.TaskGroup() as group:
-        tries = [group.create_task(database.run(apps.take_refresh_token, token.id, NOW)) for _ in range(20)]
-    assert sum(one.result() for one in tries) == 1
+        tries = [
+            group.create_task(database.run(apps.take_refresh_tokens, [token.id], NOW)) for _ in range(20)
+        ]
+    assert sum(len(one.result()) for one in tries) == 1
     assert await database.read(apps.refresh_token_used, token.id)
     known = await database.read(apps.refresh_token, b"r")
     assert known is not None
@@ -113,6 +115,17 @@ async def test_many_are_found_and_used_up_by_one_statement(database: Database, a
     assert await database.run(apps.redeem_all, [*ids, second.id], NOW) == {second.id}
     await database.run(apps.end_grants, NOW, grant_id=late.id)
     assert await database.run(apps.redeem_all, [late.id], NOW - timedelta(hours=1)) == set()
+
+
+async def test_many_are_stored_at_once(database: Database, app: App, ann: int) -> None:
+    drafts = [grant(app, ann, code) for code in (b"2", b"1")]
+    made = await database.run(apps.insert_grants, drafts)
+    assert [one.code_hash for one in made] == [b"2", b"1"]
+    assert await database.read(apps.grants_by_id, [one.id for one in made]) == {one.id: one for one in made}
+    with pytest.raises(Conflict):
+        await database.run(apps.insert_grants, [grant(app, ann, b"3"), grant(app, ann, b"1")])
+    with pytest.raises(ValueError, match="id 0"):
+        await database.run(apps.insert_grants, made)
 
 
 async def test_many_refresh_tokens_are_taken_by_one_statement(database: Database, app: App, ann: int) -> None:
@@ -150,8 +163,7 @@ async def test_what_a_person_gave_ends_and_goes_with_them(database: Database, ap
     )
     for _ in range(2):
         await database.run(apps.insert_consent, consent)
-    assert len(await database.read(apps.consents_of, app.id, ann, NOW)) == 1
-    assert await database.read(apps.consents_of, app.id, ann, LATER) == []
+    assert list(await database.read(apps.consents_of_all, [ann, ann + 1])) == [ann]
     gone = await database.run(apps.delete_all_of, ann)
     assert gone == {"app_grants": 2, "app_sessions": 0, "consents": 1}
     await database.run(users.delete, ann)
@@ -240,7 +252,7 @@ async def test_an_app_goes_with_all_that_it_was_given(database: Database, app: A
     draft = RefreshToken(id=0, grant_id=made.id, secret_hash=b"r", created=NOW, expires=LATER)
     await database.run(apps.insert_refresh_token, draft)
     assert await database.run(apps.delete, app.id) == 1
-    assert await database.read(apps.grant_by_code, b"code") is None
+    assert await database.read(apps.grants_by_code, [b"code"]) == {}
     assert await database.read(apps.refresh_token, b"r") is None
 
 
@@ -280,6 +292,7 @@ async def test_a_session_replaces_the_one_of_its_key(database: Database, ann: in
     second = await database.run(apps.put_session, draft)
     assert first.id != second.id
     assert await database.read(apps.session, "node:1:1") == second
+    assert await database.read(apps.sessions_by_key, ["node:1:1", "node:2:1"]) == {"node:1:1": second}
 
 
 async def test_a_generation_of_keys_is_made_once(database: Database) -> None:

@@ -148,7 +148,7 @@ async def test_sessions_end_one_by_one_and_all_of_a_person(database: Database, a
         await database.run(signin.insert_session, session(ann, secret)) for secret in (b"1", b"2")
     ]
     other = await database.run(signin.insert_session, session(bob, b"3"))
-    assert await database.read(signin.session_by_hash, b"1") == first
+    assert await database.read(signin.sessions_by_hash, [b"1", b"x"]) == {b"1": first}
     await database.run(signin.session_seen, first.id, LATER)
     assert (await database.read(signin.session_by_id, first.id)).seen == LATER  # type: ignore[union-attr]
     assert len(await database.read(signin.open_sessions, NOW)) == 3
@@ -158,7 +158,7 @@ async def test_sessions_end_one_by_one_and_all_of_a_person(database: Database, a
     assert await database.run(signin.end_sessions, NOW, user_id=ann) == [second.id]
     assert await database.read(signin.open_sessions, NOW, ann) == []
     assert await database.read(signin.open_sessions, NOW, bob) == [other]
-    ended = await database.read(signin.session_by_hash, b"1")
+    ended = (await database.read(signin.sessions_by_hash, [b"1"])).get(b"1")
     assert ended is not None
     assert not ended.is_open(NOW)
     with pytest.raises(ValueError, match="whose"):

@@ -38,7 +38,7 @@ from doorward.issuer.desk import CODE, FORM, MOST, Desk
 from doorward.issuer.errors import AuthorizeError
 from doorward.issuer.pushed import is_pushed, take
 from doorward.issuer.request import LARGEST, Asked, Pairs, find_target, read, single, with_answer
-from doorward.issuer.sessions import Knowledge, keep_grant, known_since
+from doorward.issuer.sessions import Given, Knowledge, keep_grants, known_since
 from doorward.issuer.tokens import ID_TYPE, BadToken
 from doorward.issuer.tokens import read as read_token
 from doorward.issuer.who import Who, who_is
@@ -49,7 +49,7 @@ from doorward.login.pages import Door
 from doorward.login.redirects import is_local, shown_host
 from doorward.model import App, AppGrant, Asking, Consent, User
 from doorward.store import apps, signin
-from doorward.telemetry import counter
+from doorward.telemetry import ORIGIN, counter
 
 SIGN_IN = "app"  # the act of showing who one is to an app
 ASK = "app-asks"  # what the page that asks stands for
@@ -197,10 +197,13 @@ class Authorize:
     async def _agreed(
         self, app: App, asked: Asked, user: User, node_id: int | None, scopes: tuple[str, ...]
     ) -> bool:
-        found = await self._desk.database.read(apps.consents_of, app.id, user.id, self._desk.now())
+        found = await self._desk.database.find(apps.consents_of_all, user.id) or []
+        now = self._desk.now()
         host, local = shown_host(asked.redirect_uri), is_local(asked.redirect_uri)
         return any(
-            one.host == host
+            one.app_id == app.id
+            and one.expires > now
+            and one.host == host
             and set(scopes) <= set(one.scopes)
             and set(asked.resources) <= set(one.resources)
             and (not local or (one.node_id is not None and one.node_id == node_id))
@@ -356,9 +359,9 @@ class Authorize:
             "scopes": list(scopes),
             "to": shown_host(asked.redirect_uri),
         }
-        await desk.database.run(
-            keep_grant, draft, knowledge, acted, f"user:{stands.user.name}", app.name, details
-        )
+        actor = f"user:{stands.user.name}"
+        given = Given(draft, knowledge, acted, actor, app.name, details, ORIGIN.get())
+        await desk.database.share(keep_grants, given)
         answer = [
             ("code", code.text),
             *([("state", asked.state)] if asked.state else []),

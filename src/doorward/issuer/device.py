@@ -27,7 +27,7 @@ from doorward.issuer.decision import Arrival, Decision, Facts, Verdict, arrival_
 from doorward.issuer.desk import Desk, one, opened, read_pairs
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.request import levels_of, resources_of, scopes_of
-from doorward.issuer.sessions import Knowledge, keep_grant, known_since
+from doorward.issuer.sessions import Given, Knowledge, keep_grants, known_since
 from doorward.issuer.who import Who, who_is
 from doorward.login import pages
 from doorward.login.asking import OverAsking, Proven, Question
@@ -358,7 +358,7 @@ def _give(
 ) -> None:
     """The yes: with the grant and the line in the audit log, or none of them. Raises OverAsking for the second of two."""
     now: datetime = draft.created
-    grant = keep_grant(connection, draft, known, now, actor, app, details)
+    (grant,) = keep_grants(connection, [Given(draft, known, now, actor, app, details)])
     if not apps.answer_device_request(connection, request_id, now, grant.id):
         raise OverAsking
 

@@ -4,6 +4,7 @@ A connection has neither beginning nor end, so what it says gets both here: an a
 one that wants a newer one is told when somebody did something on purpose.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import msgspec
 from doorward.issuer.desk import Desk
 from doorward.model import AppGrant, AppSession, User
 from doorward.store import Connection, apps, audit
+from doorward.telemetry import Origin
 
 IDLE = timedelta(hours=12)
 LONGEST = timedelta(days=7)
@@ -36,7 +38,7 @@ async def known_since(desk: Desk, key: str, user: User, signed_in: datetime | No
         signed_in: when they last showed it, where they signed in.
     """
     now = desk.now()
-    found = await desk.database.read(apps.session, key)
+    found = await desk.database.find(apps.sessions_by_key, key)
     if found is None or not _counts(found, now) or now - found.seen > _SEEN:
         found = await desk.database.run(_see, key, user.id, desk.random(15), signed_in, now)
     acted = found.acted if signed_in is None else max(signed_in, found.acted)
@@ -57,19 +59,38 @@ def _see(
     return apps.put_session(connection, draft)
 
 
-def keep_grant(
-    connection: Connection,
-    draft: AppGrant,
-    knowledge: Knowledge,
-    acted: datetime,
-    actor: str,
-    app: str,
-    details: dict[str, Any],
-) -> AppGrant:
-    """Store what a person gave, since when they are known, and the line in the audit log."""
-    found = apps.session(connection, knowledge.key)
-    if found is not None and found.acted < acted:
-        apps.put_session(connection, msgspec.structs.replace(found, acted=acted))
-    grant = apps.insert_grant(connection, draft)
-    audit.append(connection, actor, "app.signin", f"app:{app}", {"grant": grant.id, **details}, draft.created)
-    return grant
+class Given(NamedTuple):
+    """What a person gave to an app, before it is stored."""
+
+    draft: AppGrant
+    knowledge: Knowledge
+    acted: datetime
+    actor: str
+    app: str
+    details: dict[str, Any]
+    origin: Origin | None = None
+
+
+def keep_grants(connection: Connection, given: Sequence[Given]) -> list[AppGrant]:
+    """Store what people gave, since when they are known, and the lines in the audit log."""
+    known = apps.sessions_by_key(connection, [one.knowledge.key for one in given])
+    for one in given:
+        found = known.get(one.knowledge.key)
+        if found is not None and found.acted < one.acted:
+            known[found.key] = apps.put_session(connection, msgspec.structs.replace(found, acted=one.acted))
+    grants = apps.insert_grants(connection, [one.draft for one in given])
+    audit.append_all(
+        connection,
+        (
+            audit.Entry(
+                one.actor,
+                "app.signin",
+                f"app:{one.app}",
+                {"grant": grant.id, **one.details},
+                grant.created,
+                one.origin,
+            )
+            for one, grant in zip(given, grants, strict=True)
+        ),
+    )
+    return grants

@@ -72,7 +72,7 @@ class Sessions:
         secret = None if place is None else request.cookies.get(cookie_name(place))
         if place is None or not secret:
             return None
-        session = await self._registry.writer.database.read(signin.session_by_hash, secrets.digest(secret))
+        session = await self._registry.writer.database.find(signin.sessions_by_hash, secrets.digest(secret))
         now = self._registry.writer.now()
         if session is None or session.origin != place.origin or not session.is_open(now):
             return None

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from doorward.api import app as api
 from doorward.api.access import ALLOWED, Permission
 from doorward.api.context import ApiContext
-from doorward.asgi import NumberRequests, SecurityHeaders, StripIdentityHeaders
+from doorward.asgi import ByPath, NumberRequests, SecurityHeaders, StripIdentityHeaders
 from doorward.audit import Auditing
 from doorward.clock import Clock, SystemClock
 from doorward.config import Settings
@@ -433,14 +433,15 @@ class Worker:
             Route("/ca.pem", self._ca, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
         ]
-        return Starlette(
-            routes=routes,
+        app = Starlette(
             middleware=[
                 Middleware(NumberRequests),
                 Middleware(StripIdentityHeaders),
                 Middleware(SecurityHeaders),
-            ],
+            ]
         )
+        app.router = ByPath(routes)
+        return app
 
     def _first_link(self, invitations: Invitations) -> FirstLink:
         settings = self._settings

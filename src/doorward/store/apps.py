@@ -1,6 +1,6 @@
 """Apps, what people gave them, and the keys that sign it. No netmap depends on any of it.
 
-What is used up is used once: ``redeem``, ``take_refresh_token`` and ``take_pushed`` decide and mark in one statement, so of several who ask
+What is used up is used once: ``redeem``, ``take_refresh_tokens`` and ``take_pushed`` decide and mark in one statement, so of several who ask
 for the same exactly one is told true. What ends in ``_all`` does the same for many with the statements of one, and what is found by
 several keys is for ``Database.find``.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -50,6 +51,9 @@ _GRANTS_BY_TOKEN = (
     .join(app_grants, app_grants.c.id == refresh_tokens.c.grant_id)
     .where(refresh_tokens.c.secret_hash.in_(_WANTED))
 )
+_INSERT_GRANTS = sa.insert(app_grants)
+_GRANT_IDS = sa.select(app_grants.c.id, app_grants.c.code_hash).where(app_grants.c.code_hash.in_(_WANTED))
+_SESSIONS = sa.select(app_sessions).where(app_sessions.c.key.in_(_WANTED))
 _REDEEM = (
     sa.update(app_grants)
     .where(
@@ -72,6 +76,7 @@ _TAKE = (
     .returning(refresh_tokens.c.id)
 )
 _INSERT_TOKENS = sa.insert(refresh_tokens)
+_CONSENTS = sa.select(consents).where(consents.c.user_id.in_(_WANTED)).order_by(consents.c.id)
 
 # Apps --------------------------------------------------------------------------------------------------------------
 
@@ -167,6 +172,11 @@ def session(connection: Connection, key: str) -> AppSession | None:
     return rows.one(connection, app_sessions, AppSession, app_sessions.c.key == key)
 
 
+def sessions_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, AppSession]:
+    """The sessions with these keys, by it."""
+    return {one.key: one for one in rows.run(connection, _SESSIONS, AppSession, wanted=keys)}
+
+
 def put_session(connection: Connection, wanted: AppSession) -> AppSession:
     """Store a session: a new one (id 0) in place of any with its key, or all fields of one that is there."""
     if wanted.id:
@@ -184,9 +194,14 @@ def insert_grant(connection: Connection, draft: AppGrant) -> AppGrant:
     return rows.add(connection, app_grants, draft)
 
 
-def grant_by_code(connection: Connection, code_hash: bytes) -> AppGrant | None:
-    """The grant whose code has this SHA-256, whether or not it is still good."""
-    return rows.one(connection, app_grants, AppGrant, app_grants.c.code_hash == code_hash)
+def insert_grants(connection: Connection, drafts: Sequence[AppGrant]) -> list[AppGrant]:
+    """Store new grants, with two statements for all of them. Their codes tell them apart."""
+    if any(draft.id for draft in drafts):
+        raise ValueError("a draft for app_grants has id 0: ids are given by the database")
+    connection.execute(_INSERT_GRANTS, [rows.fields(app_grants, draft) for draft in drafts])
+    given = connection.execute(_GRANT_IDS, {"wanted": [draft.code_hash for draft in drafts]})
+    ids: dict[bytes, int] = {row.code_hash: row.id for row in given}
+    return [msgspec.structs.replace(draft, id=ids[draft.code_hash]) for draft in drafts]
 
 
 def grant_by_id(connection: Connection, grant_id: int) -> AppGrant | None:
@@ -286,14 +301,6 @@ def insert_refresh_tokens(connection: Connection, drafts: Sequence[RefreshToken]
 def refresh_token(connection: Connection, secret_hash: bytes) -> RefreshToken | None:
     """The refresh token with this SHA-256, whether or not it is still good."""
     return rows.one(connection, refresh_tokens, RefreshToken, refresh_tokens.c.secret_hash == secret_hash)
-
-
-def take_refresh_token(connection: Connection, token_id: int, now: datetime) -> bool:
-    """Use a refresh token up: true once, while it is good."""
-    fresh = sa.and_(
-        refresh_tokens.c.id == token_id, refresh_tokens.c.used.is_(None), refresh_tokens.c.expires > now
-    )
-    return connection.execute(sa.update(refresh_tokens).where(fresh).values(used=now)).rowcount == 1
 
 
 def take_refresh_tokens(connection: Connection, ids: Sequence[int], now: datetime) -> set[int]:
@@ -404,16 +411,12 @@ def insert_consent(connection: Connection, draft: Consent) -> Consent:
     return rows.add(connection, consents, draft)
 
 
-def consents_of(connection: Connection, app_id: int, user_id: int, now: datetime) -> list[Consent]:
-    """What a person has said yes to, of one app."""
-    return rows.load(
-        connection,
-        consents,
-        Consent,
-        consents.c.app_id == app_id,
-        consents.c.user_id == user_id,
-        consents.c.expires > now,
-    )
+def consents_of_all(connection: Connection, users: Sequence[int]) -> dict[int, list[Consent]]:
+    """What these people have said yes to, whether or not it still counts, by person; nothing of who never has."""
+    found: dict[int, list[Consent]] = {}
+    for one in rows.run(connection, _CONSENTS, Consent, wanted=users):
+        found.setdefault(one.user_id, []).append(one)
+    return found
 
 
 def consents_by(connection: Connection, user_id: int, now: datetime) -> list[Consent]:

@@ -7,7 +7,7 @@
              └── who comes meanwhile waits ◀──┘
 
 A statement costs hardly more for twenty rows than for one, and a way to the store's thread and back costs the same for either. Who is
-alone is served at once; nobody is waited for. Where a call fails because of what one of them wants (a value that no column
+alone is served at once; where many ask, more of them are waited for, a moment. Where a call fails because of what one of them wants (a value that no column
 can keep), each is tried by itself. Where the store is in trouble all of them fail: trying each would be more of it, and what may
 have been committed is not done a second time.
 """
@@ -21,6 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 from doorward.errors import TooMany, Unavailable
 from doorward.telemetry import ORIGIN
 
+GATHER = 0.002  # seconds that a call waits for more members, where the last one had several
 MOST = 64  # members of one call: a few thousandths of a second of the store's time
 
 A = TypeVar("A")
@@ -46,6 +47,7 @@ class Gathering(Generic[A, T]):
         self._carry = carry
         self._waiting: list[_Place[A, T]] = []
         self._running: asyncio.Future[None] | None = None
+        self._crowded = False  # the last call had several members
 
     async def ask(self, asked: A) -> T:
         """What becomes of this one. Raises what ``carry`` does.
@@ -64,8 +66,11 @@ class Gathering(Generic[A, T]):
         ORIGIN.set(None)
         try:
             while self._waiting:
+                if self._crowded:
+                    await asyncio.sleep(GATHER)
                 here, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
                 here = [place for place in here if not place.future.done()]
+                self._crowded = len(here) > 1
                 try:
                     await self._serve(here)
                 except BaseException:  # the loop ends: nobody is left waiting

@@ -3,9 +3,9 @@
 No netmap depends on any of it. Whatever is used up here is used once: the function that takes it says whether it was there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -22,6 +22,9 @@ from doorward.store.signin_tables import (
     recovery_codes,
     sessions,
 )
+
+_WANTED: sa.BindParameter[Any] = sa.bindparam("wanted", expanding=True)
+_SESSIONS = sa.select(sessions).where(sessions.c.secret_hash.in_(_WANTED))
 
 # Passkeys ----------------------------------------------------------------------------------------------------------
 
@@ -140,9 +143,10 @@ def insert_session(connection: Connection, draft: Session) -> Session:
     return rows.add(connection, sessions, draft)
 
 
-def session_by_hash(connection: Connection, secret_hash: bytes) -> Session | None:
-    """The session whose cookie has this SHA-256, whether or not it is still open."""
-    return rows.one(connection, sessions, Session, sessions.c.secret_hash == secret_hash)
+def sessions_by_hash(connection: Connection, secret_hashes: Sequence[bytes]) -> dict[bytes, Session]:
+    """The sessions whose cookies have these SHA-256, by it, whether or not they are still good."""
+    found = rows.run(connection, _SESSIONS, Session, wanted=secret_hashes)
+    return {session.secret_hash: session for session in found}
 
 
 def open_sessions(connection: Connection, now: datetime, user_id: int | None = None) -> list[Session]:
