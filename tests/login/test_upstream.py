@@ -121,6 +121,19 @@ async def test_new_keys_are_looked_for_once(corp: Corp) -> None:
     assert corp.count("jwks") == 3
 
 
+async def test_what_it_signs_with_is_told_as_it_is_now_and_then(corp: Corp) -> None:
+    assert [one.kid for one in await corp.upstream.keys(PROVIDER, False)] == ["ES256-0", "RS256-0"]
+    corp.keys = [jwk("ES256", 1)]
+    for anew in (False, True):  # just looked
+        assert len(await corp.upstream.keys(PROVIDER, anew)) == 2
+    corp.clock.advance(KEYS_AGAIN)
+    assert len(await corp.upstream.keys(PROVIDER, False)) == 2
+    assert [one.kid for one in await corp.upstream.keys(PROVIDER, True)] == ["ES256-1"]
+    corp.keys = []
+    corp.clock.advance(KEEP)
+    assert await corp.upstream.keys(PROVIDER, False) == ()
+
+
 async def test_without_userinfo_the_token_is_all(corp: Corp) -> None:
     del corp.metadata["userinfo_endpoint"]
     corp.said = {"email": "ann@example.com"}

@@ -8,7 +8,18 @@ from tests.support import nouns
 
 from doorward.model import User
 from doorward.policy import Policy, parse_policy
-from doorward.policy.apps import APP, LARGEST, PROTECTED, TSIDP, Entitlement, entitlement, groups_of, merged
+from doorward.policy.apps import (
+    APP,
+    LARGEST,
+    PROTECTED,
+    TSIDP,
+    Elsewhere,
+    Entitlement,
+    entitlement,
+    groups_of,
+    merged,
+    problems_of,
+)
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 ANN, BOB, EVE = 1, 2, 3
@@ -55,6 +66,25 @@ def test_what_tokens_may_be_exchanged_for_is_said_and_never_assumed() -> None:
     assert entitlement(ruled, "gateway", ANN, ANNS).resources == {"https://a", "https://b"}
     assert entitlement(ruled, "wiki", ANN, ANNS).resources == {"https://b"}
     assert entitlement(ruled, "gateway", BOB, BOBS).resources == frozenset()
+
+
+def test_words_about_people_go_and_come_only_where_it_is_said() -> None:
+    there = {"issuer": "https://as.example", "resource": "https://api.example", "scopes": ["read"]}
+    silent = entitlement(policy(), "agent", ANN, ANNS)
+    assert (silent.elsewhere, silent.assertions) == ((), frozenset())
+    ruled = policy(
+        (["ann"], {APP: [{"apps": ["agent"], "elsewhere": [there], "assertions": ["corp"]}]}),
+        (["ann"], {APP: [{"apps": ["agent"], "elsewhere": [there], "assertions": ["other"]}]}),
+        (["*"], {APP: [{"apps": ["agent"]}]}),
+    )
+    found = entitlement(ruled, "agent", ANN, None)
+    assert found.elsewhere == (
+        Elsewhere(issuer="https://as.example", resource="https://api.example", scopes=("read",)),
+    )
+    assert found.assertions == {"corp", "other"}
+    assert entitlement(ruled, "agent", BOB, BOBS) == Entitlement(allowed=True)
+    for bad in ({"resource": "https://api.example"}, {"issuer": "x", "other": 1}, "https://as.example"):
+        assert problems_of(APP, [{"elsewhere": [bad]}])
 
 
 def test_an_entry_that_cannot_be_read_lets_nobody_in() -> None:

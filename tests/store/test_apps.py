@@ -1,5 +1,6 @@
 import asyncio
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -284,6 +285,25 @@ async def test_a_person_takes_back_what_one_app_has_and_nothing_else(
     assert await database.run(apps.delete_consents, ann, consent_id=left.id) == 1
     with pytest.raises(ValueError, match="which yes"):
         await database.run(apps.delete_consents, ann)
+
+
+async def test_of_a_session_the_newest_grant_that_stands_is_found(
+    database: Database, app: App, ann: int
+) -> None:
+    made = [await database.run(apps.insert_grant, grant(app, ann, code)) for code in (b"1", b"2", b"3")]
+    sid = made[0].sid
+    assert await database.read(apps.grant_of_session, app.id, sid) is None  # none of them was redeemed
+    for each in made[:2]:
+        assert await database.run(apps.redeem, each.id, NOW)
+    found = await database.read(apps.grant_of_session, app.id, sid)
+    assert found is not None
+    assert found.id == made[1].id
+    assert await database.read(apps.grant_of_session, app.id, "another") is None
+    assert await database.read(apps.grant_of_session, app.id + 1, sid) is None
+    await database.run(partial(apps.end_grants, grant_id=made[1].id), NOW)
+    found = await database.read(apps.grant_of_session, app.id, sid)
+    assert found is not None
+    assert found.id == made[0].id
 
 
 async def test_a_session_replaces_the_one_of_its_key(database: Database, ann: int) -> None:

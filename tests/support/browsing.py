@@ -38,10 +38,11 @@ class House:
     ``/ask`` begins an asking for the act "knock", whose outcomes are in ``knocked``.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, door: str = DOOR) -> None:
+        self.door = door
         self.world = world
         self.registry = world.registry
-        self.doors = Doors(DOOR, 8080)
+        self.doors = Doors(door, 8080)
         self.sessions = Sessions(self.registry, self.doors)
         self.askings = Askings(self.registry, self.sessions, self.doors, world.clock)
         writer = self.registry.writer
@@ -71,14 +72,14 @@ class House:
         """From now on people may sign in at ``corp``."""
         await self.registry.outside.add("cli", msgspec.structs.replace(PROVIDER, **fields))
 
-    def browser(self, origin: str = DOOR) -> "Browser":
+    def browser(self, origin: str = "") -> "Browser":
         app = Starlette(routes=self.routes)
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
             stable_id = None if self.identity is None else self.identity.stable_id
             await app({**scope, "state": {"identity": stable_id, "listener": "door"}}, receive, send)
 
-        return Browser(served, origin)
+        return Browser(served, origin or self.door)
 
     async def resident(self, name: str, role: Role = Role.MEMBER) -> "Browser":
         """A browser in which a person has just taken an invitation and made a passkey."""

@@ -33,14 +33,16 @@ def challenge(verifier: str = VERIFIER) -> str:
 class Office(House):
     """A house with an issuer in it."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, world: World, door: str = DOOR) -> None:
+        super().__init__(world, door)
         self.apps = Apps(self.registry.writer.database, world.clock, self.registry.writer.entropy)
         self.published: dict[str, bytes | DoorwardError] = {}  # by address
         self.fetched: list[tuple[str, Rules]] = []  # addresses, and where they may lead
         self.posted: list[tuple[str, dict[str, str]]] = []  # forms, and where they were sent
         fetch = Fetch(self.registry, world.clock, open_fetcher=lambda rules: _Published(self, rules))
-        self.issuer = Issuer(self.askings, world.clock, b"k" * 32, fetch=fetch)
+        self.issuer = Issuer(
+            self.askings, world.clock, b"k" * 32, fetch=fetch, provider_keys=self.corp.upstream.keys
+        )
         self.routes.extend(self.issuer.routes())
 
     async def app(self, name: str = "grafana", **fields: Any) -> "Party":
@@ -202,7 +204,7 @@ class Party:
             keys = read_keys("doorward", (await client.get("/.well-known/jwks.json")).content)
         expected = Expected(
             provider="doorward",
-            issuer=DOOR,
+            issuer=self.office.door,
             client_id=self.app.client_id,
             nonce=nonce,
             access_token=self.tokens["access_token"],

@@ -1,6 +1,6 @@
 """What every part of the issuer works with: the tailnet, the keys, the door, and who is asking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,8 @@ from doorward.issuer.keys import Keys
 from doorward.issuer.request import LARGEST, Pairs, canonical
 from doorward.login.asking import Askings, parse_pairs
 from doorward.login.doors import WrongDoor
-from doorward.model import App, User
+from doorward.login.idtoken import Keys as ProviderKeySet
+from doorward.model import App, Provider, User
 from doorward.store import Connection, Database, apps, audit
 from doorward.tailnet import secrets
 from doorward.tailnet.registry import Registry
@@ -40,6 +41,8 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "3600",
 }
 
+ProviderKeys = Callable[[Provider, bool], Awaitable[ProviderKeySet]]
+
 
 class Desk:
     """One for each process.
@@ -48,12 +51,16 @@ class Desk:
         askings: who sits before a browser, and where the door is.
         keys: what tokens are signed with.
         clock: for rate limits.
+        provider_keys: what an outside provider signs with; it is told whether to look again.
     """
 
-    def __init__(self, askings: Askings, keys: Keys, clock: Clock) -> None:
+    def __init__(
+        self, askings: Askings, keys: Keys, clock: Clock, provider_keys: ProviderKeys | None = None
+    ) -> None:
         self.askings = askings
         self.keys = keys
         self.clock = clock
+        self.provider_keys = provider_keys or _none_known
         self.issuer = askings.doors.main.origin
 
     @property
@@ -103,6 +110,12 @@ class Desk:
         actor = f"app:{app.name}" if user is None else f"user:{user.name}"
         entry = audit.Entry(actor, action, f"app:{app.name}", details, self.now(), ORIGIN.get())
         await self.database.share(_note_all, entry)
+
+
+async def _none_known(provider: Provider, anew: bool) -> ProviderKeySet:
+    """Without anybody to ask, no signature is good."""
+    del provider, anew
+    return ()
 
 
 def _note_all(connection: Connection, entries: Sequence[audit.Entry]) -> list[None]:

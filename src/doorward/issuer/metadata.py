@@ -4,6 +4,7 @@ from typing import Any
 
 from doorward.issuer.claims import CLAIMS, SCOPES
 from doorward.issuer.decision import Level
+from doorward.issuer.grants.id_jag import PROFILE
 from doorward.issuer.keys import ALGORITHMS
 from doorward.issuer.token import GRANTS
 from doorward.login.idtoken import ALGORITHMS as ALGORITHMS_OF_APPS
@@ -32,6 +33,7 @@ def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],
         "grant_types_supported": list(GRANTS),
+        "authorization_grant_profiles_supported": [PROFILE],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(ALGORITHMS),
         "token_endpoint_auth_methods_supported": methods,

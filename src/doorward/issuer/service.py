@@ -12,7 +12,7 @@ from doorward.errors import DoorwardError
 from doorward.issuer.assertions import Assertions
 from doorward.issuer.authorize import Authorize
 from doorward.issuer.clients import Clients
-from doorward.issuer.desk import PREFLIGHT, Desk, opened
+from doorward.issuer.desk import PREFLIGHT, Desk, ProviderKeys, opened
 from doorward.issuer.device import Devices
 from doorward.issuer.dpop import Proofs
 from doorward.issuer.errors import TokenError
@@ -38,6 +38,7 @@ class Issuer:
         clock: the time of everything.
         secret: what only doorward's files hold, the same for all processes; signing keys are sealed with it.
         fetch: how others are asked; on the open internet alone by default.
+        provider_keys: what an outside provider signs with; without it nobody's word is good.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Issuer:
         secret: bytes,
         *,
         fetch: Fetch | None = None,
+        provider_keys: ProviderKeys | None = None,
     ) -> None:
         writer = askings.registry.writer
-        self._desk = Desk(askings, Keys(writer.database, clock, writer.entropy, secret), clock)
+        keys = Keys(writer.database, clock, writer.entropy, secret)
+        self._desk = Desk(askings, keys, clock, provider_keys)
         fetch = fetch or Fetch(askings.registry, clock)
         clients = Clients(self._desk, Assertions(self._desk, fetch))
         self._authorize = Authorize(self._desk)

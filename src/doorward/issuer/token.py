@@ -14,6 +14,7 @@ from doorward.issuer.errors import TokenError
 from doorward.issuer.grants.authorization_code import redeem
 from doorward.issuer.grants.client_credentials import own_token
 from doorward.issuer.grants.device_code import DEVICE_CODE, ask_again
+from doorward.issuer.grants.jwt_bearer import JWT_BEARER, accept
 from doorward.issuer.grants.refresh_token import refresh
 from doorward.issuer.grants.token_exchange import TOKEN_EXCHANGE, exchange
 from doorward.issuer.request import Pairs
@@ -27,6 +28,7 @@ GRANTS: dict[str, Callable[[Desk, App, Pairs, Binding], Awaitable[dict[str, Any]
     "client_credentials": own_token,
     DEVICE_CODE: ask_again,
     TOKEN_EXCHANGE: exchange,
+    JWT_BEARER: accept,
 }
 
 # Each proof that is shown leaves a row, and who uses a public app's name shows nothing first.

@@ -270,6 +270,14 @@ class Upstream:
         found.append(Found("ok", "redirect", f"it cannot be asked whether it sends browsers back to {shown}"))
         return found
 
+    async def keys(self, provider: Provider, anew: bool) -> Keys:
+        """What a provider signs with. ``anew``: look again, where that was not done a moment ago. Raises as ``start``."""
+        known = await self._discover(provider)
+        age = self._clock.monotonic() - known.keys_at
+        if age >= KEEP or (anew and age >= KEYS_AGAIN):
+            await self._renew_keys(provider, known)
+        return known.keys
+
     # What is asked
 
     async def _discover(self, provider: Provider) -> _Known:

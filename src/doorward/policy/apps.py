@@ -85,6 +85,15 @@ T = TypeVar("T")
 _Words = Annotated[tuple[str, ...], msgspec.Meta(max_length=200)]
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another organization's server that an app may have our word for."""
+
+    issuer: str  # of its authorization server
+    resource: str = ""  # what the app wants to use there
+    client_id: str = ""  # what the app is called there; its client id here, where it says nothing
+    scopes: _Words | None = None  # what may be asked for there; None: any
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One entry of the capability."""
 
@@ -94,6 +103,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     groups: _Words = ()
     claims: dict[str, Any] = {}
     resources: _Words = ()  # what the app may exchange a token of this person for
+    elsewhere: Annotated[tuple[Elsewhere, ...], msgspec.Meta(max_length=200)] = ()
+    assertions: _Words = ()  # names of providers whose word about this person the app may bring
 
 
 class _Tsidp(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +123,10 @@ class Entitlement(NamedTuple):
     groups: tuple[str, ...] = ()
     claims: Mapping[str, Any] = {}
     resources: frozenset[str] = frozenset()  # what the app may exchange a token of theirs for
+    elsewhere: tuple[
+        Elsewhere, ...
+    ] = ()  # the servers of others for which the app may have our word about them
+    assertions: frozenset[str] = frozenset()  # the providers whose word about them the app may bring
     userinfo: Mapping[str, Any] = {}  # those of the claims that userinfo tells too
     problems: tuple[str, ...] = ()  # entries and claims that were left out, in words
 
@@ -163,6 +178,8 @@ def entitlement(policy: Policy, app: str, user_id: int, node_id: int | None) -> 
         groups=tuple(sorted({group for one in entries for group in one.groups})),
         claims=claims,
         resources=frozenset(resource for one in entries for resource in one.resources),
+        elsewhere=tuple(dict.fromkeys(place for one in entries for place in one.elsewhere)),
+        assertions=frozenset(name for one in entries for name in one.assertions),
         userinfo={name: value for name, value in claims.items() if name in told},
         problems=tuple(problems),
     )

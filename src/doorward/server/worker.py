@@ -172,11 +172,24 @@ class Worker:
             closing.callback(stun.close)
             stun.start()
             fetch = open_fetch(self._settings, registry, self._clock, self._authority)
-            issuer = Issuer(askings, self._clock, self._noise_key.raw, fetch=fetch)
+            upstream = self._upstream()
+            issuer = Issuer(
+                askings, self._clock, self._noise_key.raw, fetch=fetch, provider_keys=upstream.keys
+            )
             acme = self._acme(registry)
             accepting = asyncio.Event()
             app = self._app(
-                registry, control, relay, own_node, noise, askings, issuer, invitations, acme, auditing
+                registry,
+                control,
+                relay,
+                own_node,
+                noise,
+                askings,
+                issuer,
+                invitations,
+                acme,
+                auditing,
+                upstream,
             )
             async with asyncio.TaskGroup() as group:
                 background = [
@@ -365,6 +378,14 @@ class Worker:
             listeners.append(ListenerSpec(name=WORKER, sockets=self._sockets.worker))
         return listeners
 
+    def _upstream(self) -> Upstream:
+        return Upstream(
+            self._clock,
+            os.urandom,
+            Sealer(self._noise_key.raw, os.urandom),
+            loopback_http=self._settings.login.loopback_http,
+        )
+
     def _app(
         self,
         registry: Registry,
@@ -377,6 +398,7 @@ class Worker:
         invitations: Invitations,
         acme: "Acme | None",
         auditing: Auditing,
+        upstream: Upstream,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -392,12 +414,6 @@ class Worker:
             team=self._team,
             started=self._started,
             clock=self._clock,
-        )
-        upstream = Upstream(
-            self._clock,
-            os.urandom,
-            Sealer(self._noise_key.raw, os.urandom),
-            loopback_http=self._settings.login.loopback_http,
         )
         context = ApiContext(
             registry=registry,

@@ -230,6 +230,17 @@ def grants_by_refresh_token(
     }
 
 
+def grant_of_session(connection: Connection, app_id: int, sid: str) -> AppGrant | None:
+    """The newest grant to an app that somebody gave in this session of theirs and that still stands."""
+    newest = (
+        sa.select(sa.func.max(app_grants.c.id))
+        .where(app_grants.c.app_id == app_id, app_grants.c.sid == sid)
+        .where(app_grants.c.ended.is_(None), app_grants.c.redeemed.is_not(None))
+        .scalar_subquery()
+    )
+    return rows.one(connection, app_grants, AppGrant, app_grants.c.id == newest)
+
+
 def live_grants(connection: Connection, now: datetime, user_id: int | None = None) -> list[AppGrant]:
     """The grants that tokens may still be made of, of everybody or of one person, by id."""
     whose = () if user_id is None else (app_grants.c.user_id == user_id,)

@@ -12,6 +12,7 @@ from doorward.issuer.desk import Desk, one
 from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import TokenError
 from doorward.issuer.grants.answer import narrowed
+from doorward.issuer.grants.id_jag import ID_JAG, vouch
 from doorward.issuer.live import Live, live_token
 from doorward.issuer.request import Pairs, canonical
 from doorward.issuer.tokens import ACCESS, BadToken, access_token
@@ -29,8 +30,10 @@ async def exchange(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict
     """The answer. Raises TokenError."""
     if app.public:
         raise TokenError("unauthorized_client", "an app without a secret or a key exchanges no tokens")
+    if one(pairs, "requested_token_type") == ID_JAG:
+        return await vouch(desk, app, pairs)
     if one(pairs, "requested_token_type") not in {"", *KINDS}:
-        raise TokenError("invalid_request", f"requested_token_type is {ACCESS_TOKEN}")
+        raise TokenError("invalid_request", f"requested_token_type is {ACCESS_TOKEN} or {ID_JAG}")
     live = await _read(desk, pairs, "subject")
     if live.grant is None or live.who is None:
         raise TokenError("invalid_request", "the subject_token is of an app itself, and of no person")
