@@ -55,6 +55,8 @@ OWN: dict[str, tuple[str, ...]] = {
         "issuer.dpop:Proofs.nonce",
         "issuer.grants.answer:tokens_of",
         "issuer.grants.client_credentials:own_token",
+        "issuer.grants.id_jag:_sign",
+        "issuer.grants.id_jag:vouch",
         "issuer.grants.token_exchange:_issue",
         "issuer.pushed:Pushed.push",
         "issuer.tokens:access_token",

@@ -1,5 +1,8 @@
 from tests.support.office import Office
 
+from doorward.issuer.grants.id_jag import PROFILE
+from doorward.issuer.grants.jwt_bearer import JWT_BEARER
+
 PATHS = "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"
 
 
@@ -8,3 +11,11 @@ async def test_the_two_documents_differ_in_one_word(office: Office) -> None:
     openid, oauth = [(await client.get(path)).json() for path in PATHS]
     assert openid.pop("scopes_supported") == [*oauth.pop("scopes_supported"), "offline_access"]
     assert openid == oauth
+
+
+async def test_that_words_of_others_count_is_told(office: Office) -> None:
+    client = office.browser().client
+    for path in PATHS:
+        said = (await client.get(path)).json()
+        assert said["authorization_grant_profiles_supported"] == [PROFILE]
+        assert JWT_BEARER in said["grant_types_supported"]
