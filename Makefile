@@ -7,7 +7,7 @@ CODE := src tests bench
 
 .PHONY: help setup demo test interop check format lock docs bench fuzz soak clean
 help:
-	@echo "make demo   doorward, three machines and ssh lines to paste"
+	@echo "make demo   doorward, three machines, ssh lines to paste and an app to open"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
 	@echo "make interop  every client of the issuer that nobody here wrote, in a table"
 	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"

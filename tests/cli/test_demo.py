@@ -127,7 +127,9 @@ def test_it_is_checked_and_goes_on_with_the_same_nodes(folder: Path) -> None:
     for name in ("laptop", "server", "vault"):
         assert not (folder / name).exists()
     said = f"I am {me} on a machine of the tailnet, without a key"
-    assert _check(folder).count(said) == 2
+    shown = _check(folder)
+    assert shown.count(said) == 2
+    assert f"opened from laptop, knows {me}: without a click" in shown
     assert _left(folder) == []
     nodes, known_hosts = _nodes(folder), (folder / "known_hosts").read_text()
     assert {"laptop", "server", "vault"} <= {node[0] for node in nodes}
@@ -205,7 +207,7 @@ async def test_who_cannot_sign_in_is_given_a_link_on_a_terminal_alone(
     client = ClientPaths(tailscale=Path("/x"), tailscaled=Path("/y"), version=(1, 102, 4))
     demo = module._Demo(folder, client, console)
     monkeypatch.setattr(demo, "_doorward", doorward)
-    demo._explain("http://127.0.0.1:8080", await demo._link())
+    demo._explain("http://127.0.0.1:8080", await demo._link(), None)
     assert ("\n    http://localhost:8080/invite/secret\n" in screen.getvalue()) is terminal
     assert ("secret" in screen.getvalue()) is terminal
     assert (str(file) in screen.getvalue()) is not terminal

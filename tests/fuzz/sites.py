@@ -145,8 +145,10 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.asking:Askings.current",
         "login.me:_number",
     ),
-    "what a command of doorward's printed, which the demo has run": (
+    "what a command of doorward's printed or kept, in the demo": (
         "cli.demo:_Demo._approve",
+        "cli.demo:_Demo._board",
+        "cli.demo_app:pin",
         "cli.demo:_Demo._link",
     ),
     "compared with one expression, and then with a hash": (

@@ -1,8 +1,9 @@
-"""``doorward demo``: a whole tailnet on this machine, to look at and to ssh into.
+"""``doorward demo``: a whole tailnet on this machine, to look at, to ssh into, and to be signed in by.
 
 It starts a real server and three real clients, all in user space and all below one folder, and writes an ssh configuration
 that trusts exactly the host keys that the tailnet vouches for. From ``laptop`` one gets into ``server`` at once, and into
-``vault`` when one has said yes. Started again it resumes; stopped it leaves nothing running.
+``vault`` when one has said yes. On ``server`` there is an app (``demo_app``) that knows who opens it. Started again it resumes;
+stopped it leaves nothing running.
 """
 
 import asyncio
@@ -11,9 +12,12 @@ import functools
 import os
 import pwd
 import re
+import secrets
 import shlex
 import shutil
 import signal
+import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
@@ -22,7 +26,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from doorward.api import types
+from doorward.api import app_types, types
+from doorward.cli import demo_app
 from doorward.cli.ssh_browser import Pages, watch
 from doorward.clock import SystemClock
 from doorward.engine.base import Peer
@@ -49,8 +54,8 @@ def demo(*, data_dir: Path = Path(".demo"), check: bool = False) -> int:
 
     Args:
         data_dir: The folder for everything.
-        check: Run one command over ssh on each machine, print what they said, stop, and tell by the exit code whether it
-            worked.
+        check: Run one command over ssh on each machine and open the app, print what they said, stop, and tell by the exit
+            code whether it worked.
     """
     client = find_client(os.environ)
     if client is None:
@@ -94,6 +99,8 @@ class _Demo:
         self._server_dir = folder / "doorward"
         self._config = folder / "ssh_config"
         self._known_hosts = folder / "known_hosts"
+        # Ways into the tailnet as one of the machines, for programs of this computer.
+        self._proxies = {name: _free_port() for name in (FROM, TO)}
 
     async def run(self, *, check: bool) -> int:
         """The whole demo, until it is cancelled or checked; the exit code."""
@@ -104,12 +111,13 @@ class _Demo:
             try:
                 with self._console.status("three machines join ..."):
                     door = await self._come_up(url, *machines)
-                if check:
-                    return await self._check()
-                self._explain(url, await self._link())
-                running.append(group.create_task(self._announce(machines[0], door, url)))
-                await process.wait()
-                raise Unavailable("doorward ended by itself", cure=self._where_to_look())
+                async with self._board(machines[0], door) as board:
+                    if check:
+                        return await self._check(board)
+                    self._explain(url, await self._link(), board)
+                    running.append(group.create_task(self._announce(machines[0], door, url)))
+                    await process.wait()
+                    raise Unavailable("doorward ended by itself", cure=self._where_to_look())
             finally:
                 if not check:
                     self._console.print("\nstopping ...")
@@ -173,8 +181,58 @@ class _Demo:
         if not self._client.knows_pins:
             environ["SSL_CERT_FILE"] = str(self._server_dir / "tls" / "authority.pem")
         return PrivateDaemon(
-            self._client, self._folder / name, hostname=name, clock=SystemClock(), environ=environ
+            self._client,
+            self._folder / name,
+            hostname=name,
+            clock=SystemClock(),
+            environ=environ,
+            proxy=self._proxies.get(name, 0),
         )
+
+    @contextlib.asynccontextmanager
+    async def _board(self, laptop: PrivateDaemon, door: str) -> AsyncIterator[demo_app.Place | None]:
+        """The app on ``server``, until the end of the block; None where the library is missing that it signs people in with.
+
+        Tailnet connections to that machine arrive at the same port of 127.0.0.1. The app is made anew each time, so its
+        secret is in no file.
+        """
+        if not demo_app.available():
+            yield None
+            return
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listening:
+            host = (await self._seen(laptop, TO)).dns_name.rstrip(".")
+            place = demo_app.Place(
+                url=f"https://{host}:{listening.getsockname()[1]}",
+                proxy=self._proxy(TO),
+                authority=self._server_dir / "tls" / "authority.pem",
+            )
+            if f'"{demo_app.NAME}"' in await self._doorward("apps", "list", "--json"):
+                await self._doorward("apps", "delete", demo_app.NAME)
+            said = await self._doorward(
+                "apps", "create", demo_app.NAME, "--redirect", place.callback, "--json"
+            )
+            made = msgspec.json.decode(said, type=app_types.MadeApp)
+            board = demo_app.Board(
+                place.callback,
+                issuer=door,
+                client_id=made.app.client_id,
+                secret=made.secret,
+                client=place.client(),
+            )
+            context = await asyncio.to_thread(self._certificate, host)
+            async with demo_app.serving(board, listening, context):
+                yield place
+
+    def _certificate(self, host: str) -> ssl.SSLContext:
+        """TLS for one of the machines, by the demo's own authority."""
+        from doorward.server import tls  # noqa: PLC0415 - it loads the cryptography that no other command needs
+
+        clock = SystemClock()
+        authority = tls.Authority.open(self._server_dir / "tls", clock)
+        return tls.IssuedCertificate(authority, demo_app.NAME, clock, names=[host]).context
+
+    def _proxy(self, name: str) -> str:
+        return f"http://localhost:{self._proxies[name]}"
 
     async def _doorward(self, *arguments: str) -> str:
         """Run one of our own commands, as a person would."""
@@ -251,8 +309,8 @@ class _Demo:
         self._known_hosts.write_text("".join(known), encoding="utf-8")
         self._config.write_text("".join(hosts), encoding="utf-8")
 
-    async def _check(self) -> int:
-        """One command on each machine, by the very lines that people are shown; the one that asks gets its yes."""
+    async def _check(self, board: demo_app.Place | None) -> int:
+        """One command on each machine, by the very lines that people are shown, and the app; what asks gets its yes."""
         worked = True
         for name in (TO, ASKS):
             command = ["ssh", "-F", str(self._config), name]
@@ -275,7 +333,28 @@ class _Demo:
             self._console.print(f"$ ssh -F {_short(self._config)} {name} ...", highlight=False)
             self._console.print(out or err, highlight=False, markup=False)
             worked = worked and process.returncode == 0
+        if board is not None:
+            name = await self._visit(board)
+            self._console.print(
+                f"{board.url}, opened from {FROM}, knows {name}: without a click",
+                highlight=False,
+                soft_wrap=True,
+            )
         return 0 if worked else 1
+
+    async def _visit(self, board: demo_app.Place) -> str:
+        """Whom the app knows. Doorward's own node, where the door is, may come up after the three."""
+        last = Unavailable("the board did not answer")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        return await demo_app.visit(board, self._proxy(FROM))
+                    except Unavailable as error:
+                        last = error
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise last from None
 
     async def _approve(self) -> None:
         """Say yes to whatever waits, as one would on the server."""
@@ -311,7 +390,28 @@ class _Demo:
         local = [line for line in file.read_text(encoding="utf-8").splitlines() if "//localhost:" in line]
         return f"Make one on this computer, by a link that works once:\n\n    [bold green]{local[0]}[/bold green]\n\n"
 
-    def _explain(self, url: str, link: str) -> None:
+    def _told_of_board(self, board: demo_app.Place | None) -> str:
+        """How to open the app from ``laptop``."""
+        if board is None:
+            return (
+                "There is an app to open, too, where Python finds Authlib: pip install 'doorward[demo]'\n\n"
+            )
+        tls, port = board.authority.parent, self._proxies[FROM]
+        pins = ",".join(demo_app.pin(tls / f"{name}.pem") for name in ("door", demo_app.NAME))
+        browser = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+        profile = shlex.quote(_short(self._folder / "browser"))
+        headers = " ".join(f"-H '{name}: {value}'" for name, value in demo_app.BROWSER.items())
+        return (
+            f"Open an app on {TO} in a browser that is on {FROM}: it knows you, and nothing asks.\n\n"
+            f"    [bold green]{browser} --user-data-dir={profile} --proxy-server=socks5://localhost:{port} "
+            f"--ignore-certificate-errors-spki-list={pins} {board.url}/[/bold green]\n\n"
+            "Or without a browser, with what one would say:\n\n"
+            f"    curl -sL --cookie '' --proxy socks5h://localhost:{port} --cacert "
+            f"{shlex.quote(_short(board.authority))} {headers} {board.url}/\n\n"
+            f"(At localhost:{port} every program of this computer is on {FROM}, while this runs.)\n\n"
+        )
+
+    def _explain(self, url: str, link: str, board: demo_app.Place | None) -> None:
         """The screen that says what runs and what to do with it."""
         doorward = f"{_short(Path(sys.executable).with_name('doorward'))}"
         where = f"--data-dir {_short(self._server_dir)}"
@@ -327,6 +427,7 @@ class _Demo:
             "Or say yes as the administrator:\n\n"
             f"    {doorward} ssh checks list {where}\n"
             f"    {doorward} ssh checks approve 1 {where}\n\n"
+            f"{self._told_of_board(board)}"
             "Look around:\n\n"
             f"    {doorward} nodes list {where}\n"
             f"    {doorward} policy get {where}\n"
@@ -346,6 +447,15 @@ def _account() -> str:
             f"user {os.geteuid()} has no name in the account database, so ssh cannot get in as it",
             cure="Run the demo as a user that has one.",
         ) from None
+
+
+def _free_port() -> int:
+    """One that nobody has at this moment, below those that the kernel gives to any connection: it stays free until it is used."""
+    while True:
+        port = secrets.choice(range(20000, 32768))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _literal(path: Path) -> str:

@@ -226,15 +226,29 @@ class PrivateDaemon(JoinedDaemon):
         clock: tells how long each daemon lived.
         environ: the environment it is given, without our own ``TS_*`` variables, which would change what it does. For
             a daemon older than 1.82 add ``SSL_CERT_FILE``: it knows no pins, so it must trust the relay's authority.
+        proxy: a port of localhost at which every program of this computer may use the tailnet as this node, by SOCKS5 and as
+            an HTTP proxy; 0 for none.
     """
 
     def __init__(
-        self, client: ClientPaths, data_dir: Path, *, hostname: str, clock: Clock, environ: Mapping[str, str]
+        self,
+        client: ClientPaths,
+        data_dir: Path,
+        *,
+        hostname: str,
+        clock: Clock,
+        environ: Mapping[str, str],
+        proxy: int = 0,
     ) -> None:
         super().__init__(data_dir, hostname=hostname, environ=environ)
         self.pid: int | None = None  # of the daemon that runs now
         self._client = client
         self._clock = clock
+        self._proxies = (
+            (f"--socks5-server=localhost:{proxy}", f"--outbound-http-proxy-listen=localhost:{proxy}")
+            if proxy
+            else ()
+        )
         self._environ = {name: value for name, value in environ.items() if not name.startswith("TS_")}
 
     async def run(self) -> None:
@@ -263,6 +277,7 @@ class PrivateDaemon(JoinedDaemon):
                     f"--statedir={self.folder}",
                     f"--state={self.folder / 'tailscaled.state'}",
                     f"--socket={self.api.socket}",
+                    *self._proxies,
                 )
             ),
             stdin=asyncio.subprocess.DEVNULL,

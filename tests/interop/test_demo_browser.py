@@ -1,0 +1,79 @@
+"""The demo's app in a real browser, by the very line that the demo shows: on the laptop it knows who opens it, and nothing asks."""
+
+import os
+import re
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, Response, async_playwright
+from tests.cli.test_demo import _left, _shown, folder
+from tests.support.chromium import SLOW, is_for_everybody
+from tests.support.openssh import run
+from tests.support.programs import require, require_client
+
+pytestmark = pytest.mark.interop
+
+__all__ = ["folder"]  # the fixture
+
+SHOTS = os.environ.get("DOORWARD_SHOTS", "")  # a folder: what was on the screen, to be looked at
+
+
+async def _look(page: Page, name: str) -> None:
+    """In each of the ways that people look at it."""
+    await is_for_everybody(page)
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        for size, width in (("", 1280), ("-phone", 390)):
+            await page.set_viewport_size({"width": width, "height": 800})
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, "it does not fit"
+            if SHOTS:
+                await page.screenshot(path=f"{SHOTS}/{name}-{scheme}{size}.png", full_page=True)
+
+
+@pytest.mark.timeout(180)
+async def test_on_the_laptop_the_app_knows_who_opens_it(folder: Path) -> None:
+    require_client()
+    require("ssh")
+    chromium = require("chromium")
+    with _shown(folder) as shown:
+        (line,) = (line for line in shown.screen.splitlines() if "--proxy-server=" in line)
+        program, *options, url = shlex.split(line)
+        assert Path(program).name == "chromium"
+        profile = next(one for one in options if one.startswith("--user-data-dir=")).partition("=")[2]
+        options = [one for one in options if not one.startswith("--user-data-dir=")]
+        async with async_playwright() as playwright:
+            context = await playwright.chromium.launch_persistent_context(
+                profile, executable_path=str(chromium), args=["--no-sandbox", *options]
+            )
+            try:
+                context.set_default_timeout(SLOW)
+                page, seen = context.pages[0], list[Response]()
+                page.on(
+                    "response", lambda one: seen.append(one) if one.request.is_navigation_request() else None
+                )
+                await page.goto(url)
+                # Nobody has pressed anything: the app, the door, the app, and there they are.
+                assert re.fullmatch(r"Hello, \S+", await page.inner_text("h1"))
+                assert "network" in await page.inner_text("dl")
+                steps = [
+                    (re.sub(r"^https://(\w+)\..*?(/\w*)(\?.*)?$", r"\1\2", one.url), one.status)
+                    for one in seen
+                ]
+                assert steps == [
+                    ("server/", 302),
+                    ("door/authorize", 303),
+                    ("server/cb", 303),
+                    ("server/", 200),
+                ]
+                await _look(page, "demo-board")
+            finally:
+                await context.close()
+        (curl,) = (line for line in shown.screen.splitlines() if line.strip().startswith("curl "))
+        told = await run(shlex.split(curl), within=30)
+        assert "<h1>Hello, " in told.stdout
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.process.wait(20) == 0
+    assert _left(folder) == []
