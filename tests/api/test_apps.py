@@ -38,3 +38,26 @@ async def test_only_administrators_make_apps(world: World) -> None:
         async with world.client(admin=False, token=secret) as client:
             assert (await client.post("/apps", json=GRAFANA | {"name": role.value})).status_code == status
             assert (await client.get("/apps")).status_code == 200
+
+
+async def test_an_app_that_comes_by_itself_is_approved_of(admin: httpx2.AsyncClient) -> None:
+    url = "https://claude.example/client.json"
+    said = await admin.post("/app-approvals", json={"app": url})
+    assert said.status_code == 200, said.text
+    app = said.json()
+    assert (app["kind"], app["title"], app["owner"]) == ("document", "claude.example", "")
+    assert (app["approved"], app["client_id"]) == (["claude.example"], url)
+    assert (await admin.get(f"/apps/{app['name']}")).json() == app
+    said = await admin.post("/app-approvals", json={"app": app["name"], "approved": False})
+    assert said.json()["approved"] == []
+    assert (await admin.post("/app-approvals", json={"app": "http://claude.example/x"})).status_code == 404
+    await admin.post("/apps", json=GRAFANA)
+    assert (await admin.get("/apps/grafana")).json()["kind"] == "made"
+    assert (await admin.post("/app-approvals", json={"app": "grafana"})).status_code == 409
+
+
+async def test_only_administrators_approve_of_apps(world: World) -> None:
+    _, secret = await world.registry.create_api_token("cli", description="x", role=Role.IT_ADMIN)
+    async with world.client(admin=False, token=secret) as client:
+        body = {"app": "https://claude.example/client.json"}
+        assert (await client.post("/app-approvals", json=body)).status_code == 403

@@ -14,7 +14,8 @@ from doorward.clock import SystemClock
 from doorward.config.settings import Apps, Settings
 from doorward.errors import Unavailable
 from doorward.issuer.fetch import Reach
-from doorward.server.outgoing import open_fetch
+from doorward.issuer.trust import Trust
+from doorward.server.outgoing import open_fetch, trust_of
 from doorward.server.tls import Authority, CertificateError, IssuedCertificate
 
 
@@ -45,6 +46,12 @@ async def test_the_settings_say_where_it_goes_and_whom_it_trusts(tmp_path: Path)
         doubtful = open_fetch(Settings(apps=Apps(networks=(HOST,))), world.registry, clock, authority)
         with pytest.raises(Unavailable, match=r"(?i)certificate"):
             await doubtful.get(url, bytes, limit=10, reach=Reach.GIVEN)
+
+
+def test_the_settings_say_whose_apps_may_come() -> None:
+    apps = Apps(documents="off", document_hosts=("claude.ai",), blocked_hosts=("evil.example",))
+    assert trust_of(Settings(apps=apps)) == Trust("off", ("claude.ai",), ("evil.example",))
+    assert trust_of(Settings()) == Trust()
 
 
 async def test_it_trusts_doorwards_own_authority(tmp_path: Path) -> None:

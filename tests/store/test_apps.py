@@ -13,6 +13,7 @@ from doorward.model import (
     App,
     AppGrant,
     AppSession,
+    Brought,
     Consent,
     DeviceRequest,
     PushedRequest,
@@ -168,6 +169,26 @@ async def test_what_a_person_gave_ends_and_goes_with_them(database: Database, ap
     gone = await database.run(apps.delete_all_of, ann)
     assert gone == {"app_grants": 2, "app_sessions": 0, "consents": 1}
     await database.run(users.delete, ann)
+
+
+async def test_what_a_persons_program_has_registered_goes_with_them(
+    database: Database, app: App, ann: int
+) -> None:
+    brought = Brought(title="A tool")
+    draft = msgspec.structs.replace(
+        app, id=0, name="x~1", client_id="app-x", brought=brought, owner_id=ann, resources=()
+    )
+    theirs = await database.run(apps.insert, draft)
+    assert await database.read(apps.by_id, theirs.id) == theirs
+    await database.run(apps.insert_grant, grant(theirs, ann, b"three"))
+    await database.run(apps.delete_all_of, ann)
+    assert [one.id for one in await database.read(apps.load_all)] == [app.id]
+
+
+async def test_resources_that_are_shared(database: Database, app: App) -> None:
+    assert await database.read(apps.shared_resources) == ()
+    await database.run(apps.update, msgspec.structs.replace(app, shared=True, resources=("a", "b")))
+    assert await database.read(apps.shared_resources) == ("a", "b")
 
 
 async def test_of_many_who_take_a_pushed_request_at_once_one_does(database: Database, app: App) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from tests.support.world import World
 from doorward.errors import DoorwardError
 from doorward.issuer import Issuer
 from doorward.issuer.fetch import Fetch, Rules
+from doorward.issuer.trust import Trust
 from doorward.login.apps import Apps, Wanted
 from doorward.login.idtoken import Expected, check_id_token, read_keys
 from doorward.model import App, AuditEvent, Node
@@ -44,6 +46,30 @@ class Office(House):
             self.askings, world.clock, b"k" * 32, fetch=fetch, provider_keys=self.corp.upstream.keys
         )
         self.routes.extend(self.issuer.routes())
+
+    def rule(self, trust: Trust) -> None:
+        """From now on the settings say this about apps that come by themselves."""
+        self.issuer._desk.trust = trust
+
+    def publish(self, url: str, **fields: Any) -> "Party":
+        """An app that describes itself at an address; None takes a member away."""
+        said = {
+            "client_id": url,
+            "client_name": "A tool",
+            "redirect_uris": ["https://tool.example.com/back"],
+            "token_endpoint_auth_method": "none",
+        } | fields
+        said = {name: value for name, value in said.items() if value is not None}
+        self.published[url] = json.dumps(said).encode()
+        app = App(
+            id=0,
+            name="",
+            client_id=url,
+            redirect_uris=tuple(said.get("redirect_uris", [BACK])),
+            actor="",
+            created=self.world.clock.now(),
+        )
+        return Party(self, app, "")
 
     async def app(self, name: str = "grafana", **fields: Any) -> "Party":
         """An app that signs people in."""

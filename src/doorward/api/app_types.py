@@ -5,6 +5,7 @@ from typing import Literal
 
 from doorward.api.types import Answer, Request
 
+AppKind = Literal["made", "document", "registered"]
 SigningAlgorithm = Literal["RS256", "ES256", "EdDSA"]
 
 
@@ -28,6 +29,18 @@ class App(Answer, frozen=True, kw_only=True):
     actor: str  # who made it
     keys: tuple[str, ...] = ()  # the names (kid) of the keys that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
+    shared: bool = False  # apps that come by themselves may have tokens for its resources, too
+    kind: AppKind = "made"  # by an administrator; or it came by itself
+    title: str = ""  # what people are told that it is called
+    owner: str = ""  # whose program has registered it
+    approved: tuple[str, ...] = ()  # hosts where nobody is asked, of an app that came by itself
+
+
+class AppApproval(Request, frozen=True, kw_only=True):
+    """What an administrator says of an app that came by itself."""
+
+    app: str  # its name, or its client id
+    approved: bool = True
 
 
 class NewApp(Request, frozen=True, kw_only=True):
@@ -45,6 +58,7 @@ class NewApp(Request, frozen=True, kw_only=True):
     algorithm: SigningAlgorithm = "RS256"
     keys: str = ""  # a JWK Set with the public keys that it signs with, as text; then it has no secret
     keys_url: str = ""  # or where it publishes them
+    shared: bool = False
 
 
 class MadeApp(Answer, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Apps in which people sign in: list, show, create, give another secret, delete."""
+"""Apps in which people sign in: list, show, create, give another secret, approve of, delete."""
 
 from doorward.api import app_types as types
 from doorward.api.access import Permission
@@ -10,6 +10,7 @@ from doorward.model import App
 
 
 def _answer(call: Call, app: App) -> types.App:
+    owner = None if app.owner_id is None else call.snapshot.users.get(app.owner_id)
     return types.App(
         id=app.id,
         name=app.name,
@@ -28,6 +29,11 @@ def _answer(call: Call, app: App) -> types.App:
         actor=app.actor,
         keys=tuple(str(one.get("kid", "")) for one in app.keys),
         keys_url=app.keys_url,
+        shared=app.shared,
+        kind="made" if app.brought is None else "document" if app.is_document else "registered",
+        title=app.title,
+        owner="" if owner is None else owner.name,
+        approved=() if app.brought is None else app.brought.approved,
     )
 
 
@@ -59,6 +65,7 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         algorithm=body.algorithm,
         keys=body.keys,
         keys_url=body.keys_url,
+        shared=body.shared,
     )
     app, secret = await call.context.apps.create(call.actor, wanted)
     return types.MadeApp(app=_answer(call, app), secret=secret)
@@ -71,10 +78,19 @@ async def rotate_app(call: Call, name: str) -> types.MadeApp:
     return types.MadeApp(app=_answer(call, app), secret=secret)
 
 
+@operation("POST", "/app-approvals", needs=Permission.APPS, raises=[BadInput, Conflict, NotFound])
+async def approve_app(call: Call, body: types.AppApproval) -> types.App:
+    """Say of an app that came by itself that people need not be asked, or take that back.
+
+    It counts for the hosts where it is answered now. An app that describes itself at an address can be approved of before it comes.
+    """
+    return _answer(call, await call.context.apps.approve(call.actor, body.app, approved=body.approved))
+
+
 @operation("DELETE", "/apps/{name}", needs=Permission.APPS, raises=[NotFound])
 async def delete_app(call: Call, name: str) -> types.App:
     """Delete an app: nobody signs in there any more, and all that it was given is worth nothing."""
     return _answer(call, await call.context.apps.delete(call.actor, name))
 
 
-OPERATIONS = (list_apps, get_app, create_app, rotate_app, delete_app)
+OPERATIONS = (list_apps, get_app, create_app, rotate_app, approve_app, delete_app)

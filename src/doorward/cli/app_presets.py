@@ -28,7 +28,9 @@ class Preset(NamedTuple):
     back: tuple[str, ...]  # redirect addresses: below the program's own, or whole ones
     settings: Callable[[Values], str]
     public: bool = False
-    is_resource: bool = False  # the address is what tokens are for
+    is_resource: bool = (
+        False  # the address is what tokens are for, also those of apps that come by themselves
+    )
 
 
 def redirects(preset: Preset, url: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from doorward.api import app_types as types
 from doorward.cli import output
 from doorward.cli.app_presets import PRESETS, Name, Values, plain, program_url, redirects
 from doorward.cli.connection import Flag, Target, api_path, read_text
+from doorward.errors import NotFound
 
 app = App(
     name="apps",
@@ -44,8 +45,13 @@ def list_apps(*, json: Flag = False, target: Target | None = None) -> None:
 def _kind(each: types.App) -> str:
     kind = "public" if each.public else "confidential"
     signs = bool(each.keys or each.keys_url)
+    if each.kind != "made":
+        kind = f"{'describes itself' if each.kind == 'document' else 'registered itself'}, {kind}"
+    asks = each.asks and not each.approved
     words = {
-        "asks": each.asks,
+        "asks": asks,
+        "approved": bool(each.approved),
+        "shared": each.shared,
         "service": each.service,
         "device": each.device,
         "signs": signs,
@@ -66,13 +72,19 @@ def show_app(name: str, /, *, json: Flag = False, target: Target | None = None) 
         json: Print an object.
         target: Which server.
     """
-    found = (target or Target()).call("GET", api_path("apps", name), types.App)
+    found = (target or Target()).call("GET", api_path("apps", _name(target, name)), types.App)
     if json:
         output.as_json(found)
         return
     output.line(f"{found.name}: {_kind(found)}, signed with {found.algorithm}, made by {found.actor}")
     output.line(f"issuer:     {found.issuer}")
     output.line(f"client id:  {found.client_id}")
+    if found.kind != "made":
+        output.line(f"calls itself: {found.title}")
+    if found.owner:
+        output.line(f"registered by: {found.owner}")
+    for host in found.approved:
+        output.line(f"approved at: {host}")
     for uri in found.redirect_uris:
         output.line(f"answer to:  {uri}")
     for uri in found.resources:
@@ -100,6 +112,7 @@ def create_app(
     service: Flag = False,
     device: Flag = False,
     dpop: Flag = False,
+    shared: Flag = False,
     algorithm: types.SigningAlgorithm = "RS256",
     keys: Path | None = None,
     keys_url: str = "",
@@ -122,6 +135,7 @@ def create_app(
         service: It may have tokens of its own, for no person.
         device: People may sign in there with a code that they type on another device: a program in a terminal, a screen.
         dpop: Its tokens are bound to a key that it makes (RFC 9449): it shows a proof of it with each request.
+        shared: Apps that come by themselves, MCP clients for instance, may have tokens for its resources.
         algorithm: What its tokens are signed with.
         keys: A file with its public keys, as a JWK Set: it signs with them and has no secret (private_key_jwt).
         keys_url: The https address where it publishes them, in place of a file.
@@ -134,7 +148,7 @@ def create_app(
         url = program_url(url)
         back += redirects(known, url)
         resources += [url] if known.is_resource else []
-        public = public or known.public
+        public, shared = public or known.public, shared or known.is_resource
     body = types.NewApp(
         name=name,
         redirect_uris=tuple(dict.fromkeys(back)),
@@ -145,6 +159,7 @@ def create_app(
         service=service,
         device=device,
         dpop=dpop,
+        shared=shared,
         algorithm=algorithm,
         keys="" if keys is None else read_text(keys),
         keys_url=keys_url,
@@ -168,6 +183,34 @@ def rotate_app(name: str, /, *, json: Flag = False, target: Target | None = None
     _hand_over(made, json=json)
 
 
+@app.command(name="approve")
+def approve_app(
+    name: str, /, *, take_back: Flag = False, json: Flag = False, target: Target | None = None
+) -> None:
+    """Say of an app that came by itself that people need not be asked before they sign in there, or take that back.
+
+    It counts for the hosts where the app is answered now. An app that describes itself at an address may be approved of before
+    anybody has used it, by that address.
+
+    Example: `doorward apps approve https://wiki.example.com/client.json`
+
+    Args:
+        name: Its name or client id.
+        take_back: From now on people are asked again.
+        json: Print an object.
+        target: Which server.
+    """
+    body = types.AppApproval(app=name, approved=not take_back)
+    found = (target or Target()).call("POST", "/app-approvals", types.App, body=body)
+    if json:
+        output.as_json(found)
+    elif take_back:
+        output.line(f"People are asked again before they sign in to {found.title} ({found.name}).")
+    else:
+        hosts = ", ".join(found.approved)
+        output.line(f"People are not asked before they sign in to {found.title} ({found.name}) at {hosts}.")
+
+
 @app.command(name="delete")
 def delete_app(name: str, /, *, target: Target | None = None) -> None:
     """Delete an app: nobody signs in there any more, and what it was given is worth nothing.
@@ -178,8 +221,19 @@ def delete_app(name: str, /, *, target: Target | None = None) -> None:
         name: Its name or client id.
         target: Which server.
     """
-    gone = (target or Target()).call("DELETE", api_path("apps", name), types.App)
+    gone = (target or Target()).call("DELETE", api_path("apps", _name(target, name)), types.App)
     output.line(f"Deleted the app {gone.name}.")
+
+
+def _name(target: Target | None, name: str) -> str:
+    """The name of an app whose client id may be an address, which is no part of another one."""
+    if "/" not in name:
+        return name
+    found = (target or Target()).call("GET", "/apps", list[types.App])
+    for each in found:
+        if each.client_id == name:
+            return each.name
+    raise NotFound(f"there is no app {name[:60]!r}", cure="`doorward apps list` shows those there are.")
 
 
 def _hand_over(

@@ -232,7 +232,26 @@ class Login(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Apps(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What doorward asks the apps themselves, in which people sign in: their keys, for instance."""
+    """Apps in which people sign in: which may come by themselves, and where doorward asks for what they publish."""
+
+    documents: Annotated[
+        Literal["off", "people", "anyone"],
+        Meta(
+            description="Whose apps may describe themselves at an https address that is their client id. `people`: those that "
+            "somebody whom doorward knows wants to sign in to, who is asked first. `anyone`: those of strangers at the public door, "
+            "too. `off`: only those of `document_hosts`."
+        ),
+    ] = "people"
+    document_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Hosts whose apps may describe themselves to anybody, such as `claude.ai`, or `*.example.com` for all below it. "
+            "They may also be nodes of the tailnet, or in one of `networks`."
+        ),
+    ] = ()
+    blocked_hosts: Annotated[
+        tuple[str, ...], Meta(description="Hosts whose apps are not wanted, whatever else is set.")
+    ] = ()
 
     networks: Annotated[
         tuple[str, ...],

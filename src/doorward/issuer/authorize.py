@@ -35,6 +35,7 @@ from doorward.issuer.decision import (
     decide,
 )
 from doorward.issuer.desk import CODE, FORM, MOST, Desk
+from doorward.issuer.documents import Documents
 from doorward.issuer.errors import AuthorizeError
 from doorward.issuer.pushed import is_pushed, take
 from doorward.issuer.request import LARGEST, Asked, Pairs, find_target, read, single, with_answer
@@ -52,6 +53,7 @@ from doorward.store import apps, signin
 from doorward.telemetry import ORIGIN, counter
 
 SIGN_IN = "app"  # the act of showing who one is to an app
+OFFLINE = "offline_access"
 ASK = "app-asks"  # what the page that asks stands for
 CODE_LIFETIME = timedelta(seconds=60)
 GRANT_LIFETIME = timedelta(days=90)
@@ -63,10 +65,16 @@ _decisions = counter("app_decisions_total", "Requests of apps to sign somebody i
 
 
 class Authorize:
-    """The endpoint, and the pages that belong to it."""
+    """The endpoint, and the pages that belong to it.
 
-    def __init__(self, desk: Desk) -> None:
+    Args:
+        desk: the issuer's.
+        documents: apps that describe themselves.
+    """
+
+    def __init__(self, desk: Desk, documents: Documents) -> None:
         self._desk = desk
+        self._documents = documents
         self._requests = RateLimit(rate=_REQUESTS_PER_SECOND, burst=_REQUESTS, clock=desk.clock)
         self._often = RateLimit(rate=_SILENT_PER_SECOND, burst=_SILENT, clock=desk.clock)
         desk.askings.acts |= {SIGN_IN: self._proven, ASK: self._proven}
@@ -85,7 +93,7 @@ class Authorize:
         if arrival in {Arrival.INSIDE, Arrival.AHEAD}:  # before the app is even looked up
             return self._bar(decide(Facts(known=Known.NOBODY, arrival=arrival)))
         pairs = await self._pairs(request)
-        app = await self._desk.app(single(pairs, "client_id"))
+        app = await self._app(request, single(pairs, "client_id"))
         if app is not None and is_pushed(name := single(pairs, "request_uri")):
             # Nothing else in the address counts: anybody may have changed it (RFC 9126 section 4).
             pairs = await take(self._desk, app, name)
@@ -93,8 +101,13 @@ class Authorize:
         try:
             asked = read(pairs, target, await self._desk.scopes_known(target.app, pairs))
         except AuthorizeError as error:
-            return self._tell(target.redirect_uri, target.mode, _error(error, target.state))
-        return await self._go_on(request, target.app, asked, arrival=arrival)
+            return self._fail(target.app, target.redirect_uri, target.mode, _error(error, target.state))
+        return await self._go_on(request, target.app, _staying(target.app, asked), arrival=arrival)
+
+    async def _app(self, request: Request, client_id: str, *, for_person: bool = False) -> App | None:
+        if client_id.startswith("https:") and not for_person:
+            for_person = (await who_is(self._desk, request)).user is not None
+        return await self._documents.find(client_id, for_person=for_person)
 
     async def _pairs(self, request: Request) -> Pairs:
         if request.method != "POST":
@@ -141,7 +154,7 @@ class Authorize:
             age=timedelta(0) if knowledge is None else age(knowledge.acted, desk.now()),
             max_age=asked.oldest,
             other_person=await self._names_another(asked, app, who.user),
-            asks=app.asks,
+            asks=_asks(app, asked.redirect_uri),
             local=is_local(asked.redirect_uri),
             agreed=agreed,
             proven=proven is not None or was_proven,
@@ -164,9 +177,8 @@ class Authorize:
         if decision.verdict is Verdict.BAR:
             return self._bar(decision)
         error = AuthorizeError(decision.error, decision.reason.value)
-        return self._tell(
-            asked.redirect_uri, asked.mode, _error(error, asked.state), form=request.method == "POST"
-        )
+        told = _error(error, asked.state)
+        return self._fail(app, asked.redirect_uri, asked.mode, told, form=request.method == "POST")
 
     # Who --------------------------------------------------------------------------------------------------------------
 
@@ -221,7 +233,7 @@ class Authorize:
         decision: Decision,
         proven: bool,
     ) -> Response:
-        question = Question(f"Sign in to {app.name}", "Show who you are.")
+        question = Question(f"Sign in to {app.title}", "Show who you are.")
         argument = {"asked": msgspec.to_builtins(asked), "session": who.key, "proven": proven}
         asking, secret = await self._desk.askings.keep(request, ASK, argument, question, user=stands.user)
         snapshot = self._desk.registry.snapshot
@@ -234,6 +246,8 @@ class Authorize:
             scopes=scopes,
             asking=asking.id,
             reason=decision.reason,
+            doubtful=app.brought is not None and _asks(app, asked.redirect_uri),
+            owner="" if app.owner_id is None else snapshot.users[app.owner_id].name,
         )
         self._desk.askings.hand_out(response, asking, secret)
         return response
@@ -248,8 +262,8 @@ class Authorize:
             raise OverAsking
         argument = consent.waiting(asking)
         asked = msgspec.convert(argument["asked"], type=Asked)
-        app = await self._same_app(asked)
         who = await who_is(desk, request)
+        app = await self._same_app(request, asked, for_person=who.user is not None)
         # The very person on the very device that was shown: a node that changed hands, or another session, answers nothing.
         if who.user is None or who.user.id != asking.user_id or who.key != argument["session"]:
             raise OverAsking
@@ -262,6 +276,7 @@ class Authorize:
             return self._left(
                 asking, self._tell(asked.redirect_uri, asked.mode, _error(error, asked.state), form=True)
             )
+        app = await self._documents.keep(app, f"user:{who.user.name}")
         if choice == "yes":
             await self._remember(app, asked, who)
         response = await self._go_on(request, app, asked, was_proven=bool(argument["proven"]), clicked=True)
@@ -290,9 +305,9 @@ class Authorize:
         if not local or who.node_id is not None:
             await self._desk.database.run(apps.insert_consent, draft)
 
-    async def _same_app(self, asked: Asked) -> App:
+    async def _same_app(self, request: Request, asked: Asked, *, for_person: bool) -> App:
         """The app, as it is now: what waited was for it, at an address that it still has."""
-        app = await self._desk.app(asked.client_id)
+        app = await self._app(request, asked.client_id, for_person=for_person)
         find_target([("redirect_uri", asked.redirect_uri)], app)
         assert app is not None
         return app
@@ -307,14 +322,15 @@ class Authorize:
             Reason.LEVEL: "It asks for more than what your device says.",
         }
         text = texts.get(decision.reason, "It asks that you show once more who you are.")
-        question = Question(f"Sign in to {app.name}", text)
+        question = Question(f"Sign in to {app.title}", text)
         argument = {"asked": msgspec.to_builtins(asked)}
         return await self._desk.askings.begin(request, SIGN_IN, argument, question, user=who.user)
 
     async def _proven(self, request: Request, proven: Proven, argument: Any) -> Response:
         """Somebody has shown who they are, for this very request."""
         asked = msgspec.convert(argument["asked"], type=Asked)
-        return await self._go_on(request, await self._same_app(asked), asked, proven=proven)
+        app = await self._same_app(request, asked, for_person=True)
+        return await self._go_on(request, app, asked, proven=proven)
 
     # The answer -----------------------------------------------------------------------------------------------------
 
@@ -368,7 +384,34 @@ class Authorize:
             ("iss", desk.issuer),
         ]
         return self._tell(
-            asked.redirect_uri, asked.mode, answer, form=facts.clicked or facts.proven, app=app.name
+            asked.redirect_uri, asked.mode, answer, form=facts.clicked or facts.proven, app=app.title
+        )
+
+    def _fail(
+        self, app: App, uri: str, mode: str, told: list[tuple[str, str]], *, form: bool = False
+    ) -> Response:
+        """Tell the app that it does not get what it asked for.
+
+        One that came by itself, and of which nobody has approved, is not told until the person goes there: else a link to us would
+        lead to wherever a stranger wants (RFC 9700 section 4.11), and a page could find out who is at home here.
+        """
+        if not _asks(app, uri) or app.brought is None:
+            return self._tell(uri, mode, told, form=form)
+        named = {**dict(told), "iss": self._desk.issuer}
+        settings = self._desk.registry.snapshot.settings
+        if mode == "form_post":
+            tailnet = settings.display_name or settings.domain
+            return consent.form_post(tailnet, uri, list(named.items()), by_itself=False)
+        return pages.page(
+            "back.html",
+            tailnet=settings.display_name or settings.domain,
+            door=Door.BARRED,
+            label="not signed in",
+            status=400,
+            host=shown_host(uri),
+            app=app,
+            error=named.get("error_description", ""),
+            url=with_answer(uri, named.items()),
         )
 
     def _tell(
@@ -420,6 +463,18 @@ class Authorize:
             )
         settings = self._desk.registry.snapshot.settings
         return pages.refusal(error, tailnet=settings.display_name or settings.domain, door=Door.BARRED)
+
+
+def _asks(app: App, uri: str) -> bool:
+    """True where each person is asked; of an app that came by itself an administrator approves at certain hosts."""
+    return app.asks if app.brought is None else shown_host(uri) not in app.brought.approved
+
+
+def _staying(app: App, asked: Asked) -> Asked:
+    """The request, with refresh tokens for an app that has said of itself that it uses them: such apps ask in no other way."""
+    if app.brought is None or not app.brought.refreshes or OFFLINE in asked.scopes:
+        return asked
+    return msgspec.structs.replace(asked, scopes=(*asked.scopes, OFFLINE))
 
 
 def _error(error: AuthorizeError, state: str) -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def standing(snapshot: Snapshot, app: App, user_id: int, node_id: int | None) ->
     user = snapshot.users.get(user_id)
     if user is None or user.suspended:
         return None
-    found = entitlement(snapshot.policy, app.name, user.id, node_id)
+    found = entitlement(snapshot.policy, app.name, user.id, node_id, app.client_id)
     if found.problems:
         _log.warning("the policy says of apps what cannot be", app=app.name, problems=found.problems)
     if not found.allowed:

@@ -31,6 +31,8 @@ def page(
     scopes: tuple[str, ...],
     asking: int,
     reason: Reason,
+    doubtful: bool = False,
+    owner: str = "",
 ) -> Response:
     """The page: who, from which device, to which app, what it learns and where the answer goes."""
     return pages.page(
@@ -39,7 +41,7 @@ def page(
         door=Door.AJAR,
         label="an app asks",
         before=pages.person_side(user.name, user.id, "" if node is None else f"on {node.name}"),
-        behind=Side(pages.tailnet_side(tailnet).picture, app.name, "the app"),
+        behind=Side(pages.tailnet_side(tailnet).picture, app.title, "the app"),
         user=user,
         app=app,
         node=node,
@@ -50,6 +52,9 @@ def page(
         asking=asking,
         hint=asked.login_hint if reason is Reason.OTHER_PERSON else "",
         other=reason is Reason.OTHER_PERSON,
+        origin=shown_host(app.client_id) if app.is_document else "",
+        doubtful=doubtful,
+        owner=owner,
     )
 
 
@@ -60,7 +65,7 @@ def waiting(asking: Asking) -> dict[str, Any]:
     return found
 
 
-def form_post(tailnet: str, uri: str, answer: list[tuple[str, str]]) -> Response:
+def form_post(tailnet: str, uri: str, answer: list[tuple[str, str]], *, by_itself: bool = True) -> Response:
     """The answer as a form that sends itself (OAuth 2.0 Form Post Response Mode), or by its button without scripts."""
     policy = PAGE_POLICY.replace("form-action 'self'", f"form-action {origin_of(uri)}")
     return pages.page(
@@ -71,6 +76,6 @@ def form_post(tailnet: str, uri: str, answer: list[tuple[str, str]]) -> Response
         uri=uri,
         answer=answer,
         host=shown_host(uri),
-        submit=_SUBMIT,
+        submit=_SUBMIT if by_itself else "",
         headers={"Content-Security-Policy": f"{policy}; script-src 'sha256-{_SUBMIT_HASH}'"},
     )

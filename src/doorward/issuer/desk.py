@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,6 +15,7 @@ from doorward.issuer.claims import SCOPES
 from doorward.issuer.errors import TokenError
 from doorward.issuer.keys import Keys
 from doorward.issuer.request import LARGEST, Pairs, canonical
+from doorward.issuer.trust import Trust
 from doorward.login.asking import Askings, parse_pairs
 from doorward.login.doors import WrongDoor
 from doorward.login.idtoken import Keys as ProviderKeySet
@@ -52,11 +54,18 @@ class Desk:
         keys: what tokens are signed with.
         clock: for rate limits.
         provider_keys: what an outside provider signs with; it is told whether to look again.
+        trust: whose apps may come by themselves.
     """
 
     def __init__(
-        self, askings: Askings, keys: Keys, clock: Clock, provider_keys: ProviderKeys | None = None
+        self,
+        askings: Askings,
+        keys: Keys,
+        clock: Clock,
+        provider_keys: ProviderKeys | None = None,
+        trust: Trust | None = None,
     ) -> None:
+        self.trust = trust or Trust()
         self.askings = askings
         self.keys = keys
         self.clock = clock
@@ -91,8 +100,19 @@ class Desk:
             raise WrongDoor("apps sign people in at the door alone", cure=f"The issuer is {self.issuer}.")
 
     async def app(self, client_id: str) -> App | None:
-        """The app that calls itself so."""
-        return await self.database.find(apps.by_client_ids, client_id) if client_id else None
+        """The app that calls itself so, as it may be used now."""
+        found = await self.database.find(apps.by_client_ids, client_id) if client_id else None
+        return found if found is None or found.brought is None else await self._brought(found)
+
+    async def _brought(self, app: App) -> App | None:
+        """One that came by itself: with what such apps may have tokens for. None where it is not wanted any more."""
+        if app.is_document and self.trust.blocks(app.client_id):
+            return None
+        if app.owner_id is not None:
+            owner = self.registry.snapshot.users.get(app.owner_id)
+            if owner is None or owner.suspended:
+                return None
+        return msgspec.structs.replace(app, resources=await self.database.read(apps.shared_resources))
 
     async def scopes_known(self, app: App, pairs: Pairs) -> frozenset[str]:
         """The scopes that an app may ask for: those about people, its own, and those of the resources that it names.

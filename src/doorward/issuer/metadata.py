@@ -13,8 +13,8 @@ from doorward.login.proofs import PROOF_ALGORITHMS
 _CONFIDENTIAL = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
-def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
-    """The document; ``openid`` for OpenID Connect's, else OAuth's own.
+def describe(issuer: str, *, openid: bool, documents: bool = True) -> dict[str, Any]:
+    """The document; ``openid`` for OpenID Connect's, else OAuth's own; ``documents``: apps may describe themselves.
 
     They differ in one word: a program that finds offline_access in OAuth's document asks for it without a need.
     """
@@ -46,6 +46,7 @@ def describe(issuer: str, *, openid: bool) -> dict[str, Any]:
         "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),
         "require_pushed_authorization_requests": False,
         "authorization_response_iss_parameter_supported": True,
+        "client_id_metadata_document_supported": documents,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
         "claims_parameter_supported": False,

@@ -14,6 +14,7 @@ from doorward.issuer.authorize import Authorize
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import PREFLIGHT, Desk, ProviderKeys, opened
 from doorward.issuer.device import Devices
+from doorward.issuer.documents import Documents
 from doorward.issuer.dpop import Proofs
 from doorward.issuer.errors import TokenError
 from doorward.issuer.fetch import Fetch
@@ -23,6 +24,7 @@ from doorward.issuer.metadata import describe
 from doorward.issuer.pushed import Pushed
 from doorward.issuer.sweep import Sweep
 from doorward.issuer.token import Token
+from doorward.issuer.trust import Trust
 from doorward.login.asking import Askings, as_page
 
 _KEPT = "public, max-age=3600"
@@ -37,6 +39,7 @@ class Issuer:
         askings: who sits before a browser; four acts are added to it.
         clock: the time of everything.
         secret: what only doorward's files hold, the same for all processes; signing keys are sealed with it.
+        trust: whose apps may come by themselves.
         fetch: how others are asked; on the open internet alone by default.
         provider_keys: what an outside provider signs with; without it nobody's word is good.
     """
@@ -49,16 +52,18 @@ class Issuer:
         *,
         fetch: Fetch | None = None,
         provider_keys: ProviderKeys | None = None,
+        trust: Trust | None = None,
     ) -> None:
         writer = askings.registry.writer
         keys = Keys(writer.database, clock, writer.entropy, secret)
-        self._desk = Desk(askings, keys, clock, provider_keys)
+        self._desk = Desk(askings, keys, clock, provider_keys, trust)
         fetch = fetch or Fetch(askings.registry, clock)
         clients = Clients(self._desk, Assertions(self._desk, fetch))
-        self._authorize = Authorize(self._desk)
         proofs = Proofs(self._desk, secret)
         self._token = Token(self._desk, clients, proofs)
         self._pushed = Pushed(self._desk, clients, proofs)
+        self._documents = Documents(self._desk, fetch)
+        self._authorize = Authorize(self._desk, self._documents)
         self._devices = Devices(self._desk, clients)
         self._inspection = Inspection(self._desk, clients, proofs)
         self._sweep = Sweep(self._desk)
@@ -104,7 +109,9 @@ class Issuer:
 
     def _described(self, request: Request, *, openid: bool) -> Response:
         self._desk.require_door(request)
-        return _kept(json_answer(describe(self._desk.issuer, openid=openid)))
+        return _kept(
+            json_answer(describe(self._desk.issuer, openid=openid, documents=self._desk.trust.any_documents))
+        )
 
     async def _jwks(self, request: Request) -> Response:
         self._desk.require_door(request)

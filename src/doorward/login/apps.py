@@ -3,6 +3,7 @@
 Nothing here signs anybody in. A secret is shown once, to whoever asked for it; its SHA-256 stays.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -14,8 +15,8 @@ import msgspec
 from doorward.clock import Clock
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound
 from doorward.login.idtoken import read_keys
-from doorward.login.redirects import check_redirect
-from doorward.model import App
+from doorward.login.redirects import check_redirect, shown_host
+from doorward.model import App, Brought
 from doorward.store import Connection, Database, apps, audit
 from doorward.tailnet import secrets
 
@@ -56,6 +57,7 @@ class Wanted(NamedTuple):
     keys_url: str = ""  # or where it publishes them
     device: bool = False
     dpop: bool = False  # its tokens are bound to a key, always (RFC 9449)
+    shared: bool = False  # apps that come by themselves may have tokens for its resources, too
 
 
 class Apps:
@@ -86,7 +88,7 @@ class Apps:
         Raises BadInput for what cannot be one, and Conflict for a name that is taken.
         """
         _check(wanted)
-        keys = _public_keys(wanted.keys) if wanted.keys else ()
+        keys = read_public_keys(wanted.keys) if wanted.keys else ()
         secret = None if wanted.public else secrets.make(SECRET, self._entropy(secrets.ENTROPY))
         draft = App(
             id=0,
@@ -105,6 +107,7 @@ class Apps:
             keys_url=wanted.keys_url,
             device=wanted.device,
             dpop=wanted.dpop,
+            shared=wanted.shared,
         )
         made = await self._database.run(_create, actor, draft)
         return made, "" if secret is None or made.signs else secret.text
@@ -114,6 +117,14 @@ class Apps:
         secret = secrets.make(SECRET, self._entropy(secrets.ENTROPY))
         app = await self._database.run(_rotate, actor, name, secret, self._clock.now())
         return app, secret.text
+
+    async def approve(self, actor: str, name: str, *, approved: bool = True) -> App:
+        """Say of an app that came by itself that nobody need be asked where it is answered now, or take that back.
+
+        One that describes itself at an address may be approved of before it has come, for the host of that address. Raises NotFound,
+        BadInput for what is no such address, and Conflict for an app that an administrator has made.
+        """
+        return await self._database.run(_approve, actor, name, approved, self._clock.now())
 
     async def delete(self, actor: str, name: str) -> App:
         """Delete an app: nobody signs in there any more, and what it was given is worth nothing. Raises NotFound."""
@@ -173,7 +184,7 @@ def _check_scopes(scopes: Sequence[str]) -> None:
             raise BadInput(f"every app may ask for the scope {one}; it cannot be one app's own")
 
 
-def _check_keys_url(url: str) -> None:
+def _check_keys_url(url: str, what: str = "the address of keys") -> None:
     try:
         parts = urlsplit(url)
         good = (
@@ -183,12 +194,12 @@ def _check_keys_url(url: str) -> None:
         good = False
     if not good or not _RESOURCE.fullmatch(url):
         raise BadInput(
-            f"the address of keys {url[:100]!r} is no https address",
+            f"{what} {url[:100]!r} is no https address",
             cure="Give where the app publishes its JWK Set: https://app.example.com/jwks.json.",
         )
 
 
-def _public_keys(text: str) -> tuple[dict[str, Any], ...]:
+def read_public_keys(text: str) -> tuple[dict[str, Any], ...]:
     """The keys of a JWK Set, each with its public half alone. Raises BadInput for what is none, or can be none of an app."""
     try:
         found = read_keys("the app", text.encode())
@@ -233,6 +244,7 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "service": app.service,
         "device": app.device,
         "dpop": app.dpop,
+        "shared": app.shared,
         "keys": [one.get("kid", "") for one in app.keys],
         "keys_url": app.keys_url,
     }
@@ -248,6 +260,45 @@ def _rotate(connection: Connection, actor: str, name: str, secret: secrets.Secre
         )
     changed = apps.update(connection, msgspec.structs.replace(app, secret_hash=secret.digest))
     audit.append(connection, actor, "app.rotate", f"app:{app.name}", {"client_id": app.client_id}, now)
+    return changed
+
+
+def name_of(url: str) -> str:
+    """What the policy and commands call the app at an address: no administrator can have named one so, and no other has the name."""
+    return f"{urlsplit(url).hostname}~{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+
+
+def _approve(connection: Connection, actor: str, name: str, approved: bool, now: datetime) -> App:
+    found = apps.by_name(connection, name) or apps.by_client_id(connection, name)
+    hosts: tuple[str, ...] = ()
+    if found is None and approved and name.startswith("https:"):
+        _check_keys_url(name, "the client id")
+        host = shown_host(name)
+        hosts = (host,)
+        draft = App(
+            id=0,
+            name=name_of(name),
+            client_id=name,
+            asks=True,
+            actor=actor,
+            created=now,
+            brought=Brought(title=host),
+        )
+        found = apps.insert(connection, draft)
+    app = found or _find(connection, name)
+    if app.brought is None:
+        raise Conflict(
+            f"{app.name} did not come by itself",
+            cure="Whether an app asks people is said where it is made: `doorward apps create --ask`.",
+        )
+    if approved:
+        hosts = tuple(dict.fromkeys((*hosts, *map(shown_host, app.redirect_uris))))
+    brought = msgspec.structs.replace(app.brought, approved=hosts)
+    changed = apps.update(connection, msgspec.structs.replace(app, brought=brought))
+    action = "app.approve" if approved else "app.doubt"
+    audit.append(
+        connection, actor, action, f"app:{app.name}", {"client_id": app.client_id, "hosts": list(hosts)}, now
+    )
     return changed
 
 

@@ -141,6 +141,18 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int | None = None  # the person who made it: it may do no more than they; None: nobody's
 
 
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """What an app has said of itself that no administrator has made. Anybody may have written any of it."""
+
+    title: str  # what it calls itself
+    site: str = ""  # https addresses, for people
+    policy: str = ""
+    terms: str = ""
+    refreshes: bool = False  # it wants to stay signed in
+    approved: tuple[str, ...] = ()  # hosts at which an administrator has said that nobody need be asked
+    software: str = ""  # its own name and version of what it is
+
+
 class App(msgspec.Struct, frozen=True, kw_only=True):
     """A program in which people sign in through us: a client, as OAuth has it. Of its secret only the SHA-256 is kept."""
 
@@ -160,8 +172,21 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     asks: bool = False  # people are asked before their first sign-in; else an administrator's word is enough
     service: bool = False  # may have tokens of its own, for no person
     algorithm: str = "RS256"  # what its tokens are signed with
+    shared: bool = False  # apps that come by themselves may have tokens for its resources, too
+    brought: Brought | None = None  # what it says of itself, where no administrator has made it
+    owner_id: int | None = None  # whose program has registered it
     actor: str  # who made it, as the audit log names them
     created: datetime
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.name if self.brought is None else self.brought.title
+
+    @property
+    def is_document(self) -> bool:
+        """True for one that describes itself at the address that is its client id."""
+        return self.client_id.startswith("https:")
 
     @property
     def public(self) -> bool:

@@ -131,12 +131,15 @@ class Entitlement(NamedTuple):
     problems: tuple[str, ...] = ()  # entries and claims that were left out, in words
 
 
-def entitlement(policy: Policy, app: str, user_id: int, node_id: int | None) -> Entitlement:
+def entitlement(
+    policy: Policy, app: str, user_id: int, node_id: int | None, client_id: str = ""
+) -> Entitlement:
     """What the policy gives a person in an app.
 
     Args:
         policy: the one in force.
         app: the app's name.
+        client_id: what it calls itself; a policy may name an app that comes by itself so.
         user_id: the person; one who is suspended or unknown gets nothing.
         node_id: the device they come from, if it is theirs and vouches for them. Without it rules count that name people, and
             none with a condition on devices.
@@ -144,6 +147,7 @@ def entitlement(policy: Policy, app: str, user_id: int, node_id: int | None) -> 
     people = policy.roster.people
     if user_id not in people.by_id or user_id in people.suspended:
         return Entitlement(allowed=False)
+    names = {"*", app, client_id or app}
     problems: list[str] = []
     entries: list[Entry] = []
     extra: list[tuple[Mapping[str, Any], bool]] = []
@@ -158,7 +162,7 @@ def entitlement(policy: Policy, app: str, user_id: int, node_id: int | None) -> 
             continue
         for value in rule.app.get(APP, ()):
             entry = _read(value, Entry, rule.origin, problems)
-            if entry is not None and (app in entry.apps or "*" in entry.apps):
+            if entry is not None and not names.isdisjoint(entry.apps):
                 entries.append(entry)
                 extra.append((entry.claims, True))
         for value in rule.app.get(TSIDP, ()):

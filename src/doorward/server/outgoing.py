@@ -1,12 +1,19 @@
-"""How the issuer asks other servers, as the settings have it: whom it trusts, and which private networks it may go to."""
+"""The issuer and other servers, as the settings have it: whose apps may come, whom it trusts, and where it asks."""
 
 import ssl
 
 from doorward.clock import Clock
 from doorward.config.settings import Settings
 from doorward.issuer.fetch import Fetch, trusting
+from doorward.issuer.trust import Trust
 from doorward.server.tls import Authority, CertificateError
 from doorward.tailnet.registry import Registry
+
+
+def trust_of(settings: Settings) -> Trust:
+    """Whose apps may come by themselves."""
+    apps = settings.apps
+    return Trust(documents=apps.documents, hosts=apps.document_hosts, blocked=apps.blocked_hosts)
 
 
 def open_fetch(settings: Settings, registry: Registry, clock: Clock, authority: Authority) -> Fetch:

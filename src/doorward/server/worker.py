@@ -59,7 +59,7 @@ from doorward.server.child import Child
 from doorward.server.countries import countries_of
 from doorward.server.first_link import FirstLink, ways
 from doorward.server.memory import give_back
-from doorward.server.outgoing import open_fetch
+from doorward.server.outgoing import open_fetch, trust_of
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays, own_region
 from doorward.server.report import Report
@@ -174,7 +174,12 @@ class Worker:
             fetch = open_fetch(self._settings, registry, self._clock, self._authority)
             upstream = self._upstream()
             issuer = Issuer(
-                askings, self._clock, self._noise_key.raw, fetch=fetch, provider_keys=upstream.keys
+                askings,
+                self._clock,
+                self._noise_key.raw,
+                fetch=fetch,
+                provider_keys=upstream.keys,
+                trust=trust_of(self._settings),
             )
             acme = self._acme(registry)
             accepting = asyncio.Event()

@@ -122,6 +122,12 @@ def with_scopes(connection: Connection) -> list[App]:
     return rows.load(connection, apps, App, apps.c.scopes != ())
 
 
+def shared_resources(connection: Connection) -> tuple[str, ...]:
+    """What apps that come by themselves may have tokens for: whatever an administrator has said so of."""
+    found = rows.load(connection, apps, App, apps.c.shared == sa.true())
+    return tuple(dict.fromkeys(each for app in found for each in app.resources))
+
+
 def delete(connection: Connection, app_id: int) -> int:
     """Forget an app with all that it was given; returns how many live grants those were. Raises NotFound."""
     live = sa.and_(app_grants.c.app_id == app_id, app_grants.c.ended.is_(None))
@@ -454,6 +460,8 @@ def delete_consents(
 
 def delete_all_of(connection: Connection, user_id: int) -> dict[str, int]:
     """Delete all that a person gave to apps, before the person is; how many of each there were."""
+    for owned in rows.load(connection, apps, App, apps.c.owner_id == user_id):
+        delete(connection, owned.id)
     found = {"app_grants": _forget(connection, app_grants.c.user_id == user_id)}
     for table in (app_sessions, consents):
         found[table.name] = connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount

@@ -24,7 +24,7 @@ from sqlalchemy import (
     true,
 )
 
-from doorward.model import Attribute, ChangeKind, CheckState, Role
+from doorward.model import Attribute, Brought, ChangeKind, CheckState, Role
 from doorward.protocol.auditlog import AuditPublic
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 16
+VERSION = 17
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -183,6 +183,9 @@ apps = _table(
     Column("device", Flag(), nullable=False, server_default=false()),
     Column("scopes", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     Column("dpop", Flag(), nullable=False, server_default=false()),
+    Column("shared", Flag(), nullable=False, server_default=false()),
+    Column("brought", Json(Brought | None), nullable=False, server_default=text("'null'")),
+    _may("owner_id", whole()),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,

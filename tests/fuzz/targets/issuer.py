@@ -16,11 +16,14 @@ from tests.support.world import open_world
 from doorward.errors import DoorwardError
 from doorward.issuer.assertions import KIND
 from doorward.issuer.claims import SCOPES
+from doorward.issuer.described import read as read_description
+from doorward.issuer.documents import _Reader, check_client_id
 from doorward.issuer.fetch import LONGEST, SHORTEST, _lifetime, check_address
 from doorward.issuer.request import canonical, find_target, read, with_answer
 from doorward.issuer.tokens import ACCESS_TYPE, read_access, sign
 from doorward.issuer.tokens import read as read_token
-from doorward.login.apps import Wanted, _check, _public_keys
+from doorward.issuer.trust import Trust
+from doorward.login.apps import Wanted, _check, name_of, read_public_keys
 from doorward.login.asking import parse_pairs
 from doorward.login.redirects import allows, check_redirect, is_local, origin_of, shown_host
 from doorward.model import App
@@ -28,6 +31,9 @@ from doorward.policy.apps import Entry, _read, merged
 
 COVERS = (
     "issuer.clients:_basic",
+    "issuer.described:read",
+    "issuer.documents:_Reader.__call__",
+    "issuer.documents:check_client_id",
     "issuer.fetch:_lifetime",
     "issuer.fetch:check_address",
     "issuer.request:_bound_key",
@@ -37,13 +43,15 @@ COVERS = (
     "issuer.request:read",
     "issuer.request:with_answer",
     "issuer.tokens:_decode",
+    "issuer.trust:_named",
+    "login.apps:name_of",
     "issuer.tokens:_raw",
     "issuer.tokens:read_access",
     "login.apps:_check",
     "login.apps:_check_keys_url",
     "login.apps:_check_resource",
     "login.apps:_check_scopes",
-    "login.apps:_public_keys",
+    "login.apps:read_public_keys",
     "login.asking:parse_pairs",
     "login.redirects:_split",
     "login.redirects:allows",
@@ -87,6 +95,7 @@ SEEDS = (
     b"https://grafana.example.com/cb?x=1",
     b"http://127.0.0.1:80/cb",
     b"com.example.app:/cb",
+    b'{"client_id":"https://a.example/c","client_name":"x","redirect_uris":["https://a.example/cb"],"jwks_uri":"https://a.example/k"}',
     b"max-age=600, no-store",
     b'{"apps":["grafana"],"roles":["x"],"claims":{"a":[1]}}',
     b'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a"}]}',
@@ -98,7 +107,7 @@ def fuzz(data: bytes) -> None:
     if not _open:
         _open.append(_Tailnet())
     text = text_of(data)
-    feed(data, _request)
+    feed(data, _request, lambda given: read_description(given, usual="none"), _Reader("https://a.example/c"))
     feed(text, _address)
     problems: list[str] = []
     try:
@@ -131,7 +140,9 @@ def _address(text: str) -> None:
         if allows(registered, text) and registered != text:
             assert text.startswith("http://127.0.0.1:")
             assert text.endswith("/cb")
-    feed(text, _fetched)
+    feed(text, _fetched, _client_id)
+    trust = Trust(hosts=("a.example", "*.a.example"))
+    assert not trust.knows(text) or "a.example" in text.lower()
     assert SHORTEST <= _lifetime({"cache-control": text}) <= LONGEST
     shown_host(text)
     origin_of(text)
@@ -147,6 +158,11 @@ def _address(text: str) -> None:
     assert not text.lower().startswith(("javascript:", "data:"))
 
 
+def _client_id(text: str) -> None:
+    check_client_id(text)
+    assert "~" in name_of(text)
+
+
 def _fetched(text: str) -> None:
     assert check_address(text)
     assert text.lower().startswith("https://")
@@ -154,7 +170,7 @@ def _fetched(text: str) -> None:
 
 def _keys(text: str) -> None:
     """What is kept of keys is public."""
-    for one in _public_keys(text):
+    for one in read_public_keys(text):
         assert one.keys() <= {"kty", "n", "e", "crv", "x", "y", "kid", "alg", "use"}
 
 

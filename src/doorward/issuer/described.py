@@ -1,0 +1,179 @@
+"""What an app says of itself, read and judged: RFC 7591 section 2, OpenID Connect Dynamic Client Registration section 2. Pure.
+
+Anybody can write it, so all of it is checked as if an administrator had mistyped it, and what is for people to read is cut to
+what fits a page. What is not known is left out, as section 2 has it; what is known and cannot be is an error, but for redirect
+addresses: programs name all that any server might want, and get those that are possible here.
+"""
+
+import re
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from doorward.errors import BadInput
+from doorward.issuer.errors import OAuthError
+from doorward.issuer.fetch import check_address
+from doorward.login.apps import ALGORITHMS, MOST_ADDRESSES, read_public_keys
+from doorward.login.redirects import check_redirect, is_local, shown_host
+
+Method = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
+
+METHODS: tuple[Method, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+LARGEST = 16_384  # bytes
+_LONGEST_TITLE = 60  # characters
+_LONGEST_SOFTWARE = 100
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+_CODE, _REFRESH = "authorization_code", "refresh_token"
+# What would mean something to the app that we do not do: an app that got an id all the same would rely on it.
+_NOT_HERE = (
+    *("sector_identifier_uri", "userinfo_signed_response_alg", "id_token_encrypted_response_alg"),
+    *("userinfo_encrypted_response_alg", "request_object_signing_alg", "tls_client_auth_subject_dn"),
+)
+
+
+class MetadataError(OAuthError):
+    """What cannot be taken (RFC 7591 section 3.2.2). Its code is invalid_redirect_uri, invalid_client_metadata or another of these."""
+
+
+class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    redirect_uris: tuple[str, ...] = ()
+    token_endpoint_auth_method: str | None = None
+    grant_types: tuple[str, ...] = (_CODE,)
+    response_types: tuple[str, ...] = ("code",)
+    client_name: str = ""
+    client_uri: str = ""
+    policy_uri: str = ""
+    tos_uri: str = ""
+    jwks: dict[str, Any] | None = None
+    jwks_uri: str = ""
+    software_id: str = ""
+    software_version: str = ""
+    software_statement: str = ""
+    application_type: str = ""
+    subject_type: str = "public"
+    id_token_signed_response_alg: str = "RS256"  # noqa: S105 - an algorithm
+
+
+class Described(NamedTuple):
+    """An app as it says it is."""
+
+    redirect_uris: tuple[str, ...]
+    title: str
+    site: str
+    policy: str
+    terms: str
+    method: Method
+    keys: tuple[dict[str, Any], ...]
+    keys_url: str
+    refreshes: bool
+    algorithm: str
+    native: bool
+    software: str
+
+
+def read(body: bytes, *, usual: Method) -> Described:
+    """The description in a JSON object. Raises MetadataError.
+
+    ``usual``: how the app shows who it is where it does not say.
+    """
+    try:
+        said = msgspec.json.decode(body, type=dict[str, Any])
+        found = msgspec.convert({key: value for key, value in said.items() if value is not None}, _Metadata)
+    except msgspec.ValidationError as error:
+        raise _bad(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _bad("this is no JSON object") from None
+    _check_what_we_do(said, found)
+    method = _method(found, usual)
+    keys, keys_url = _keys(found, method)
+    redirects = _redirects(found, method)
+    return Described(
+        redirect_uris=redirects,
+        title=_line(found.client_name, _LONGEST_TITLE) or shown_host(redirects[0]),
+        site=_page(found.client_uri),
+        policy=_page(found.policy_uri),
+        terms=_page(found.tos_uri),
+        method=method,
+        keys=keys,
+        keys_url=keys_url,
+        refreshes=_REFRESH in found.grant_types,
+        algorithm=found.id_token_signed_response_alg,
+        native=found.application_type == "native" or all(is_local(one) for one in redirects),
+        software=_line(f"{found.software_id} {found.software_version}", _LONGEST_SOFTWARE),
+    )
+
+
+def _check_what_we_do(said: dict[str, Any], found: _Metadata) -> None:
+    if found.software_statement:
+        raise MetadataError("unapproved_software_statement", "no software statements are taken here")
+    if _CODE not in found.grant_types or "code" not in found.response_types:
+        raise _bad("only apps that use authorization_code, with the response type code, come by themselves")
+    if found.subject_type != "public":
+        raise _bad("subject_type is public: sub is the same for all apps")
+    if found.id_token_signed_response_alg not in ALGORITHMS:
+        raise _bad(f"id_token_signed_response_alg is one of {', '.join(ALGORITHMS)}")
+    if found.application_type not in {"", "web", "native"}:
+        raise _bad("application_type is web or native")
+    for name in _NOT_HERE:
+        if said.get(name):
+            raise _bad(f"{name} is not possible here")
+
+
+def _method(found: _Metadata, usual: Method) -> Method:
+    method = found.token_endpoint_auth_method or usual
+    for one in METHODS:
+        if one == method:
+            return one
+    raise _bad(f"token_endpoint_auth_method is one of {', '.join(METHODS)}")
+
+
+def _keys(found: _Metadata, method: Method) -> tuple[tuple[dict[str, Any], ...], str]:
+    if found.jwks is not None and found.jwks_uri:
+        raise _bad("jwks and jwks_uri are not given both")
+    if method != "private_key_jwt":
+        return (), ""  # it may have keys for what we do not do
+    if found.jwks is None and not found.jwks_uri:
+        raise _bad("an app that signs says with which keys: jwks or jwks_uri")
+    try:
+        if found.jwks is not None:
+            return read_public_keys(msgspec.json.encode(found.jwks).decode()), ""
+        check_address(found.jwks_uri)
+    except BadInput as error:
+        raise _bad(error.message) from None
+    return (), found.jwks_uri
+
+
+def _redirects(found: _Metadata, method: Method) -> tuple[str, ...]:
+    """Those that are possible."""
+    if len(found.redirect_uris) > MOST_ADDRESSES:
+        raise MetadataError("invalid_redirect_uri", f"an app has {MOST_ADDRESSES} redirect addresses at most")
+    own_schemes = method == "none" and found.application_type != "web"
+    good, why = [], "an app that signs people in has redirect_uris"
+    for uri in dict.fromkeys(found.redirect_uris):
+        try:
+            check_redirect(uri, public=own_schemes)
+        except BadInput as error:
+            why = error.message
+        else:
+            good.append(uri)
+    if not good:
+        raise MetadataError("invalid_redirect_uri", why)
+    return tuple(good)
+
+
+def _line(text: str, longest: int) -> str:
+    """Words for people, without what could turn a line around or break it."""
+    return " ".join(_UNSEEN.sub(" ", text).split())[:longest].strip()
+
+
+def _page(url: str) -> str:
+    """An address that people may follow; empty for any that is none."""
+    try:
+        check_address(url)
+    except BadInput:
+        return ""
+    return url
+
+
+def _bad(why: str) -> MetadataError:
+    return MetadataError("invalid_client_metadata", why)
