@@ -82,6 +82,7 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
         expires=nouns.SOON,
     ),
     "App": lambda: model.App(id=1, name="wiki", client_id="app-1", actor="cli", created=nouns.NOW),
+    "Brought": lambda: model.Brought(title="A tool"),
     "SigningKey": lambda: model.SigningKey(
         id=1,
         algorithm="ES256",
