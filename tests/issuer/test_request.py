@@ -139,5 +139,11 @@ def test_what_is_the_same_resource(resource: str, same: str) -> None:
     assert canonical(resource) == same
 
 
+def test_a_resource_that_is_not_the_apps_is_said_before_its_scopes() -> None:
+    with pytest.raises(AuthorizeError) as caught:
+        asked(("resource", "https://other.example"), scope="other:read")
+    assert caught.value.code == "invalid_target"
+
+
 def test_a_scope_of_its_own_is_known() -> None:
     assert asked(scope="files:read files:write").scopes == ("files:read",)

@@ -106,13 +106,15 @@ def read(pairs: Pairs, target: Target, known: frozenset[str]) -> Asked:
     except BadInput as error:
         raise AuthorizeError("invalid_request", error.message) from None
     seconds = single(pairs, "max_age")
+    # First: a resource that is not the app's has no scopes either, and that is not what is wrong.
+    resources = resources_of(pairs, target.app.resources)
     return Asked(
         client_id=target.app.client_id,
         redirect_uri=target.redirect_uri,
         state=target.state,
         mode=target.mode,
         scopes=scopes_of(single(pairs, "scope"), known),
-        resources=resources_of(pairs, target.app.resources),
+        resources=resources,
         challenge=single(pairs, "code_challenge"),
         nonce=single(pairs, "nonce"),
         prompt=prompt,
