@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
 from tests.support.visiting import Visitor
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 from doorward.engine.processes import stop, tied_to_us
 
@@ -70,10 +72,30 @@ class House:
         """A new browser on the laptop or on another device (``tests.support.visiting``)."""
         return Visitor(self.authority, f"http://localhost:{(on or self.laptop).http_port}", apps)
 
-    def outsider(self) -> Visitor:
+    def outsider(self, apps: Mapping[str, int] | None = None) -> Visitor:
         """A browser outside the tailnet: it comes to the public listener, by a proxy that ends TLS."""
         host, port = self.issuer.removeprefix("https://").partition(":")[0], self.server.listens_at[1]
-        return Visitor(self.authority, "", {host: port})
+        return Visitor(self.authority, "", {**(apps or {}), host: port})
+
+    async def age_keys(self, days: float) -> None:
+        """Make the issuer's keys older in the database, and have a new worker read them."""
+        server, back = self.server, int(days * 86400 * 1_000_000)
+        changed = "UPDATE signing_keys SET created = created - ?, starts = starts - ?"
+        with (
+            contextlib.closing(sqlite3.connect(server.folder / "doorward.db", timeout=30)) as database,
+            database,
+        ):
+            database.execute(changed, (back, back))
+        before = server.worker_pid()
+        os.kill(before, signal.SIGKILL)
+        await until(lambda: server.worker_pid() != before, 40)
+        await self.is_open()
+
+    async def published_keys(self) -> set[str]:
+        """The names of the keys that verifiers are told of."""
+        async with self.visitor() as browser:
+            told = await browser.fetch("GET", f"{self.issuer}/.well-known/jwks.json")
+        return {key["kid"] for key in told.json()["keys"]}
 
     @contextlib.asynccontextmanager
     async def policy(self, *grants: Mapping[str, Any]) -> AsyncIterator[None]:

@@ -24,6 +24,7 @@ class Arrived:
         status: of the page there; 0 where nobody listens and the address alone was wanted.
         text: the page.
         answer: what the app was told, by query or by form.
+        headers: of the page there.
         pressed: the buttons on the way.
     """
 
@@ -32,6 +33,7 @@ class Arrived:
     text: str
     answer: dict[str, str]
     pressed: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -121,6 +123,12 @@ class Visitor:
         """One request with the browser's cookies, and no step further."""
         return await self._client.request(method, url, headers=headers)
 
+    async def send(
+        self, url: str, form: Mapping[str, str], login: tuple[str, str] | None = None
+    ) -> httpx2.Response:
+        """A form of a program's: with its name and secret, and without what browsers add."""
+        return await self._client.post(url, data=dict(form), auth=login or httpx2.USE_CLIENT_DEFAULT)
+
     async def go(self, url: str, *, ends_at: str = "", press: str = "") -> Arrived:
         """Go to ``url``, follow redirects, send forms that send themselves, and answer the page that asks.
 
@@ -145,7 +153,7 @@ class Visitor:
             form, button = _next(answer.text, press)
             if form is None:
                 told = dict(parse_qsl(urlsplit(url).query))
-                return Arrived(url, answer.status_code, answer.text, told, tuple(pressed))
+                return Arrived(url, answer.status_code, answer.text, told, tuple(pressed), answer.headers)
             if button is not None:
                 pressed.append(button[1])
             before, url = url, urljoin(url, form.action or url)

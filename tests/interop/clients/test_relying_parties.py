@@ -3,9 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ from joserfc.jwk import ECKey
 from tests.support.clients import StockClient
 from tests.support.house import House, ProgramError
 from tests.support.relying import BACK, come_back, discover, script, sign_in
-from tests.support.waiting import until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -238,25 +234,6 @@ async def test_an_app_by_itself_and_a_program_without_a_browser(house: House, cl
         assert (await program.do("userinfo"))["name"] == "alice"
 
 
-async def age_keys(house: House, days: float) -> None:
-    """Make the issuer's keys older in the database, and have a new worker read them."""
-    server = house.server
-    with contextlib.closing(sqlite3.connect(server.folder / "doorward.db", timeout=30)) as database, database:
-        back = int(days * 86400 * 1_000_000)
-        database.execute("UPDATE signing_keys SET created = created - ?, starts = starts - ?", (back, back))
-    before = server.worker_pid()
-    os.kill(before, signal.SIGKILL)
-    await until(lambda: server.worker_pid() != before, 40)
-    await house.is_open()
-
-
-async def published(house: House) -> set[str]:
-    """The names of the keys that verifiers are told of."""
-    async with house.visitor() as browser:
-        told = await browser.fetch("GET", f"{house.issuer}/.well-known/jwks.json")
-    return {key["kid"] for key in told.json()["keys"]}
-
-
 @each_client
 @pytest.mark.proves("rotation")
 async def test_new_keys_of_the_issuer_break_nobody(house: House, client: str) -> None:
@@ -267,13 +244,13 @@ async def test_new_keys_of_the_issuer_break_nobody(house: House, client: str) ->
         old = await program.do("signed")
         # Three months later there are new ones: first they are known, a day later they sign.
         for days, is_new in ((89.5, False), (1, True)):
-            await age_keys(house, days)
+            await house.age_keys(days)
             await program.do("later", seconds=120)
             turned = await program.do("refresh")
             assert turned["claims"]["iss"] == house.issuer
             now = await program.do("signed")
             assert (now["kid"] != old["kid"]) is is_new
-            assert {old["kid"], now["kid"]} < await published(house)
+            assert {old["kid"], now["kid"]} < await house.published_keys()
 
 
 @pytest.mark.client("github.com/coreos/go-oidc/v3", "go:golang")
