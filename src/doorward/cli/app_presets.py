@@ -112,6 +112,9 @@ c.GenericOAuthenticator.scope = ["openid", "profile", "email", "groups"]
 c.GenericOAuthenticator.username_claim = "preferred_username"
 c.GenericOAuthenticator.allow_all = True
 c.OAuthenticator.auto_login = True
+# Groups of the policy are groups of the hub: roles (c.JupyterHub.load_roles) can be given to them.
+c.Authenticator.manage_groups = True
+c.OAuthenticator.auth_state_groups_key = "oauth_user.groups"
 """
 
 

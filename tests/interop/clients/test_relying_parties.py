@@ -125,6 +125,32 @@ async def test_requests_left_first_and_tokens_asked_about_and_given_back(house: 
         assert (await program.do("introspect"))["active"] is False
 
 
+@each_web_client
+@pytest.mark.parametrize("options", [("--public",), ("--dpop",)])
+@pytest.mark.proves("more")
+async def test_tokens_that_are_bound_to_a_key(house: House, client: str, options: tuple[str, ...]) -> None:
+    app = await house.app(f"{client}-bound{options[0].strip('-')}", "--redirect", BACK, *options)
+    public = "--public" in options
+    async with script(house, client) as program:
+        await discover(program, app, dpop=True, method="none" if public else "client_secret_basic")
+        assert (await sign_in(house, program))["token_type"] == "dpop"
+        assert (await program.do("userinfo"))["name"] == "alice"
+        assert "invalid_token" in str((await refused(program.do("userinfo", bearer=True))).told)
+        first = await program.do("refresh")
+        assert first["token_type"] == "dpop"
+        await program.do("newKey")
+        # Another key: nothing that an access token can be shown with, nor a refresh token of an app without a secret.
+        assert "invalid_token" in str((await refused(program.do("userinfo"))).told)
+        if public:
+            assert (await refused(program.do("refresh"))).told["error"] in {
+                "invalid_grant",
+                "invalid_dpop_proof",
+            }
+        else:
+            await program.do("refresh")
+            assert (await program.do("userinfo"))["name"] == "alice"
+
+
 @each_client
 @pytest.mark.proves("policy")
 async def test_who_is_taken_out_of_the_policy_is_out(house: House, client: str) -> None:

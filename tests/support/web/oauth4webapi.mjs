@@ -2,7 +2,7 @@
 import * as oauth from "oauth4webapi";
 import { serve, shiftClock } from "./lines.mjs";
 
-let server, app, how, back, waits, claims, device;
+let server, app, how, back, waits, claims, device, proofs;
 let tokens = {};
 
 async function authentication(said) {
@@ -20,6 +20,21 @@ async function keep(response, found) {
   return { claims, scope: found.scope, expires_in: found.expires_in, token_type: found.token_type, refresh: Boolean(found.refresh_token) };
 }
 
+/** Bind what comes next to a key that was just made (RFC 9449). */
+async function newKey() {
+  proofs = oauth.DPoP(app, await oauth.generateKeyPair("ES256"));
+}
+
+/** Ask, and once more where the issuer wants a word of its own in the proof; the library has it by then. */
+async function asked(request, read) {
+  try {
+    return await read(await request());
+  } catch (error) {
+    if (!oauth.isDPoPNonceError(error)) throw error;
+    return await read(await request());
+  }
+}
+
 await serve({
   async discover(said) {
     if (said.skew) shiftClock(said.skew);
@@ -29,6 +44,7 @@ await serve({
     const issuer = new URL(said.issuer);
     // RFC 8414 here; the other program of this folder reads OpenID Connect's document.
     server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm: "oauth2" }));
+    if (said.dpop) await newKey();
     return server;
   },
   async start({ pushed, ...more }) {
@@ -55,19 +71,25 @@ await serve({
   },
   async finish(said) {
     const answer = oauth.validateAuthResponse(server, app, new URL(said.url), waits.state);
-    const response = await oauth.authorizationCodeGrantRequest(server, app, how, answer, back, said.verifier ?? waits.verifier);
     const options = { expectedNonce: waits.nonce, requireIdToken: true };
-    return keep(response, await oauth.processAuthorizationCodeResponse(server, app, response, options));
+    return asked(
+      () => oauth.authorizationCodeGrantRequest(server, app, how, answer, back, said.verifier ?? waits.verifier, { DPoP: proofs }),
+      async (response) => keep(response, await oauth.processAuthorizationCodeResponse(server, app, response, options)),
+    );
   },
-  async userinfo() {
-    const response = await oauth.userInfoRequest(server, app, tokens.access_token);
-    return oauth.processUserInfoResponse(server, app, claims.sub, response);
-  },
+  newKey,
+  userinfo: (said) =>
+    asked(
+      () => oauth.userInfoRequest(server, app, tokens.access_token, { DPoP: said.bearer ? undefined : proofs }),
+      (response) => oauth.processUserInfoResponse(server, app, claims.sub, response),
+    ),
   async refresh(said) {
     const before = tokens.refresh_token;
-    const options = { additionalParameters: said.parameters };
-    const response = await oauth.refreshTokenGrantRequest(server, app, how, said.token ?? before, options);
-    const found = await keep(response, await oauth.processRefreshTokenResponse(server, app, response));
+    const options = { additionalParameters: said.parameters, DPoP: proofs };
+    const found = await asked(
+      () => oauth.refreshTokenGrantRequest(server, app, how, said.token ?? before, options),
+      async (response) => keep(response, await oauth.processRefreshTokenResponse(server, app, response)),
+    );
     return { ...found, before, after: tokens.refresh_token };
   },
   async introspect(said) {

@@ -7,7 +7,7 @@ const METHODS = {
   client_secret_post: (said) => client.ClientSecretPost(said.secret),
   none: () => client.None(),
 };
-let config, back, checks, claims, device;
+let config, back, checks, claims, device, proofs;
 let tokens = {};
 
 async function authentication(said) {
@@ -22,6 +22,11 @@ function keep(response) {
   return { claims, scope: response.scope, expires_in: response.expires_in, token_type: response.token_type, refresh: Boolean(response.refresh_token) };
 }
 
+/** Bind what comes next to a key that was just made (RFC 9449). */
+async function newKey() {
+  proofs = { DPoP: client.getDPoPHandle(config, await client.randomDPoPKeyPair("ES256")) };
+}
+
 await serve({
   async discover(said) {
     if (said.skew) shiftClock(said.skew);
@@ -29,6 +34,7 @@ await serve({
     const how = await authentication(said);
     config = await client.discovery(new URL(said.issuer), said.client_id, { id_token_signed_response_alg: said.algorithm }, how);
     client.enableNonRepudiationChecks(config); // the signature of the ID token, too
+    if (said.dpop) await newKey();
     return config.serverMetadata();
   },
   async start(said) {
@@ -49,12 +55,13 @@ await serve({
   },
   async finish(said) {
     const given = { ...checks, ...(said.verifier ? { pkceCodeVerifier: said.verifier } : {}) };
-    return keep(await client.authorizationCodeGrant(config, new URL(said.url), given));
+    return keep(await client.authorizationCodeGrant(config, new URL(said.url), given, undefined, proofs));
   },
-  userinfo: () => client.fetchUserInfo(config, tokens.access_token, claims.sub),
+  newKey,
+  userinfo: (said) => client.fetchUserInfo(config, tokens.access_token, claims.sub, said.bearer ? undefined : proofs),
   async refresh(said) {
     const before = tokens.refresh_token;
-    const found = keep(await client.refreshTokenGrant(config, said.token ?? before, said.parameters));
+    const found = keep(await client.refreshTokenGrant(config, said.token ?? before, said.parameters, proofs));
     return { ...found, before, after: tokens.refresh_token };
   },
   introspect: (said) => client.tokenIntrospection(config, said.token ?? tokens.access_token),
