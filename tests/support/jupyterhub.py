@@ -64,7 +64,13 @@ async def jupyterhub(house: House, settings: str) -> AsyncIterator[int]:
         environ = house.environ | {"PATH": f"{python.parent}{os.pathsep}{house.environ['PATH']}"}
         log = folder / "log"
         with log.open("wb") as said:
-            command = [python, "-m", "jupyterhub", "--config", folder / "jupyterhub_config.py"]
+            command: list[str | Path] = [
+                python,
+                "-m",
+                "jupyterhub",
+                "--config",
+                folder / "jupyterhub_config.py",
+            ]
             process = await asyncio.create_subprocess_exec(
                 *tied_to_us(command), cwd=folder, stdout=said, stderr=said, env=environ
             )
