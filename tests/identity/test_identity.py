@@ -14,6 +14,7 @@ from tests.support import idtokens
 from tests.support.browsing import DOOR
 from tests.support.clock import FakeClock
 from tests.support.office import Office, Party
+from tests.support.prover import Prover
 from tests.support.world import World, open_world
 
 from doorward import identity
@@ -125,8 +126,11 @@ def believing(office: Office, audience: str) -> identity.Verifier:
     return identity.Verifier(DOOR, audience, fetch=fetch, clock=office.world.clock)
 
 
-async def call(app: Any, token: str = "", method: str = "GET", path: str = "/mcp") -> httpx2.Response:
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+async def call(
+    app: Any, token: str = "", method: str = "GET", path: str = "/mcp", **headers: str
+) -> httpx2.Response:
+    if token:
+        headers["authorization"] = f"Bearer {token}"
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="https://api.example.com") as client:
         return await client.request(method, path, headers=headers)
@@ -227,6 +231,37 @@ async def test_a_gateway_calls_the_next_server_for_its_caller(
     assert (await call(behind, token)).status_code == 401  # never the token that the gateway was called with
     await office.policy(json.dumps({"grants": [grant | {"app": {"doorward.dev/cap/app": entries[:1]}}]}))
     assert await room["for_the_wiki"](token + " ") == "no: invalid_request"
+
+
+async def test_a_token_bound_to_a_key_is_good_with_that_key_alone(office: Office) -> None:
+    """From our issuer to our middleware: by signature, and by asking."""
+    address, prover, thief = "https://api.example.com/mcp", Prover(), Prover()
+    party = await office.app(resources=(address,))
+    server = await office.app("server", resources=(address,))
+    await party.send(resource=address)
+    now = office.world.clock.now()
+    assert (await party.redeem(dpop=prover.proof(now, f"{DOOR}/token"))).json()["token_type"] == "DPoP"
+    token = party.tokens["access_token"]
+    client = identity.Client(
+        DOOR, server.app.client_id, secret=server.secret, ask=through(office), clock=office.world.clock
+    )
+    introspector = identity.Introspector(client, address, clock=office.world.clock)
+
+    async def files(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    for verifier in (believing(office, address), introspector):
+        app = identity.IdentityMiddleware(
+            files,
+            verifier=verifier,
+            resource=identity.Resource(address, issuer=DOOR),
+            clock=office.world.clock,
+        )
+        assert (await call(app, token)).status_code == 401
+        for key, status in ((thief, 401), (prover, 200)):
+            proof = key.proof(now, address, method="GET", token=token)
+            assert (await call(app, authorization=f"DPoP {token}", dpop=proof)).status_code == status
 
 
 def test_the_guide_s_example_of_asking_the_issuer() -> None:

@@ -12,7 +12,7 @@
 
 ``verifier`` checks access tokens of an issuer (RFC 9068), ``introspector`` has the issuer check them, ``connection`` asks a stock
 daemon whose a tailnet connection is, ``middleware`` puts the answer into the scope. ``resource`` is what a server says of itself
-to programs that want in, ``needs`` what its operations take, ``possession`` looks at proofs that go with tokens. ``client`` is the
+to programs that want in, ``needs`` what its operations take (``tools``: those of an MCP server), ``possession`` looks at proofs that go with tokens. ``client`` is the
 program towards its issuer, ``local`` a guard for servers on a person's own computer, ``own_node`` the node. Identity comes from a
 token or from the connection, never from a header. Nothing of doorward's server is imported here: no database, no web framework;
 what serves requests (uvicorn) is loaded by the first ``node``. It works on any tailnet, whoever runs it.
@@ -33,6 +33,7 @@ from doorward.identity.needs import Needs, demand
 from doorward.identity.possession import Proofs
 from doorward.identity.refusals import ScopeError, StrengthError, TokenError
 from doorward.identity.resource import Resource
+from doorward.identity.tools import ToolScopes
 from doorward.identity.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ __all__ = [
     "Tailnet",
     "Token",
     "TokenError",
+    "ToolScopes",
     "Verifier",
     "caller",
     "demand",

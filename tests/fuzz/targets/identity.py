@@ -16,6 +16,7 @@ from doorward.identity.connection import _address
 from doorward.identity.introspector import Introspector
 from doorward.identity.local import LOOPBACK, _name
 from doorward.identity.own_node import _meets
+from doorward.identity.tools import _tools
 from doorward.identity.verifier import Verifier
 from doorward.login.proofs import plain_address, read_proof
 from doorward.protocol.proxyheaders import is_identity_header
@@ -30,6 +31,7 @@ COVERS = (
     "identity.discovery:read_about",
     "identity.introspector:Introspector.verify",
     "identity.local:_name",
+    "identity.tools:_tools",
     "identity.verifier:_object",
     "identity.verifier:_raw",
     "login.proofs:_object",
@@ -53,6 +55,7 @@ SEEDS = (
     b'{"active":true,"aud":"api","sub":"s","exp":9999999999,"scope":"a b"}',
     b'{"error":"invalid_grant","error_description":"no"}',
     b"https://[::1]:1/",
+    b'[{"method":"tools/call","params":{"name":"write"}}]',
     b"eyJhbGciOiJub25lIn0.e30.",
     b'{"issuer":"https://id.example.com","jwks_uri":"https://id.example.com/keys"}',
     b"https://id.example.com:443/a",
@@ -66,6 +69,7 @@ def fuzz(data: bytes) -> None:
     """Refused with a reason; no token is good but the one that was signed."""
     text = text_of(data)
     is_identity_header(data)
+    assert all(isinstance(name, str) for name in _tools(data))
     _address((text, 1))
     _meets(Opening(address=text, first=1, last=2), [ip_address("100.64.0.5"), ip_address("fd7a::5")])
     feed(text, lambda given: Verifier(given, "api"))
