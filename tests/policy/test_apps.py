@@ -68,6 +68,17 @@ def test_what_tokens_may_be_exchanged_for_is_said_and_never_assumed() -> None:
     assert entitlement(ruled, "gateway", BOB, BOBS).resources == frozenset()
 
 
+def test_scopes_at_the_next_server_are_those_of_the_entries_that_name_it() -> None:
+    entries = [
+        {"resources": ["https://a", "https://b"], "scopes": ["read"]},
+        {"resources": ["https://a"], "scopes": ["write"]},
+        {"resources": ["https://b", "https://c"]},
+        {"scopes": ["admin"]},
+    ]
+    handed = entitlement(policy((["ann"], {APP: entries})), "gateway", ANN, ANNS).handed
+    assert handed == {"https://a": {"read", "write"}, "https://b": {"read"}}
+
+
 def test_words_about_people_go_and_come_only_where_it_is_said() -> None:
     there = {"issuer": "https://as.example", "resource": "https://api.example", "scopes": ["read"]}
     silent = entitlement(policy(), "agent", ANN, ANNS)

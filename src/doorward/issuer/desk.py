@@ -1,6 +1,6 @@
 """What every part of the issuer works with: the tailnet, the keys, the door, and who is asking."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -121,9 +121,14 @@ class Desk:
         """
         named = {canonical(value) for name, value in pairs if name == "resource"}
         wanted = named & set(map(canonical, app.resources))
+        return frozenset(SCOPES).union(app.scopes, await self.scopes_there(wanted))
+
+    async def scopes_there(self, resources: Iterable[str]) -> frozenset[str]:
+        """The scopes that these resources have of their own."""
+        wanted = set(map(canonical, resources))
         owners = await self.database.read(apps.with_scopes) if wanted else []
-        of_resources = (each.scopes for each in owners if wanted & set(map(canonical, each.resources)))
-        return frozenset(SCOPES).union(app.scopes, *of_resources)
+        found = (each.scopes for each in owners if wanted & set(map(canonical, each.resources)))
+        return frozenset().union(*found)
 
     async def note(self, user: User | None, app: App, action: str, **details: Any) -> None:
         """Put something on record."""

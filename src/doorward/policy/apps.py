@@ -123,9 +123,9 @@ class Entitlement(NamedTuple):
     groups: tuple[str, ...] = ()
     claims: Mapping[str, Any] = {}
     resources: frozenset[str] = frozenset()  # what the app may exchange a token of theirs for
-    elsewhere: tuple[
-        Elsewhere, ...
-    ] = ()  # the servers of others for which the app may have our word about them
+    # By resource, the scopes in the entries that name it: an exchanged token may have them though the first one has not.
+    handed: Mapping[str, frozenset[str]] = {}
+    elsewhere: tuple[Elsewhere, ...] = ()  # servers of others for which the app may have our word about them
     assertions: frozenset[str] = frozenset()  # the providers whose word about them the app may bring
     userinfo: Mapping[str, Any] = {}  # those of the claims that userinfo tells too
     problems: tuple[str, ...] = ()  # entries and claims that were left out, in words
@@ -182,11 +182,20 @@ def entitlement(
         groups=tuple(sorted({group for one in entries for group in one.groups})),
         claims=claims,
         resources=frozenset(resource for one in entries for resource in one.resources),
+        handed=_handed(entries),
         elsewhere=tuple(dict.fromkeys(place for one in entries for place in one.elsewhere)),
         assertions=frozenset(name for one in entries for name in one.assertions),
         userinfo={name: value for name, value in claims.items() if name in told},
         problems=tuple(problems),
     )
+
+
+def _handed(entries: Iterable[Entry]) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for one in entries:
+        for resource in one.resources if one.scopes is not None else ():
+            found[resource] = found.get(resource, frozenset()).union(one.scopes or ())
+    return found
 
 
 def problems_of(capability: str, values: Iterable[Any]) -> list[str]:

@@ -130,6 +130,27 @@ async def test_scopes_get_fewer_and_never_more(chain: Chain) -> None:
     assert said.json()["scope"] == "email"
 
 
+async def test_the_next_server_s_own_scopes_are_named_beside_it_in_the_policy(chain: Chain) -> None:
+    office = chain.office
+    await office.app("files", resources=(WIKI,), scopes=("wiki:read", "wiki:write"))
+    await office.app("stranger", resources=(DEEP,), scopes=("deep:read",))
+    said = await exchange(chain.gateway, chain.token, scope="wiki:read")
+    assert said.json()["error"] == "invalid_scope"  # that server has it, and the policy does not say so
+    client, behind = {"apps": ["client"]}, {"apps": ["gateway"], "resources": [WIKI]}
+    await rule(office, client, behind | {"scopes": ["email", "wiki:read", "deep:read", "openid"]})
+    assert (await exchange(chain.gateway, chain.token)).json()["scope"] == "email wiki:read"
+    said = (await exchange(chain.gateway, chain.token, scope="wiki:read")).json()
+    assert said["scope"] == "wiki:read"
+    told = (await chain.wiki.post("/introspect", token=said["access_token"])).json()
+    assert (told["active"], told["scope"]) == (True, "wiki:read")
+    for scope in ("wiki:write", "deep:read", "wiki:read wiki:write"):
+        refused = await exchange(chain.gateway, chain.token, scope=scope)
+        assert refused.json()["error"] == "invalid_scope"
+    # Beside another server they say nothing of this one, and an entry without scopes names none.
+    await rule(office, client, behind, {"apps": ["gateway"], "resources": [DEEP], "scopes": ["wiki:read"]})
+    assert (await exchange(chain.gateway, chain.token, scope="wiki:read")).json()["error"] == "invalid_scope"
+
+
 async def test_it_ends_when_the_policy_takes_it_away_or_the_grant_ends(chain: Chain) -> None:
     token = (await exchange(chain.gateway, chain.token)).json()["access_token"]
     for entries, active in (

@@ -2,7 +2,8 @@
 
 The token has to be for the app that shows it, and good at this moment. What it may be exchanged for the policy says, of this person
 and this app (``resources``); without a word there is nothing. The new token is for that one server, says in ``act`` through whose
-hands it came, has no more scopes, ends no later than the first one, and ends with the same grant.
+hands it came, ends no later than the first one, and ends with the same grant. It has no more scopes, but for scopes of that server which the
+policy names in the same entry.
 """
 
 from typing import Any
@@ -56,9 +57,12 @@ async def _issue(
     desk: Desk, app: App, pairs: Pairs, live: Live, grant: AppGrant, extra: dict[str, Any], token_type: str
 ) -> dict[str, Any]:
     target, who = await _target(desk, app, pairs, grant)
-    wanted = narrowed(tuple(one(pairs, "scope").split()), live.access.scopes)
+    held = dict.fromkeys([*live.access.scopes, *await _handed(desk, who, target)])
+    wanted = narrowed(tuple(one(pairs, "scope").split()), tuple(held))
     if wanted is None:
-        raise TokenError("invalid_scope", "an exchange gives no more scopes than the token has")
+        raise TokenError(
+            "invalid_scope", "an exchange gives the token's scopes, and what the policy says of that server"
+        )
     scopes = tuple(each for each in granted(wanted, who.entitlement) if each not in _NOT_PASSED_ON)
     now = desk.now()
     token = access_token(
@@ -119,6 +123,15 @@ async def _target(desk: Desk, app: App, pairs: Pairs, grant: AppGrant) -> tuple[
         await desk.note(user, app, "app.refuse", why="no exchange", to=target[:200], grant=grant.id)
         raise TokenError("invalid_target", "the policy lets this app have no token of this person for that")
     return known[canonical(target)], who
+
+
+async def _handed(desk: Desk, who: Standing, target: str) -> list[str]:
+    """What the token may allow there and the first one does not: scopes of that server, which the policy names beside it.
+
+    The person was asked about the first server's scopes, and those mean nothing there.
+    """
+    named = who.entitlement.handed.get(target, frozenset())
+    return sorted(named & await desk.scopes_there([target])) if named else []
 
 
 def _depth(act: dict[str, Any]) -> int:
