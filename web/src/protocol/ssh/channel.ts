@@ -49,6 +49,8 @@ export class Channel {
   #closeSent = false;
   #problem: unknown;
   #exit: Exit = {};
+  readonly #over: Promise<void>;
+  #isOver!: () => void;
 
   /** Made by a connection. ``send`` waits for room, ``answer`` does not; ``local`` is our number for the channel. */
   constructor(
@@ -59,10 +61,15 @@ export class Channel {
     this.#local = local;
     this.#send = send;
     this.#answer = answer;
+    this.#over = new Promise((over) => {
+      this.#isOver = over;
+    });
   }
 
-  /** How the session ended; empty until it has, and where the server did not say. */
-  get exit(): Exit {
+  /** How the session ended, once it has; empty where the server did not say. Rejects when the connection broke. */
+  async ended(): Promise<Exit> {
+    await this.#over;
+    if (this.#problem !== undefined) throw this.#problem;
     return this.#exit;
   }
 
@@ -220,6 +227,7 @@ export class Channel {
     for (const reply of this.#replies.splice(0)) reply.reject(over);
     this.#finish();
     this.#wake(this.#writers.splice(0));
+    this.#isOver();
   }
 
   #arrived(queue: ByteQueue, data: Uint8Array): void {

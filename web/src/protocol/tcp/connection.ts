@@ -274,7 +274,7 @@ export class TcpConnection {
   #data(position: number, data: Uint8Array, now: number): void {
     const before = this.#receiver.next;
     const gap = this.#receiver.hasGap;
-    const fresh = this.#receiver.accept(position, data);
+    const fresh = this.#receiver.accept(position, data, now);
     if (this.#receiver.next > before && this.#events.at(-1)?.kind !== "readable")
       this.#events.push({ kind: "readable" });
     this.#unacknowledged++;

@@ -2,6 +2,52 @@
 
 import { ByteQueue } from "../bytes.ts";
 
+/** The window is never less than this because of what the way bears, in bytes. */
+const LEAST_WINDOW = 16 * 1024;
+/** Below this, in milliseconds, times are a matter of when a browser gets to look. */
+const LEAST_RTT = 2;
+/** The least time there and back is found anew so often: ways change. */
+const RTT_LIFE = 10_000;
+
+/**
+ * How much may be under way towards us: about half more than what the way carries in the time there and back.
+ *
+ * A relay keeps 32 packets for each node and drops the rest, and who sends through it does not know. A window of a
+ * megabyte costs half of the speed on a short way, by what is lost and sent again; so the receiver measures. While
+ * the window is what limits the sender, what it sends behind the edge that was told comes one time there and back
+ * later. Where more in flight only makes that time longer, it waits in a queue somewhere.
+ */
+class Pace {
+  target = 2 * LEAST_WINDOW;
+  #mark: { readonly edge: number; readonly from: number; readonly at: number } | undefined;
+  #least = Number.POSITIVE_INFINITY;
+  #leastAt = 0;
+  #recovered = 0;
+
+  /** Bytes up to ``next`` have come, and the sender knows of room up to ``edge``. */
+  arrived(next: number, edge: number, limit: number, now: number): void {
+    const mark = this.#mark;
+    if (mark !== undefined && next < mark.edge) return;
+    this.#mark = { edge, from: next, at: now };
+    if (mark === undefined) return;
+    const rtt = Math.max(now - mark.at, LEAST_RTT);
+    if (rtt <= this.#least || now - this.#leastAt > RTT_LIFE) {
+      this.#least = rtt;
+      this.#leastAt = now;
+    }
+    const carried = ((next - mark.from) * this.#least) / rtt;
+    this.target = Math.min(Math.max(LEAST_WINDOW, carried * 1.5), limit);
+  }
+
+  /** Something on the way was lost, before ``next``; once for all that is under way. */
+  lost(next: number, edge: number): void {
+    if (next < this.#recovered) return;
+    this.#recovered = edge;
+    this.target = Math.max(LEAST_WINDOW, this.target * 0.7);
+    this.#mark = undefined;
+  }
+}
+
 /** Positions are byte numbers counted from the first byte of the stream, which never wrap. */
 interface Piece {
   readonly start: number;
@@ -15,6 +61,7 @@ const BLOCKS = 4;
 export class Receiver {
   readonly #capacity: number;
   readonly #ready = new ByteQueue();
+  readonly #pace = new Pace();
   #ahead: Piece[] = []; // out of order, sorted, not overlapping
   #latest = 0; // where the newest piece out of order began: its range is told first (RFC 2018 section 4)
   #edge: number; // the end of the window as it was told; it never moves back (RFC 9293 section 3.8.6)
@@ -24,7 +71,7 @@ export class Receiver {
   /** ``capacity`` bounds what waits here, in bytes, read or not yet in order. */
   constructor(capacity: number) {
     this.#capacity = capacity;
-    this.#edge = capacity;
+    this.#edge = 65_535; // as the first segment says, which has no room for more
   }
 
   /** How many bytes can be read. */
@@ -39,25 +86,28 @@ export class Receiver {
 
   /** How many bytes from ``next`` on may be sent to us. */
   window(): number {
-    const edge = this.next + this.#capacity - this.#ready.length;
-    if (edge > this.#edge) this.#edge = edge;
+    this.#edge = Math.max(this.#edge, this.#wanted());
     return this.#edge - this.next;
   }
 
   /** By how much the window would grow if it were told now. */
   growth(): number {
-    return Math.max(0, this.next + this.#capacity - this.#ready.length - this.#edge);
+    return Math.max(0, this.#wanted() - this.#edge);
   }
 
   /** Take what is new of a piece that begins at a position, and within the window; whether anything was. */
-  accept(position: number, data: Uint8Array): boolean {
+  accept(position: number, data: Uint8Array, now: number): boolean {
     const start = Math.max(position, this.next);
     const end = Math.min(position + data.length, this.#edge);
     if (start >= end) return false;
     const fresh = data.subarray(start - position, end - position);
-    if (start > this.next) return this.#keep({ start, end, data: fresh });
+    if (start > this.next) {
+      this.#pace.lost(this.next, this.#edge);
+      return this.#keep({ start, end, data: fresh });
+    }
     this.#append(fresh);
     this.#joinAhead();
+    this.#pace.arrived(this.next, this.#edge, this.#capacity, now);
     return true;
   }
 
@@ -77,6 +127,11 @@ export class Receiver {
     const newest = ranges.findIndex(([start, end]) => start <= this.#latest && this.#latest < end);
     if (newest > 0) ranges.unshift(...ranges.splice(newest, 1));
     return ranges.slice(0, BLOCKS);
+  }
+
+  /** Where the window should end by now: what nobody reads does not become more, nor what the way does not bear. */
+  #wanted(): number {
+    return this.next + Math.min(this.#capacity - this.#ready.length, this.#pace.target);
   }
 
   #append(data: Uint8Array): void {

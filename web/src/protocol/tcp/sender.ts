@@ -11,6 +11,9 @@ import type { SackBlock } from "./segment.ts";
 const MIN_RTO = 200;
 const MAX_RTO = 30_000;
 const FIRST_RTO = 1000;
+/** What of the congestion window stays after a loss, and how steep it grows again (RFC 9438 section 4.1). */
+const DECREASE = 0.7;
+const CUBE = 0.4;
 /** So many times the same bytes are sent in vain before the connection is given up: some four minutes. */
 const TRIES = 14;
 
@@ -49,6 +52,8 @@ export class Sender {
   #congestion = 0; // cwnd, bytes
   #threshold = Number.POSITIVE_INFINITY;
   #recoverUntil: number | undefined; // in recovery until this position is acknowledged
+  #summit = 0; // the congestion window at the last loss
+  #climb: { readonly since: number; friendly: number } | undefined; // since growth began anew after it
 
   #smoothed: number | undefined;
   #variance = 0;
@@ -141,8 +146,13 @@ export class Sender {
     delivered += this.#sacked(sack, now);
     if (this.#recoverUntil !== undefined && this.acknowledged >= this.#recoverUntil)
       this.#recoverUntil = undefined;
+    if (windowOpened) {
+      // What was sent into a shut window was thrown away.
+      this.#backoff = 0;
+      for (const flight of this.#flights) flight.lost ||= !flight.sacked;
+    }
     this.#findLost(now);
-    if (delivered > 0 && this.#recoverUntil === undefined) this.#grow(delivered);
+    if (delivered > 0 && this.#recoverUntil === undefined) this.#grow(delivered, now);
     if (advanced || delivered > 0 || windowOpened) this.#arm(now);
     return true;
   }
@@ -202,7 +212,7 @@ export class Sender {
     this.#probeAt = this.#reorderAt = undefined;
     this.#backoff++;
     if (this.#flights.length === 0) return this.#probeWindow(now);
-    if (this.#backoff === 1) this.#threshold = Math.max(this.#inFlight() * 0.7, 2 * this.#mss);
+    if (this.#backoff === 1) this.#fall();
     this.#congestion = this.#mss;
     this.#recoverUntil = this.next;
     for (const flight of this.#flights) if (!flight.sacked) flight.lost = true;
@@ -323,14 +333,33 @@ export class Sender {
     }
     if (found && this.#recoverUntil === undefined) {
       this.#recoverUntil = this.next;
-      this.#threshold = Math.max(this.#congestion * 0.7, 2 * this.#mss);
-      this.#congestion = this.#threshold;
+      this.#fall();
     }
   }
 
-  #grow(delivered: number): void {
-    if (this.#congestion < this.#threshold) this.#congestion += Math.min(delivered, 2 * this.#mss);
-    else this.#congestion += (this.#mss * delivered) / this.#congestion;
+  /** Less at once, and where it was is remembered: near it, growth will be slow. */
+  #fall(): void {
+    // Where the summit comes down, somebody else needs room: leave it to them (RFC 9438 section 4.7).
+    this.#summit = this.#congestion < this.#summit ? this.#congestion * 0.85 : this.#congestion;
+    this.#climb = undefined;
+    this.#threshold = Math.max(this.#congestion * DECREASE, 2 * this.#mss);
+    this.#congestion = this.#threshold;
+  }
+
+  /** Double in each round trip up to the threshold, from there by the cube of time (RFC 9438 sections 4.2 and 4.3). */
+  #grow(delivered: number, now: number): void {
+    if (this.#congestion < this.#threshold) {
+      this.#congestion += Math.min(delivered, 2 * this.#mss);
+    } else {
+      this.#climb ??= { since: now, friendly: this.#congestion };
+      const seconds = (now - this.#climb.since + (this.#smoothed ?? 0)) / 1000;
+      const offset = Math.cbrt((this.#summit * (1 - DECREASE)) / this.#mss / CUBE);
+      const cube = this.#summit + CUBE * (seconds - offset) ** 3 * this.#mss;
+      this.#climb.friendly += (0.53 * this.#mss * delivered) / this.#congestion;
+      const target = Math.min(Math.max(cube, this.#climb.friendly), 1.5 * this.#congestion);
+      if (target > this.#congestion)
+        this.#congestion += ((target - this.#congestion) * delivered) / this.#congestion;
+    }
     this.#congestion = Math.min(this.#congestion, this.#capacity);
   }
 

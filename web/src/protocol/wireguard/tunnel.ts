@@ -212,7 +212,8 @@ export class Tunnel {
     const keys = finish(this.#own, handshake, message);
     this.#handshake = undefined;
     this.#retryAt = this.#giveUpAt = undefined;
-    this.#previous = this.#current;
+    // Where both began at once, the peer will use the session that it began: ours to open, until one replaces it.
+    this.#previous = this.#next ?? this.#current;
     this.#current = new Session(keys, handshake.index, u32le(message, 4), true, now);
     this.#next = undefined;
     this.#established(now);
