@@ -73,7 +73,8 @@ export class SshClient {
     const answered = new Promise<boolean>((answer) => {
       this.#pongs.push(answer);
     });
-    await this.#transport.send(fields(MESSAGE.globalRequest, "keepalive@openssh.com", true));
+    // Where it cannot be sent the connection is about to end, which answers it.
+    this.#transport.send(fields(MESSAGE.globalRequest, "keepalive@openssh.com", true)).catch(() => undefined);
     return answered;
   }
 
