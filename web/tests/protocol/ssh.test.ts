@@ -364,7 +364,7 @@ describe("sessions", () => {
 
   test("any message that a server may send is handled or ends the connection, never worse", async () => {
     const dice = new Dice(31);
-    for (let round = 0; round < 150; round++) {
+    for (let round = 0; round < 60; round++) {
       const { server, number, close, ended, channel } = await withSession();
       channel.read().catch(() => undefined);
       for (let count = 0; count < 5; count++) {
