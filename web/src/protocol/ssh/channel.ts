@@ -43,6 +43,7 @@ export class Channel {
 
   #room = 0; // what we may still send
   #maxData = MAX_DATA;
+  #last: Promise<void> = Promise.resolve(); // the write before
   #writers: (() => void)[] = [];
   #finished = false; // the server will send no more
   #closed = false;
@@ -139,8 +140,15 @@ export class Channel {
     return this.#take(this.#errors);
   }
 
-  /** Send input; resolves when all of it is on its way, which a session that does not read delays. */
-  async write(data: Uint8Array): Promise<void> {
+  /** Send input, in the order of the calls; resolves when all of it is on its way, which a session that does not read delays. */
+  write(data: Uint8Array): Promise<void> {
+    // One after the other: pieces of two must not mix.
+    const done = this.#last.then(() => this.#write(data));
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
+  async #write(data: Uint8Array): Promise<void> {
     for (let at = 0; at < data.length; ) {
       while (this.#room === 0 && !this.#closed) {
         await new Promise<void>((wake) => {
