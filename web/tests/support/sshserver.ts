@@ -89,7 +89,8 @@ export class TestServer {
   /** Offer new keys; the client's own offer is to be given to ``exchange``. */
   async rekey(): Promise<void> {
     const { exchange, cipher: name, strict } = this.#options;
-    const exchanges = strict ? `${exchange},kex-strict-s-v00@openssh.com` : exchange;
+    const exchanges =
+      strict && this.#session === undefined ? `${exchange},kex-strict-s-v00@openssh.com` : exchange;
     this.#kexInit = fields(
       MESSAGE.kexInit,
       { raw: new Uint8Array(16) },

@@ -65,6 +65,7 @@ export class Transport {
     readonly failed: (why: unknown) => void;
   }[] = [];
   #last: Promise<unknown> = Promise.resolve(); // what was sent before, so that nothing overtakes it
+  #strict = false; // whether packets are counted anew with each new key
   #extensions = new Map<string, string>();
 
   constructor(options: TransportOptions) {
@@ -257,14 +258,16 @@ export class Transport {
     const ours = this.#pending!;
     const offered = readOffer(theirs);
     const agreement = agree(ours, offered);
-    if (first && agreement.strict && this.#in.sequence !== 1)
+    // Said in the first exchange and true for all of them: some servers say it only there.
+    if (first) this.#strict = agreement.strict;
+    if (first && this.#strict && this.#in.sequence !== 1)
       throw new SshError("protocol", "a message before the first keys");
     const exchange = begin(agreement.exchange, this.#options.entropy);
     await this.#now(fields(MESSAGE.kexInitReply, exchange.ours));
     // A guess at our choice that was wrong is to be passed over (RFC 4253 section 7).
     const wrong = offered.exchanges[0] !== agreement.exchange || offered.hostKeys[0] !== agreement.hostKey;
     if (offered.guessed && wrong) await this.#packet();
-    const reply = new Fields(await this.#expect(MESSAGE.kexReply, first && agreement.strict));
+    const reply = new Fields(await this.#expect(MESSAGE.kexReply, first && this.#strict));
     reply.byte();
     const key = reply.string();
     const answer = reply.string();
@@ -309,12 +312,12 @@ export class Transport {
     await this.#now(fields(MESSAGE.newKeys));
     this.#out.cipher = await make(agreement.cipherOut, "C", "A");
     this.#out.bytes = 0;
-    if (agreement.strict) this.#out.sequence = 0;
+    if (this.#strict) this.#out.sequence = 0;
     const incoming = await make(agreement.cipherIn, "D", "B");
-    await this.#expect(MESSAGE.newKeys, agreement.strict);
+    await this.#expect(MESSAGE.newKeys, this.#strict);
     this.#in.cipher = incoming;
     this.#in.bytes = 0;
-    if (agreement.strict) this.#in.sequence = 0;
+    if (this.#strict) this.#in.sequence = 0;
   }
 
   #extended(payload: Uint8Array): void {
