@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import json
+import re
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +12,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.support.house import House, MadeApp, Program
+from tests.support.npm import installed, node
 from tests.support.server import free_port
 from tests.support.venv import interop_python
 
+from doorward.engine.processes import stop, tied_to_us
+
 ROOT = Path(__file__).parents[2]
+AGENTS = Path(__file__).parent / "agents"
 SCOPES = ("files:read", "files:write")
 BACK = "https://agent.example.com/callback"  # where nobody listens: the address that the browser ends at is handed to the client
 LOCAL = "http://127.0.0.1/callback"  # any port of it
@@ -103,3 +110,66 @@ async def come_back(
 
 def _redirect(url: str) -> str:
     return parse_qs(urlsplit(url).query)["redirect_uri"][0]
+
+
+class Terminal:
+    """A program that speaks to a person: all that it says, on both of its outputs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.said = ""
+
+    async def link(self) -> str:
+        """The address that it wants a person to open. Raises AssertionError when it ends before."""
+        while True:
+            found = re.search(r"https://\S+/authorize\?[^\s\"']+", self.said)
+            if found:
+                return found[0]
+            await self._more()
+
+    async def until(self, pattern: str) -> re.Match[str]:
+        """Wait until it says something. Raises AssertionError when it ends before."""
+        while True:
+            found = re.search(pattern, self.said)
+            if found:
+                return found
+            await self._more()
+
+    async def write(self, line: str) -> None:
+        """Type a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        await self._process.stdin.drain()
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself; its exit code."""
+        assert self._process.stdout is not None
+        while part := await self._process.stdout.read(1 << 16):
+            self.said += part.decode(errors="replace")
+        return await self._process.wait()
+
+    async def _more(self) -> None:
+        assert self._process.stdout is not None
+        part = await self._process.stdout.read(1 << 16)
+        assert part, f"the program ended:\n{self.said[-4000:]}"
+        self.said += part.decode(errors="replace")
+
+
+@contextlib.asynccontextmanager
+async def terminal(house: House, name: str, *arguments: str) -> AsyncIterator[Terminal]:
+    """A command of an npm package, started as a person would, with a home folder of its own."""
+    packages = await asyncio.to_thread(installed, AGENTS)
+    manifest = json.loads((packages / "node_modules" / name / "package.json").read_text(encoding="utf-8"))
+    program = packages / "node_modules" / name / next(iter(manifest["bin"].values()))
+    with tempfile.TemporaryDirectory(prefix="dw-agent-") as home:
+        process = await asyncio.create_subprocess_exec(
+            *tied_to_us([node(), program, *arguments]),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=house.environ | {"HOME": home, "BROWSER": "true", "MCP_AUTO_OPEN_ENABLED": "true"},
+        )
+        try:
+            yield Terminal(process)
+        finally:
+            await stop(process, 5)

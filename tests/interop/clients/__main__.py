@@ -4,6 +4,8 @@ import sys
 
 import pytest
 from tests.interop.clients.table import Table
+from tests.support.meeting import AGENTS
+from tests.support.npm import installed
 from tests.support.programs import prepare
 from tests.support.venv import interop_python
 
@@ -12,6 +14,7 @@ def main() -> int:
     """Run and tell."""
     prepare()
     interop_python()
+    installed(AGENTS)
     table = Table()
     ended = pytest.main(["-m", "client", *(sys.argv[1:] or ["tests/interop"])], plugins=[table])
     for line in table.lines():
