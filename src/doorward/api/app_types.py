@@ -23,6 +23,8 @@ class App(Answer, frozen=True, kw_only=True):
     asks: bool  # people are asked before their first sign-in
     service: bool  # it may have tokens of its own
     device: bool  # people may sign in there by a code that they type elsewhere
+    nodes: tuple[str, ...] = ()  # tags and stable ids of the nodes by which it is known, in place of a secret
+    binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key (RFC 9449)
     algorithm: SigningAlgorithm
     created: datetime
@@ -54,6 +56,8 @@ class NewApp(Request, frozen=True, kw_only=True):
     asks: bool = False
     service: bool = False
     device: bool = False
+    nodes: tuple[str, ...] = ()
+    binds: bool = False
     dpop: bool = False
     algorithm: SigningAlgorithm = "RS256"
     keys: str = ""  # a JWK Set with the public keys that it signs with, as text; then it has no secret

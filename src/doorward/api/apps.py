@@ -24,6 +24,8 @@ def _answer(call: Call, app: App) -> types.App:
         service=app.service,
         device=app.device,
         dpop=app.dpop,
+        nodes=app.nodes,
+        binds=app.binds,
         algorithm=app.algorithm,  # type: ignore[arg-type] # one of those, as it was made
         created=app.created,
         actor=app.actor,
@@ -62,6 +64,8 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         service=body.service,
         device=body.device,
         dpop=body.dpop,
+        nodes=body.nodes,
+        binds=body.binds,
         algorithm=body.algorithm,
         keys=body.keys,
         keys_url=body.keys_url,

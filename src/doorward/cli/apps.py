@@ -56,6 +56,8 @@ def _kind(each: types.App) -> str:
         "device": each.device,
         "signs": signs,
         "dpop": each.dpop,
+        "by node": bool(each.nodes),
+        "binds": each.binds,
     }
     marks = [word for word, on in words.items() if on]
     return ", ".join((kind, *marks))
@@ -93,6 +95,8 @@ def show_app(name: str, /, *, json: Flag = False, target: Target | None = None) 
         output.line(f"scope:      {word}")
     for kid in found.keys:
         output.line(f"key:        {kid or '(without a name)'}")
+    for known in found.nodes:
+        output.line(f"runs on:    {known}")
     if found.keys_url:
         output.line(f"keys at:    {found.keys_url}")
 
@@ -113,6 +117,8 @@ def create_app(
     device: Flag = False,
     dpop: Flag = False,
     shared: Flag = False,
+    node: list[str] | None = None,
+    bind_node: Flag = False,
     algorithm: types.SigningAlgorithm = "RS256",
     keys: Path | None = None,
     keys_url: str = "",
@@ -136,6 +142,8 @@ def create_app(
         device: People may sign in there with a code that they type on another device: a program in a terminal, a screen.
         dpop: Its tokens are bound to a key that it makes (RFC 9449): it shows a proof of it with each request.
         shared: Apps that come by themselves, MCP clients for instance, may have tokens for its resources.
+        node: It runs on this tagged node, and is known by that in place of a secret: tag:NAME, or the node's stable id.
+        bind_node: Its tokens are good on the node alone that asks for them, and a public app's codes where they were given.
         algorithm: What its tokens are signed with.
         keys: A file with its public keys, as a JWK Set: it signs with them and has no secret (private_key_jwt).
         keys_url: The https address where it publishes them, in place of a file.
@@ -160,6 +168,8 @@ def create_app(
         device=device,
         dpop=dpop,
         shared=shared,
+        nodes=tuple(node or ()),
+        binds=bind_node,
         algorithm=algorithm,
         keys="" if keys is None else read_text(keys),
         keys_url=keys_url,
@@ -244,6 +254,8 @@ def _hand_over(
         return
     signs = bool(made.app.keys or made.app.keys_url)
     shown = "(none; the program signs with its key: private_key_jwt)" if signs else made.secret
+    if made.app.nodes:
+        shown = '(none; the program asks from its node, with the header "Doorward-Client: node")'
     values = Values(made.app.name, url, made.app.issuer, made.app.client_id, shown, made.app.scopes)
     for line in settings(values).rstrip().splitlines():
         output.line(line)

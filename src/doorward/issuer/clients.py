@@ -1,6 +1,6 @@
 """Which app is calling, and that it is: RFC 6749 section 2.3.
 
-A confidential app shows its secret, in the Authorization header or in the form and never in both, or signs with its key. A public one says its name, which
+A confidential app shows its secret, in the Authorization header or in the form and never in both, or signs with its key, or runs on a node of its own (``nodes``). A public one says its name, which
 proves nothing: what it may have, it has by PKCE and by tokens that are exchanged once.
 """
 
@@ -15,6 +15,7 @@ from doorward.asgi import RateExceeded, RateLimit
 from doorward.issuer.assertions import Assertions
 from doorward.issuer.desk import Desk, one
 from doorward.issuer.errors import TokenError
+from doorward.issuer.nodes import app_of, by_node
 from doorward.issuer.request import Pairs
 from doorward.login.doors import asker
 from doorward.model import App
@@ -44,6 +45,8 @@ class Clients:
             self._failures.check(asker(request))
         except RateExceeded as error:
             raise TokenError("temporarily_unavailable", error.message, status=429) from None
+        if by_node(request):
+            return await self._by_node(request, pairs)
         header = request.headers.get("authorization", "")
         named, secret = one(pairs, "client_id"), one(pairs, "client_secret")
         if any(one(pairs, name) for name in ("client_assertion", "client_assertion_type")):
@@ -65,10 +68,25 @@ class Clients:
         if app is not None and app.public and not secret and not header:
             return app
         # A public app's empty hash is no digest, so it equals none.
-        if app is None or app.signs or not hmac.compare_digest(secrets.digest(secret), app.secret_hash):
+        if (
+            app is None
+            or app.signs
+            or app.nodes
+            or not hmac.compare_digest(secrets.digest(secret), app.secret_hash)
+        ):
             self._failures.take(asker(request))
             raise _refused(header)
         return app
+
+    async def _by_node(self, request: Request, pairs: Pairs) -> App:
+        others = ("client_secret", "client_assertion", "client_assertion_type")
+        if "authorization" in request.headers or any(one(pairs, name) for name in others):
+            raise TokenError("invalid_request", "the app shows who it is in two ways")
+        try:
+            return await app_of(self._desk, request, one(pairs, "client_id"))
+        except TokenError:
+            self._failures.take(asker(request))
+            raise
 
 
 def _basic(header: str) -> tuple[str, str]:

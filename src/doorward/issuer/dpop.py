@@ -23,6 +23,7 @@ from starlette.requests import Request
 from doorward.errors import Conflict
 from doorward.issuer.desk import Desk
 from doorward.issuer.errors import TokenError
+from doorward.issuer.nodes import MEMBER
 from doorward.login.proofs import WINDOW, Proof, ProofError, read_proof
 from doorward.model import App
 from doorward.store import apps
@@ -35,6 +36,10 @@ class Binding(NamedTuple):
     """What the tokens that one request asks for are bound to; empty for nothing."""
 
     jkt: str = ""  # the thumbprint of a key (RFC 7638)
+    node: str = ""  # the stable id of a node
+    caller: str = (
+        ""  # the same of the one by which the app has shown who it is: nothing is bound to that alone
+    )
 
     @property
     def token_type(self) -> str:
@@ -44,11 +49,17 @@ class Binding(NamedTuple):
     @property
     def claims(self) -> dict[str, Any]:
         """What an access token says of it (section 6.1, RFC 7800)."""
-        return {"cnf": {"jkt": self.jkt}} if self.jkt else {}
+        said = {"jkt": self.jkt, MEMBER: self.node}
+        found = {name: value for name, value in said.items() if value}
+        return {"cnf": found} if found else {}
 
-    def of_refresh(self, app: App) -> str:
-        """What a refresh token is bound to: a public app's to its key; another's is by its secret (section 5)."""
-        return self.jkt if app.public else ""
+    def of_refresh(self, app: App) -> "Binding":
+        """What a refresh token is bound to: a public app's to the same; another's is by its secret (section 5)."""
+        return self if app.public else UNBOUND
+
+    def holds(self, bound: "Binding") -> bool:
+        """True for who may use what is bound like that."""
+        return bound.jkt in {"", self.jkt} and bound.node in {"", self.node}
 
 
 UNBOUND = Binding()

@@ -17,6 +17,7 @@ from doorward.issuer.dpop import HEADER, Proofs
 from doorward.issuer.errors import TokenError, bad_token
 from doorward.issuer.grants.authorization_code import end
 from doorward.issuer.live import Live, live_token
+from doorward.issuer.nodes import node_of
 from doorward.issuer.request import canonical
 from doorward.issuer.tokens import BadToken, read_access
 from doorward.login.proofs import PROOF_ALGORITHMS
@@ -67,6 +68,10 @@ class Inspection:
 
     async def _check_holder(self, request: Request, live: Live, token: str, scheme: str) -> None:
         """Whether who shows a token is who it was made for (RFC 9449 section 7). Raises TokenError."""
+        if live.node:
+            node = await node_of(self._desk, request)
+            if node is None or node.stable_id != live.node:
+                raise bad_token("it is bound to another node", scheme=scheme)
         if not live.jkt:
             if scheme == "DPoP":
                 raise bad_token("it is bound to no key", scheme="DPoP")

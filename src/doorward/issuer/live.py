@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from doorward.issuer.claims import Standing, grant_standing, standing
 from doorward.issuer.desk import Desk
+from doorward.issuer.nodes import MEMBER, vouches
 from doorward.issuer.tokens import Access, BadToken, read_access
 from doorward.model import App, AppGrant
 from doorward.store import apps
@@ -22,6 +23,11 @@ class Live(NamedTuple):
         """The thumbprint of the key that it is bound to; empty for none (RFC 9449 section 6.1)."""
         return str(self.access.claims.get("cnf", {}).get("jkt", ""))
 
+    @property
+    def node(self) -> str:
+        """The stable id of the node that it is bound to; empty for none."""
+        return str(self.access.claims.get("cnf", {}).get(MEMBER, ""))
+
 
 async def live_token(desk: Desk, token: str) -> Live:
     """A token that is good now. Raises BadToken."""
@@ -30,6 +36,9 @@ async def live_token(desk: Desk, token: str) -> Live:
     app = await desk.app(access.client_id)
     if app is None:
         raise BadToken("its app is gone")
+    bound = access.claims.get("cnf", {}).get(MEMBER)
+    if bound is not None and not vouches(desk, bound):
+        raise BadToken("the node that it is bound to is gone, or shut out")
     if not access.grant_id:
         return Live(access, app, None, None)
     grant = await desk.database.find(apps.grants_by_id, access.grant_id)

@@ -6,11 +6,12 @@ from doorward.issuer.claims import CLAIMS, SCOPES
 from doorward.issuer.decision import Level
 from doorward.issuer.grants.id_jag import PROFILE
 from doorward.issuer.keys import ALGORITHMS
+from doorward.issuer.nodes import METHOD
 from doorward.issuer.token import GRANTS
 from doorward.login.idtoken import ALGORITHMS as ALGORITHMS_OF_APPS
 from doorward.login.proofs import PROOF_ALGORITHMS
 
-_CONFIDENTIAL = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+_CONFIDENTIAL = ["client_secret_basic", "client_secret_post", "private_key_jwt", METHOD]
 
 
 def describe(issuer: str, *, openid: bool, documents: bool = True) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from doorward.issuer.grants.device_code import DEVICE_CODE, ask_again
 from doorward.issuer.grants.jwt_bearer import JWT_BEARER, accept
 from doorward.issuer.grants.refresh_token import refresh
 from doorward.issuer.grants.token_exchange import TOKEN_EXCHANGE, exchange
+from doorward.issuer.nodes import bound_node, node_of
 from doorward.issuer.request import Pairs
 from doorward.login.doors import asker
 from doorward.model import App
@@ -38,7 +39,7 @@ _tokens = counter("app_tokens_total", "Requests of apps for tokens, by grant and
 
 
 class Token:
-    """The endpoint. No connection says anything here: only what the app shows counts.
+    """The endpoint. What counts is what the app shows; a connection says something only of an app that has nodes (``nodes``).
 
     Args:
         desk: the issuer's.
@@ -80,4 +81,9 @@ class Token:
                 self._proofs_of_anybody.take(asker(request))
             except RateExceeded as error:
                 raise TokenError("temporarily_unavailable", error.message, status=429) from None
-        return await self._proofs.binding(request, needed=app.dpop)
+        bound = await self._proofs.binding(request, needed=app.dpop)
+        if app.binds:
+            bound = bound._replace(node=await bound_node(self._desk, request))
+        if app.nodes and (node := await node_of(self._desk, request)) is not None:
+            bound = bound._replace(caller=node.stable_id)
+        return bound

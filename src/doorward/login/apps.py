@@ -33,6 +33,7 @@ _PUBLIC_PARTS = frozenset(("kty", "n", "e", "crv", "x", "y", "kid", "alg", "use"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 # A part of what RFC 6749 section 3.3 has: nothing that means something on a page, in a header or in a policy.
 _SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+_NODE = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]{0,62}|n[A-Za-z0-9]{8,40}")
 _RESOURCE = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&()*+,;=%-]{1,500}")
 
 
@@ -56,6 +57,8 @@ class Wanted(NamedTuple):
     keys: str = ""  # a JWK Set (RFC 7517) with the public keys that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
     device: bool = False
+    nodes: Sequence[str] = ()  # tags and stable ids of nodes that it is known by, in place of a secret
+    binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key, always (RFC 9449)
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
 
@@ -108,9 +111,11 @@ class Apps:
             device=wanted.device,
             dpop=wanted.dpop,
             shared=wanted.shared,
+            nodes=tuple(wanted.nodes),
+            binds=wanted.binds,
         )
         made = await self._database.run(_create, actor, draft)
-        return made, "" if secret is None or made.signs else secret.text
+        return made, "" if secret is None or made.signs or made.nodes else secret.text
 
     async def rotate(self, actor: str, name: str) -> tuple[App, str]:
         """Give an app another secret; the one before is worth nothing. Raises NotFound, and Conflict for a public one."""
@@ -143,13 +148,20 @@ def _check(wanted: Wanted) -> None:
         raise BadInput("an app without a redirect address signs nobody in", cure="Give --redirect ADDRESS.")
     if wanted.service and wanted.public:
         raise BadInput("an app without a secret cannot have tokens of its own")
-    if max(len(wanted.redirect_uris), len(wanted.resources)) > MOST_ADDRESSES:
+    if max(len(wanted.redirect_uris), len(wanted.resources), len(wanted.nodes)) > MOST_ADDRESSES:
         raise BadInput(f"an app has {MOST_ADDRESSES} addresses at most")
     _check_scopes(wanted.scopes)
     if wanted.keys_url:
         _check_keys_url(wanted.keys_url)
     if (wanted.keys or wanted.keys_url) and wanted.public:
         raise BadInput("a public app has no key to sign with: whoever has the program has the key")
+    if wanted.nodes and (wanted.public or wanted.keys or wanted.keys_url):
+        raise BadInput("an app that is known by its node has no key, and is not public")
+    if unknown := [one for one in wanted.nodes if not _NODE.fullmatch(one)]:
+        raise BadInput(
+            f"{unknown[0][:60]!r} is neither a tag nor the id of a node",
+            cure="Give tag:NAME, or the id that `doorward nodes show --json` has.",
+        )
     if wanted.keys and wanted.keys_url:
         raise BadInput("the app's keys are given, or fetched from an address, not both")
     for uri in wanted.redirect_uris:
@@ -245,6 +257,8 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "device": app.device,
         "dpop": app.dpop,
         "shared": app.shared,
+        "nodes": list(app.nodes),
+        "binds": app.binds,
         "keys": [one.get("kid", "") for one in app.keys],
         "keys_url": app.keys_url,
     }
@@ -254,10 +268,11 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
 
 def _rotate(connection: Connection, actor: str, name: str, secret: secrets.Secret, now: datetime) -> App:
     app = _find(connection, name)
-    if app.public or app.signs:
-        raise Conflict(
-            f"{app.name} has no secret: it {'signs with its key' if app.signs else 'is a public app'}"
+    if app.public or app.signs or app.nodes:
+        why = (
+            "is a public app" if app.public else "signs with its key" if app.signs else "is known by its node"
         )
+        raise Conflict(f"{app.name} has no secret: it {why}")
     changed = apps.update(connection, msgspec.structs.replace(app, secret_hash=secret.digest))
     audit.append(connection, actor, "app.rotate", f"app:{app.name}", {"client_id": app.client_id}, now)
     return changed

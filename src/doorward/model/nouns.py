@@ -165,6 +165,10 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[dict[str, Any], ...] = ()  # public JWKs that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
     device: bool = False  # people may sign in there by a code that they type elsewhere
+    nodes: tuple[
+        str, ...
+    ] = ()  # tags and stable ids of the nodes that it runs on, and is known by, in place of a secret
+    binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key of its own, each time with a word of ours (RFC 9449)
     redirect_uris: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()  # what its tokens may be for, beside itself (RFC 8707)
@@ -265,6 +269,7 @@ class RefreshToken(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime
     used: datetime | None = None
     jkt: str = ""  # the key that it is bound to, by its thumbprint; empty for none
+    node: str = ""  # the node that it is bound to, by its stable id; empty for none
 
 
 class PushedRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,6 +46,7 @@ _GRANTS_BY_TOKEN = (
         refresh_tokens.c.secret_hash,
         refresh_tokens.c.id.label("token_id"),
         refresh_tokens.c.jkt.label("token_jkt"),
+        refresh_tokens.c.node.label("token_node"),
         app_grants,
     )
     .join(app_grants, app_grants.c.id == refresh_tokens.c.grant_id)
@@ -227,11 +228,11 @@ def grants_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, AppGra
 
 def grants_by_refresh_token(
     connection: Connection, secret_hashes: Sequence[bytes]
-) -> dict[bytes, tuple[int, AppGrant, str]]:
-    """By the SHA-256 of a refresh token its id, its grant and its key's thumbprint, whether or not they are still good."""
+) -> dict[bytes, tuple[int, AppGrant, str, str]]:
+    """By the SHA-256 of a refresh token its id, its grant and the key and node that it is bound to, whether or not they are still good."""
     names = [column.name for column in app_grants.columns]
     return {
-        row[0]: (row[1], AppGrant(**dict(zip(names, row[3:], strict=True))), row[2])
+        row[0]: (row[1], AppGrant(**dict(zip(names, row[4:], strict=True))), row[2], row[3])
         for row in connection.execute(_GRANTS_BY_TOKEN, {"wanted": secret_hashes})
     }
 

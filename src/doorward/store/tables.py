@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 17
+VERSION = 18
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -186,6 +186,8 @@ apps = _table(
     Column("shared", Flag(), nullable=False, server_default=false()),
     Column("brought", Json(Brought | None), nullable=False, server_default=text("'null'")),
     _may("owner_id", whole()),
+    Column("nodes", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
+    Column("binds", Flag(), nullable=False, server_default=false()),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,
@@ -253,6 +255,7 @@ refresh_tokens = _table(
     _must("expires", Moment()),
     _may("used", Moment()),
     Column("jkt", Words(), nullable=False, server_default=text("''")),
+    Column("node", Words(), nullable=False, server_default=text("''")),
     UniqueConstraint("secret_hash"),
     Index(None, "grant_id"),
     numbered=True,

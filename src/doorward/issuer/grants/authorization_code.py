@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from doorward.issuer.desk import REFRESH, Desk, one
-from doorward.issuer.dpop import Binding
+from doorward.issuer.dpop import UNBOUND, Binding
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.grants.answer import narrowed, still_stands, tokens_of
 from doorward.issuer.request import Pairs, resources_of
@@ -40,6 +40,10 @@ async def redeem(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[s
     if one(pairs, "redirect_uri") != grant.redirect_uri:
         raise TokenError("invalid_grant", "redirect_uri is another than the code was sent to")
     _check_verifier(grant, one(pairs, "code_verifier"))
+    if app.binds and app.public and binding.node != _given_on(desk, grant):
+        # Whoever has only seen it on its way asks from somewhere else.
+        await desk.note(None, app, "app.refuse", why="another node", grant=grant.id, node=binding.node)
+        raise TokenError("invalid_grant", "the code is redeemed on the device that it was given on")
     if grant.jkt and grant.jkt != binding.jkt:
         await desk.note(None, app, "app.refuse", why="another key", grant=grant.id)
         raise TokenError(
@@ -72,6 +76,11 @@ async def redeem(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[s
     )
 
 
+def _given_on(desk: Desk, grant: AppGrant) -> str | None:
+    node = None if grant.node_id is None else desk.registry.snapshot.nodes.get(grant.node_id)
+    return None if node is None else node.stable_id
+
+
 def _check_verifier(grant: AppGrant, verifier: str) -> None:
     if not grant.challenge:
         if verifier:  # somebody took the challenge out on the way (RFC 9700 section 4.8.2)
@@ -96,7 +105,7 @@ class Redemption(NamedTuple):
     refresh: secrets.Secret | None
     now: datetime
     origin: Origin | None = None
-    jkt: str = ""  # what the refresh token is bound to
+    bound: Binding = UNBOUND  # what the refresh token is bound to
 
 
 def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool]:
@@ -105,7 +114,7 @@ def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool
     known = apps.grants_by_id(connection, [ask.grant_id for ask in asked])
     fresh = apps.redeem_all(connection, list(known), now)
     outcomes: list[bool] = []
-    kept: list[tuple[AppGrant, secrets.Secret, str]] = []
+    kept: list[tuple[AppGrant, secrets.Secret, Binding]] = []
     for ask in asked:
         grant = known.get(ask.grant_id)
         good = ask.grant_id in fresh
@@ -116,7 +125,7 @@ def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool
             fresh.discard(ask.grant_id)  # for the first of those who bring it
             known[ask.grant_id] = grant = msgspec.structs.replace(grant, redeemed=now)
             if ask.refresh is not None:
-                kept.append((grant, ask.refresh, ask.jkt))
+                kept.append((grant, ask.refresh, ask.bound))
         elif grant.redeemed is not None:
             end(connection, ask.app, grant, "app.replay", "a code was used twice", now, ask.origin)
     keep_refresh_tokens(connection, kept, now)
@@ -124,9 +133,9 @@ def redeem_all(connection: Connection, asked: Sequence[Redemption]) -> list[bool
 
 
 def keep_refresh_tokens(
-    connection: Connection, made: Iterable[tuple[AppGrant, secrets.Secret, str]], now: datetime
+    connection: Connection, made: Iterable[tuple[AppGrant, secrets.Secret, Binding]], now: datetime
 ) -> None:
-    """Store refresh tokens of grants, each with the key that it is bound to, by its thumbprint, or with nothing."""
+    """Store refresh tokens of grants, each with what it is bound to."""
     drafts = [
         RefreshToken(
             id=0,
@@ -134,9 +143,10 @@ def keep_refresh_tokens(
             secret_hash=secret.digest,
             created=now,
             expires=min(now + REFRESH_IDLE, grant.expires),
-            jkt=jkt,
+            jkt=bound.jkt,
+            node=bound.node,
         )
-        for grant, secret, jkt in made
+        for grant, secret, bound in made
     ]
     apps.insert_refresh_tokens(connection, drafts)
 

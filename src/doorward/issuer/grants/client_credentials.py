@@ -36,12 +36,20 @@ async def own_token(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dic
         now=desk.now(),
         scopes=scopes,
         resources=resources,
-        extra=binding.claims,
+        extra={**_of_node(desk, binding), **binding.claims},
     )
-    await desk.note(None, app, "app.token", resources=list(resources), scopes=list(scopes))
+    await desk.note(
+        None, app, "app.token", resources=list(resources), scopes=list(scopes), node=binding.caller
+    )
     answer = {
         "access_token": token,
         "token_type": binding.token_type,
         "expires_in": int(ACCESS.total_seconds()),
     }
     return answer | ({"scope": " ".join(scopes)} if scopes else {})
+
+
+def _of_node(desk: Desk, binding: Binding) -> dict[str, Any]:
+    """What is told of the node by which the app has shown who it is."""
+    node = desk.registry.snapshot.node_by_stable_id(binding.caller) if binding.caller else None
+    return {} if node is None else {"node": node.name, "tags": list(node.tags)}

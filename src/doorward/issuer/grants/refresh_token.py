@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from doorward.issuer.desk import REFRESH, Desk, one
-from doorward.issuer.dpop import Binding
+from doorward.issuer.dpop import UNBOUND, Binding
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.grants.answer import narrowed, still_stands, tokens_of
 from doorward.issuer.grants.authorization_code import end, keep_refresh_tokens
@@ -37,11 +37,12 @@ async def refresh(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[
     found = await desk.database.find(apps.grants_by_refresh_token, secrets.digest(text))
     if found is None or found[1].app_id != app.id:
         raise _bad()
-    token_id, grant, jkt = found
-    if jkt and jkt != binding.jkt:
-        await desk.note(None, app, "app.refuse", why="another key", grant=grant.id)
+    token_id, grant, jkt, node = found
+    if not binding.holds(Binding(jkt, node)):
+        why = "another key" if jkt != binding.jkt else "another node"
+        await desk.note(None, app, "app.refuse", why=why, grant=grant.id, node=binding.node)
         raise TokenError(
-            "invalid_grant", "the refresh token is bound to a key, and no proof of it came along"
+            "invalid_grant", "the refresh token is bound to a key or a node, and it is another's"
         )
     scopes = narrowed(tuple(one(pairs, "scope").split()), grant.scopes)
     if scopes is None:
@@ -86,7 +87,7 @@ class Rotation(NamedTuple):
     person: str
     now: datetime
     origin: Origin | None = None
-    jkt: str = ""  # what the next one is bound to
+    bound: Binding = UNBOUND  # what the next one is bound to
 
 
 def rotate_all(connection: Connection, asked: Sequence[Rotation]) -> list[Outcome]:
@@ -115,7 +116,7 @@ def _rotate(connection: Connection, asked: Sequence[Rotation]) -> Iterator[Outco
         connection, [ask.token_id for ask in asked if ask.grant_id in alive], now
     )
     good = [ask for ask in asked if ask.token_id in taken]
-    keep_refresh_tokens(connection, [(grants[ask.grant_id], ask.fresh, ask.jkt) for ask in good], now)
+    keep_refresh_tokens(connection, [(grants[ask.grant_id], ask.fresh, ask.bound) for ask in good], now)
     audit.append_all(
         connection,
         (
