@@ -134,6 +134,17 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
         created=nouns.NOW,
         expires=nouns.SOON,
     ),
+    "LogoutNotice": lambda: model.LogoutNotice(
+        id=1,
+        app="wiki",
+        client_id="app-1",
+        algorithm="RS256",
+        url="https://wiki.example.com/logout",
+        user_id=1,
+        sid="s",
+        created=nouns.NOW,
+        due=nouns.NOW,
+    ),
     "UsedId": lambda: model.UsedId(id=1, digest=b"", expires=nouns.SOON),
     "Consent": lambda: model.Consent(
         id=1,

@@ -166,7 +166,7 @@ async def test_what_a_person_gave_ends_and_goes_with_them(database: Database, ap
     for _ in range(2):
         await database.run(apps.insert_consent, consent)
     assert list(await database.read(apps.consents_of_all, [ann, ann + 1])) == [ann]
-    gone = await database.run(apps.delete_all_of, ann)
+    gone = await database.run(apps.delete_all_of, ann, NOW)
     assert gone == {"app_grants": 2, "app_sessions": 0, "consents": 1}
     await database.run(users.delete, ann)
 

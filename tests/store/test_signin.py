@@ -172,11 +172,11 @@ async def test_sessions_end_by_what_they_were_proven_with(database: Database, an
         (bob, b"3", "passkey:1"),
     ):
         await database.run(signin.insert_session, session(user_id, secret, method=method))
-    ended = await database.run(signin.end_sessions_by, NOW, ann, "passkey:1")
+    ended = await database.run(signin.end_sessions, NOW, user_id=ann, method="passkey:1")
     left = [each.id for each in await database.read(signin.open_sessions, NOW)]
     assert (len(ended), len(left)) == (1, 2)
     assert set(ended).isdisjoint(left)
-    assert await database.run(signin.end_sessions_by, NOW, ann, "passkey:1") == []
+    assert await database.run(signin.end_sessions, NOW, user_id=ann, method="passkey:1") == []
 
 
 async def test_an_open_invitation_is_found_by_its_person(database: Database, ann: int, bob: int) -> None:

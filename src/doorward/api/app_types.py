@@ -36,6 +36,8 @@ class App(Answer, frozen=True, kw_only=True):
     title: str = ""  # what people are told that it is called
     owner: str = ""  # whose program has registered it
     approved: tuple[str, ...] = ()  # hosts where nobody is asked, of an app that came by itself
+    signed_out_uris: tuple[str, ...] = ()  # where people may be sent back to who sign out there
+    logout_url: str = ""  # where it is told that somebody has signed out
 
 
 class AppApproval(Request, frozen=True, kw_only=True):
@@ -63,6 +65,8 @@ class NewApp(Request, frozen=True, kw_only=True):
     keys: str = ""  # a JWK Set with the public keys that it signs with, as text; then it has no secret
     keys_url: str = ""  # or where it publishes them
     shared: bool = False
+    signed_out_uris: tuple[str, ...] = ()  # post_logout_redirect_uris of OpenID Connect
+    logout_url: str = ""  # backchannel_logout_uri: https, at a host of the redirect addresses or resources
 
 
 class MadeApp(Answer, frozen=True, kw_only=True):

@@ -36,6 +36,8 @@ def _answer(call: Call, app: App) -> types.App:
         title=app.title,
         owner="" if owner is None else owner.name,
         approved=() if app.brought is None else app.brought.approved,
+        signed_out_uris=app.signed_out_uris,
+        logout_url=app.logout_url,
     )
 
 
@@ -70,6 +72,8 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         keys=body.keys,
         keys_url=body.keys_url,
         shared=body.shared,
+        signed_out_uris=body.signed_out_uris,
+        logout_url=body.logout_url,
     )
     app, secret = await call.context.apps.create(call.actor, wanted)
     return types.MadeApp(app=_answer(call, app), secret=secret)

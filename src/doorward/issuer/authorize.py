@@ -39,7 +39,7 @@ from doorward.issuer.documents import Documents
 from doorward.issuer.errors import AuthorizeError
 from doorward.issuer.pushed import is_pushed, take
 from doorward.issuer.request import LARGEST, Asked, Pairs, find_target, read, single, with_answer
-from doorward.issuer.sessions import Given, Knowledge, keep_grants, known_since
+from doorward.issuer.sessions import Given, Knowledge, ended, keep_grants, known_since
 from doorward.issuer.tokens import ID_TYPE, BadToken
 from doorward.issuer.tokens import read as read_token
 from doorward.issuer.who import Who, who_is
@@ -156,6 +156,7 @@ class Authorize:
             other_person=await self._names_another(asked, app, who.user),
             asks=_asks(app, asked.redirect_uri),
             local=is_local(asked.redirect_uri),
+            signed_out=knowledge is not None and knowledge.signed_out,
             agreed=agreed,
             proven=proven is not None or was_proven,
             clicked=clicked,
@@ -353,6 +354,7 @@ class Authorize:
             user_id=stands.user.id,
             node_id=who.node_id,
             sid=knowledge.sid,
+            key=knowledge.key,
             code_hash=code.digest,
             redirect_uri=asked.redirect_uri,
             challenge=asked.challenge,
@@ -377,7 +379,8 @@ class Authorize:
         }
         actor = f"user:{stands.user.name}"
         given = Given(draft, knowledge, acted, actor, app.name, details, ORIGIN.get())
-        await desk.database.share(keep_grants, given)
+        if await desk.database.share(keep_grants, given) is None:
+            raise ended(app.name)
         answer = [
             ("code", code.text),
             *([("state", asked.state)] if asked.state else []),

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     ROUTER = "the device carries the traffic of others"
     NOBODY = "nobody is known"
     FORBIDDEN = "the policy does not let them"
+    SIGNED_OUT = "they have signed out"
     OTHER_PERSON = "the app asks for somebody else"
     LOGIN = "the app wants a fresh sign-in"
     TOO_OLD = "the sign-in is too old for the app"
@@ -66,6 +67,7 @@ class Reason(StrEnum):
 # What an app that said prompt=none is told where somebody would have to do something (Core section 3.1.2.6).
 _NO_PAGE = {
     Reason.NOBODY: "login_required",
+    Reason.SIGNED_OUT: "login_required",
     Reason.OTHER_PERSON: "login_required",
     Reason.LOGIN: "login_required",
     Reason.TOO_OLD: "login_required",
@@ -103,6 +105,7 @@ class Facts:
     other_person: bool = False  # login_hint or id_token_hint names somebody else
     asks: bool = False  # the app is one that people are asked about
     local: bool = False  # the answer goes to the person's own machine
+    signed_out: bool = False  # they left, and nobody has said yes to an app there since
     agreed: bool = False  # they said yes to exactly this before, or a moment ago
     proven: bool = False  # they have shown who they are for this very request
     clicked: bool = False  # they have said yes to this very request
@@ -163,6 +166,7 @@ def _questions(facts: Facts) -> tuple[tuple[Verdict, Reason, bool], ...]:
     click = facts.wanted and not any(_RANK[facts.level] >= _RANK[level] for level in facts.wanted)
     return (
         (Verdict.ASK, Reason.OTHER_PERSON, facts.other_person),
+        (Verdict.ASK, Reason.SIGNED_OUT, facts.signed_out),
         (Verdict.ASK, Reason.LEVEL, bool(click) and not facts.proven),
         (Verdict.ASK, Reason.CONSENT, bool(facts.prompt & {"consent", "select_account"})),
         (Verdict.ASK, Reason.LOCAL, facts.local and not facts.agreed),

@@ -27,7 +27,7 @@ from doorward.issuer.decision import Arrival, Decision, Facts, Verdict, arrival_
 from doorward.issuer.desk import Desk, one, opened, read_pairs
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.request import levels_of, resources_of, scopes_of
-from doorward.issuer.sessions import Given, Knowledge, keep_grants, known_since
+from doorward.issuer.sessions import Given, Knowledge, ended, keep_grants, known_since
 from doorward.issuer.who import Who, who_is
 from doorward.login import pages
 from doorward.login.asking import OverAsking, Proven, Question
@@ -242,6 +242,7 @@ class Devices:
             user_id=stands.user.id,
             node_id=who.vouching,
             sid=known.sid,
+            key=known.key,
             code_hash=secrets.digest(
                 desk.random()
             ),  # nobody has such a code: what redeems it is the device's request
@@ -359,6 +360,8 @@ def _give(
     """The yes: with the grant and the line in the audit log, or none of them. Raises OverAsking for the second of two."""
     now: datetime = draft.created
     (grant,) = keep_grants(connection, [Given(draft, known, now, actor, app, details)])
+    if grant is None:
+        raise ended(app)
     if not apps.answer_device_request(connection, request_id, now, grant.id):
         raise OverAsking
 

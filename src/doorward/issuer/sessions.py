@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from doorward.errors import Conflict
 from doorward.issuer.desk import Desk
 from doorward.model import AppGrant, AppSession, User
-from doorward.store import Connection, apps, audit
+from doorward.store import Connection, apps, audit, signin
 from doorward.telemetry import Origin
 
 IDLE = timedelta(hours=12)
@@ -26,6 +27,7 @@ class Knowledge(NamedTuple):
     key: str
     sid: str
     acted: datetime
+    signed_out: bool = False  # they left, and have not said since that they are back; then the rest is what begins with it
 
 
 async def known_since(desk: Desk, key: str, user: User, signed_in: datetime | None) -> Knowledge:
@@ -39,6 +41,8 @@ async def known_since(desk: Desk, key: str, user: User, signed_in: datetime | No
     """
     now = desk.now()
     found = await desk.database.find(apps.sessions_by_key, key)
+    if found is not None and found.signed_out is not None:
+        return Knowledge(key, found.sid, now, signed_out=True)
     if found is None or not _counts(found, now) or now - found.seen > _SEEN:
         found = await desk.database.run(_see, key, user.id, desk.random(15), signed_in, now)
     acted = found.acted if signed_in is None else max(signed_in, found.acted)
@@ -71,14 +75,26 @@ class Given(NamedTuple):
     origin: Origin | None = None
 
 
-def keep_grants(connection: Connection, given: Sequence[Given]) -> list[AppGrant]:
-    """Store what people gave, since when they are known, and the lines in the audit log."""
+def keep_grants(connection: Connection, given: Sequence[Given]) -> list[AppGrant | None]:
+    """Store what people gave, since when they are known, and the lines in the audit log.
+
+    None for who has signed out meanwhile: nothing is given in a session that is over.
+    """
     known = apps.sessions_by_key(connection, [one.knowledge.key for one in given])
+    good = []
     for one in given:
         found = known.get(one.knowledge.key)
-        if found is not None and found.acted < one.acted:
+        if found is None or not _is_open(connection, found, one.knowledge):
+            continue
+        good.append(one)
+        if found.signed_out is not None:
+            # They are back: what they left stays ended, and this is another session, from now on.
+            since = one.acted
+            back = msgspec.structs.replace(found, created=since, seen=since, acted=since, signed_out=None)
+            known[found.key] = apps.put_session(connection, back)
+        elif found.acted < one.acted:
             known[found.key] = apps.put_session(connection, msgspec.structs.replace(found, acted=one.acted))
-    grants = apps.insert_grants(connection, [one.draft for one in given])
+    grants = apps.insert_grants(connection, [one.draft for one in good]) if good else []
     audit.append_all(
         connection,
         (
@@ -90,7 +106,24 @@ def keep_grants(connection: Connection, given: Sequence[Given]) -> list[AppGrant
                 grant.created,
                 one.origin,
             )
-            for one, grant in zip(given, grants, strict=True)
+            for one, grant in zip(good, grants, strict=True)
         ),
     )
-    return grants
+    stored = {grant.code_hash: grant for grant in grants}
+    return [stored.get(one.draft.code_hash) for one in given]
+
+
+def _is_open(connection: Connection, found: AppSession, knowledge: Knowledge) -> bool:
+    """Whether a session is the one that was looked at, and has not ended since."""
+    if found.sid != knowledge.sid or (found.signed_out is not None and not knowledge.signed_out):
+        return False
+    number = apps.browser_of(found.key)
+    if number is None:
+        return True
+    browser = signin.session_by_id(connection, number)
+    return browser is not None and browser.ended is None
+
+
+def ended(app: str) -> Conflict:
+    """What somebody is told whose session has ended while they signed in."""
+    return Conflict("this session has just ended", cure=f"Go back to {app} and sign in once more.")

@@ -11,6 +11,7 @@ from doorward.issuer.desk import Desk
 from doorward.login.asking import Proven
 from doorward.login.sessions import Visitor
 from doorward.model import User
+from doorward.store import apps
 
 
 class Who(NamedTuple):
@@ -57,7 +58,7 @@ async def who_is(desk: Desk, request: Request, proven: Proven | None = None) -> 
         Known.SESSION,
         user,
         None if node is None else node.id,
-        f"session:{session.id}",
+        apps.browser_key(session.id),
         Level.PASSKEY if by_passkey else Level.SESSION,
         ("pop", "user") if by_passkey else (session.method.partition(":")[0],),
         session.proven,
@@ -70,5 +71,5 @@ def _by_device(desk: Desk, visitor: Visitor) -> Who:
         return Who(Known.NOBODY, None, None, "", Level.NETWORK, (), None)
     if routes_for_others(desk.registry.snapshot, node.id):
         return Who(Known.ROUTER, None, None, "", Level.NETWORK, (), None)
-    key = f"node:{node.id}:{owner.id}"
+    key = apps.device_key(node.id, owner.id)
     return Who(Known.DEVICE, owner, node.id, key, Level.NETWORK, ("network",), None)

@@ -61,6 +61,8 @@ class Wanted(NamedTuple):
     binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key, always (RFC 9449)
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
+    signed_out_uris: Sequence[str] = ()
+    logout_url: str = ""
 
 
 class Apps:
@@ -113,6 +115,8 @@ class Apps:
             shared=wanted.shared,
             nodes=tuple(wanted.nodes),
             binds=wanted.binds,
+            signed_out_uris=tuple(wanted.signed_out_uris),
+            logout_url=wanted.logout_url,
         )
         made = await self._database.run(_create, actor, draft)
         return made, "" if secret is None or made.signs or made.nodes else secret.text
@@ -148,7 +152,8 @@ def _check(wanted: Wanted) -> None:
         raise BadInput("an app without a redirect address signs nobody in", cure="Give --redirect ADDRESS.")
     if wanted.service and wanted.public:
         raise BadInput("an app without a secret cannot have tokens of its own")
-    if max(len(wanted.redirect_uris), len(wanted.resources), len(wanted.nodes)) > MOST_ADDRESSES:
+    counted = (wanted.redirect_uris, wanted.resources, wanted.nodes, wanted.signed_out_uris)
+    if max(map(len, counted)) > MOST_ADDRESSES:
         raise BadInput(f"an app has {MOST_ADDRESSES} addresses at most")
     _check_scopes(wanted.scopes)
     if wanted.keys_url:
@@ -164,10 +169,12 @@ def _check(wanted: Wanted) -> None:
         )
     if wanted.keys and wanted.keys_url:
         raise BadInput("the app's keys are given, or fetched from an address, not both")
-    for uri in wanted.redirect_uris:
+    for uri in (*wanted.redirect_uris, *wanted.signed_out_uris):
         check_redirect(uri, public=wanted.public)
     for resource in wanted.resources:
         _check_resource(resource)
+    if wanted.logout_url:
+        _check_logout_url(wanted)
 
 
 def _check_resource(resource: str) -> None:
@@ -196,15 +203,33 @@ def _check_scopes(scopes: Sequence[str]) -> None:
             raise BadInput(f"every app may ask for the scope {one}; it cannot be one app's own")
 
 
-def _check_keys_url(url: str, what: str = "the address of keys") -> None:
+def _is_https(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        good = (
-            parts.scheme == "https" and bool(parts.hostname) and parts.username is None and not parts.fragment
-        )
+        _ = parts.port
     except ValueError:
-        good = False
-    if not good or not _RESOURCE.fullmatch(url):
+        return False
+    good = parts.scheme == "https" and bool(parts.hostname) and parts.username is None and not parts.fragment
+    return good and _RESOURCE.fullmatch(url) is not None
+
+
+def _check_logout_url(wanted: Wanted) -> None:
+    """Where we send something by ourselves has to be the app's own host: nobody has us knock elsewhere."""
+    if not _is_https(wanted.logout_url):
+        raise BadInput(
+            f"the logout address {wanted.logout_url[:100]!r} is no https address",
+            cure="Give where the app takes logout tokens: https://app.example.com/oidc/backchannel-logout.",
+        )
+    host = urlsplit(wanted.logout_url).hostname
+    if host not in {urlsplit(uri).hostname for uri in (*wanted.redirect_uris, *wanted.resources)}:
+        raise BadInput(
+            f"the logout address is at {host}, where the app has no other address",
+            cure="An app is told at a host of its redirect addresses or resources.",
+        )
+
+
+def _check_keys_url(url: str, what: str = "the address of keys") -> None:
+    if not _is_https(url):
         raise BadInput(
             f"{what} {url[:100]!r} is no https address",
             cure="Give where the app publishes its JWK Set: https://app.example.com/jwks.json.",
@@ -259,6 +284,8 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "shared": app.shared,
         "nodes": list(app.nodes),
         "binds": app.binds,
+        "signed_out_uris": list(app.signed_out_uris),
+        "logout_url": app.logout_url,
         "keys": [one.get("kid", "") for one in app.keys],
         "keys_url": app.keys_url,
     }
@@ -319,7 +346,7 @@ def _approve(connection: Connection, actor: str, name: str, approved: bool, now:
 
 def _delete(connection: Connection, actor: str, name: str, now: datetime) -> App:
     app = _find(connection, name)
-    grants = apps.delete(connection, app.id)
+    grants = apps.delete(connection, app.id, now)
     details = {"client_id": app.client_id, "grants": grants}
     audit.append(connection, actor, "app.delete", f"app:{app.name}", details, now)
     return app

@@ -38,11 +38,13 @@ from doorward.login.asking import (
 )
 from doorward.login.doors import Place, asker, safe_path
 from doorward.login.invitations import Invitations, not_good
+from doorward.login.leaving import Leaver, leaver, sign_out
 from doorward.login.pages import Door
 from doorward.login.sessions import LIFETIME as SESSION_LIFETIME
 from doorward.login.sessions import cookie_name, set_cookie
 from doorward.model import Asking, Invitation, Passkey, Role, Session, User
 from doorward.store import Connection, audit, signin
+from doorward.tailnet import secrets
 from doorward.tailnet.names import user_name
 
 CODES = "codes"  # the act before being given new recovery codes
@@ -95,11 +97,11 @@ class Entrance:
     async def _sign_out(self, request: Request) -> Response:
         place = self._askings.doors.require(request)
         await self._askings.form(request)
-        found = await self._sessions.of(request)
-        if found is not None:
-            await self._registry.writer.database.run(
-                _end_session, found.user, found.session, self._registry.writer.now()
-            )
+        visitor = await self._sessions.visitor(request)
+        if visitor.signed_in is not None:
+            writer = self._registry.writer
+            who = leaver(visitor, visitor.signed_in.user, secrets.base32(writer.entropy(15)))
+            await writer.database.run(_sign_out, who, writer.now())
         response = go_on("/signin")
         set_cookie(response, place, cookie_name(place), "", SESSION_LIFETIME)
         return response
@@ -295,10 +297,9 @@ def _device_of(agent: str) -> str:
     return next((name for mark, name in _SYSTEMS if mark in agent), "passkey")
 
 
-def _end_session(connection: Connection, user: User, session: Session, now: Any) -> None:
-    signin.end_sessions(connection, now, session_id=session.id)
-    person = f"user:{user.name}"
-    audit.append(connection, person, "user.signout", person, {"session": session.id}, now)
+def _sign_out(connection: Connection, who: Leaver, now: Any) -> None:
+    person, details = f"user:{who.user.name}", {"session": who.session, "grants": sign_out(connection, who, now)}
+    audit.append(connection, person, "user.signout", person, details, now)
 
 
 def _keep_codes(connection: Connection, user: User, digests: list[bytes], now: Any) -> None:
@@ -323,9 +324,13 @@ def _keep_passkey(
     first = not signin.recovery_codes_left(connection, user.id)
     kept = signin.insert_passkey(connection, draft)
     session = msgspec.structs.replace(session, method=f"passkey:{kept.id}")
-    if before is not None:
+    kept_session = None
+    if before is not None and before.user_id == user.id:
+        kept_session = signin.renew_session(connection, before.id, session)  # apps know them by it
+    elif before is not None:
         signin.end_sessions(connection, now, session_id=before.id)
-    signin.insert_session(connection, session)
+    if kept_session is None:
+        signin.insert_session(connection, session)
     person = f"user:{user.name}"
     details = {"passkey": kept.id, "name": kept.name, "at": session.origin, "from": session.address}
     audit.append(connection, person, "user.passkey.add", person, details, now)

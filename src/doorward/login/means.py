@@ -68,7 +68,7 @@ def _delete_passkey(connection: Connection, actor: str, user: User, passkey_id: 
             cure=f"`doorward users passkeys {user.name}` lists those there are.",
         )
     # Whoever holds the passkey may sit before one of these.
-    ended = signin.end_sessions_by(connection, now, user.id, f"passkey:{passkey_id}")
+    ended = signin.end_sessions(connection, now, user_id=user.id, method=f"passkey:{passkey_id}")
     details = {"passkey": passkey_id, "name": named[passkey_id], "sessions": ended}
     audit.append(connection, actor, "user.passkey.delete", f"user:{user.name}", details, now)
     return len(ended)

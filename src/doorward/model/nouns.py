@@ -179,6 +179,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
     brought: Brought | None = None  # what it says of itself, where no administrator has made it
     owner_id: int | None = None  # whose program has registered it
+    signed_out_uris: tuple[str, ...] = ()  # where people may be sent back to who sign out there (post_logout_redirect_uris)
+    logout_url: str = ""  # where it is told that somebody has signed out (backchannel_logout_uri)
     actor: str  # who made it, as the audit log names them
     created: datetime
 
@@ -232,6 +234,7 @@ class AppSession(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     seen: datetime
     acted: datetime  # when they last did something on purpose; at first, when it was made
+    signed_out: datetime | None = None  # they left, and come in no more without a yes; no app knows ``sid`` yet
 
 
 class AppGrant(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +245,7 @@ class AppGrant(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     node_id: int | None  # their device that it was given on; None where only a browser spoke for them
     sid: str
+    key: str = ""  # of the session it was given in, whatever its sid is by now; empty for those from before there were keys
     code_hash: bytes
     redirect_uri: str
     challenge: str  # PKCE; empty without
@@ -316,6 +320,21 @@ class UsedId(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     digest: bytes
     expires: datetime
+
+
+class LogoutNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """That an app has yet to be told of a session's end. It outlives the app and the person, so it names what it takes."""
+
+    id: int
+    app: str  # its name, for the audit log
+    client_id: str
+    algorithm: str  # what the token is signed with
+    url: str
+    user_id: int
+    sid: str
+    created: datetime
+    due: datetime  # of the next attempt; while one is under way, when it is taken for lost
+    tries: int = 0
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):

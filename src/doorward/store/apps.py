@@ -19,12 +19,13 @@ from doorward.model import (
     AppSession,
     Consent,
     DeviceRequest,
+    LogoutNotice,
     PushedRequest,
     RefreshToken,
     SigningKey,
     UsedId,
 )
-from doorward.store import rows
+from doorward.store import logouts, rows
 from doorward.store.tables import (
     app_grants,
     app_sessions,
@@ -129,10 +130,11 @@ def shared_resources(connection: Connection) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for app in found for each in app.resources))
 
 
-def delete(connection: Connection, app_id: int) -> int:
+def delete(connection: Connection, app_id: int, now: datetime) -> int:
     """Forget an app with all that it was given; returns how many live grants those were. Raises NotFound."""
     live = sa.and_(app_grants.c.app_id == app_id, app_grants.c.ended.is_(None))
     count = connection.execute(sa.select(sa.func.count()).select_from(app_grants).where(live)).scalar_one()
+    _tell(connection, now, app_grants.c.app_id == app_id)
     _forget(connection, app_grants.c.app_id == app_id)
     for table in (consents, pushed_requests, device_requests):
         connection.execute(sa.delete(table).where(table.c.app_id == app_id))
@@ -145,6 +147,32 @@ def _forget(connection: Connection, which: sa.ColumnElement[bool]) -> int:
     theirs = sa.select(app_grants.c.id).where(which)
     connection.execute(sa.delete(refresh_tokens).where(refresh_tokens.c.grant_id.in_(theirs)))
     return connection.execute(sa.delete(app_grants).where(which)).rowcount
+
+
+def _tell(connection: Connection, now: datetime, *which: sa.ColumnElement[bool]) -> None:
+    """Have the apps told that have tokens of these grants, and have not been told yet."""
+    columns = (apps.c.name, apps.c.client_id, apps.c.algorithm, apps.c.logout_url)
+    statement = (
+        sa.select(*columns, app_grants.c.user_id, app_grants.c.sid)
+        .join(apps, apps.c.id == app_grants.c.app_id)
+        .where(*which, app_grants.c.ended.is_(None), app_grants.c.redeemed.is_not(None), apps.c.logout_url != "")
+        .distinct()
+    )
+    drafts = (
+        LogoutNotice(
+            id=0,
+            app=name,
+            client_id=client_id,
+            algorithm=algorithm,
+            url=url,
+            user_id=user_id,
+            sid=sid,
+            created=now,
+            due=now,
+        )
+        for name, client_id, algorithm, url, user_id, sid in connection.execute(statement).all()
+    )
+    logouts.queue(connection, drafts)
 
 
 # Signing keys ------------------------------------------------------------------------------------------------------
@@ -193,6 +221,42 @@ def put_session(connection: Connection, wanted: AppSession) -> AppSession:
     return rows.add(connection, app_sessions, wanted)
 
 
+def device_key(node_id: int, user_id: int) -> str:
+    """The key of the session of a person who is known by their device."""
+    return f"node:{node_id}:{user_id}"
+
+
+def browser_key(session_id: int) -> str:
+    """The key of the session of a person who signed in in a browser."""
+    return f"session:{session_id}"
+
+
+def browser_of(key: str) -> int | None:
+    """The session of a browser that a key is of."""
+    kind, _, number = key.partition(":")
+    return int(number) if kind == "session" else None
+
+
+def sign_out(
+    connection: Connection, now: datetime, user_id: int, keys: Sequence[str], sids: Sequence[str] = ()
+) -> list[int]:
+    """End sessions of a person, and all that was given in them; the apps are told. Returns the grants that had not ended."""
+    mine = sa.and_(app_sessions.c.user_id == user_id, app_sessions.c.key.in_(keys))
+    # What was given before grants knew their session's key is known by the number alone.
+    known = list(connection.execute(sa.select(app_sessions.c.sid).where(mine)).scalars())
+    connection.execute(sa.delete(app_sessions).where(mine))
+    given = sa.or_(app_grants.c.key.in_(keys), app_grants.c.sid.in_([*sids, *known]))
+    return _end(connection, now, app_grants.c.user_id == user_id, given)
+
+
+def leave(connection: Connection, now: datetime, user_id: int, key: str, sid: str) -> None:
+    """Have nobody come in by this key without saying yes on a page, until somebody does. ``sid``: a new number."""
+    draft = AppSession(
+        id=0, key=key, sid=sid, user_id=user_id, created=now, seen=now, acted=now, signed_out=now
+    )
+    put_session(connection, draft)
+
+
 # Grants ------------------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +273,12 @@ def insert_grants(connection: Connection, drafts: Sequence[AppGrant]) -> list[Ap
     given = connection.execute(_GRANT_IDS, {"wanted": [draft.code_hash for draft in drafts]})
     ids: dict[bytes, int] = {row.code_hash: row.id for row in given}
     return [msgspec.structs.replace(draft, id=ids[draft.code_hash]) for draft in drafts]
+
+
+def owner_of_sid(connection: Connection, app_id: int, sid: str) -> int | None:
+    """Who gave something to an app under this number."""
+    which = sa.and_(app_grants.c.app_id == app_id, app_grants.c.sid == sid)
+    return connection.execute(sa.select(app_grants.c.user_id).where(which).limit(1)).scalar()
 
 
 def grant_by_id(connection: Connection, grant_id: int) -> AppGrant | None:
@@ -285,22 +355,30 @@ def end_grants(
     grant_id: int | None = None,
     user_id: int | None = None,
     app_id: int | None = None,
+    tell: bool = True,
 ) -> list[int]:
     """End one grant, or all of a person, perhaps to one app alone; returns the ids of those that had not ended.
 
-    Raises ValueError with neither a grant nor a person.
+    The apps are told, but for ``tell`` being false. Raises ValueError with neither a grant nor a person.
     """
     if grant_id is None and user_id is None:
         raise ValueError("which grant, or whose")
-    which: list[sa.ColumnElement[bool]] = [app_grants.c.ended.is_(None)]
+    which: list[sa.ColumnElement[bool]] = []
     if grant_id is not None:
         which.append(app_grants.c.id == grant_id)
     if user_id is not None:
         which.append(app_grants.c.user_id == user_id)
     if app_id is not None:
         which.append(app_grants.c.app_id == app_id)
-    found = list(connection.execute(sa.select(app_grants.c.id).where(*which)).scalars())
+    return _end(connection, now, *which, tell=tell)
+
+
+def _end(connection: Connection, now: datetime, *which: sa.ColumnElement[bool], tell: bool = True) -> list[int]:
+    live = sa.select(app_grants.c.id).where(*which, app_grants.c.ended.is_(None))
+    found = list(connection.execute(live).scalars())
     if found:
+        if tell:
+            _tell(connection, now, *which)
         connection.execute(sa.update(app_grants).where(app_grants.c.id.in_(found)).values(ended=now))
     return found
 
@@ -459,10 +537,11 @@ def delete_consents(
 # People ------------------------------------------------------------------------------------------------------------
 
 
-def delete_all_of(connection: Connection, user_id: int) -> dict[str, int]:
+def delete_all_of(connection: Connection, user_id: int, now: datetime) -> dict[str, int]:
     """Delete all that a person gave to apps, before the person is; how many of each there were."""
+    _tell(connection, now, app_grants.c.user_id == user_id)
     for owned in rows.load(connection, apps, App, apps.c.owner_id == user_id):
-        delete(connection, owned.id)
+        delete(connection, owned.id, now)
     found = {"app_grants": _forget(connection, app_grants.c.user_id == user_id)}
     for table in (app_sessions, consents):
         found[table.name] = connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount

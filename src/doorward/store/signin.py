@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from doorward.model import Asking, Identity, Invitation, Passkey, Provider, Session
-from doorward.store import rows
+from doorward.store import apps, rows
 from doorward.store.signin_tables import (
     askings,
     identities,
@@ -185,7 +185,7 @@ def end_sessions(
     session_id: int | None = None,
     method: str | None = None,
 ) -> list[int]:
-    """End the open sessions of a person, those proven by a method, or one; returns their ids.
+    """End the open sessions of a person, those proven by a method, or one, and with them those with apps; returns their ids.
 
     What is told narrows it. Raises ValueError when nothing is.
     """
@@ -198,20 +198,13 @@ def end_sessions(
         wanted.append(sessions.c.method == method)
     if session_id is not None:
         wanted.append(sessions.c.id == session_id)
-    found = list(
-        connection.execute(sa.select(sessions.c.id).where(*wanted).order_by(sessions.c.id)).scalars()
-    )
+    owners = sa.select(sessions.c.id, sessions.c.user_id).where(*wanted).order_by(sessions.c.id)
+    found = {number: owner for number, owner in connection.execute(owners)}
     if found:
         connection.execute(sa.update(sessions).where(sessions.c.id.in_(found)).values(ended=now))
-    return found
-
-
-def end_sessions_by(connection: Connection, now: datetime, user_id: int, method: str) -> list[int]:
-    """End the open sessions of a person that were last proven by ``method``; returns their ids."""
-    theirs = [each.id for each in open_sessions(connection, now, user_id) if each.method == method]
-    if theirs:
-        connection.execute(sa.update(sessions).where(sessions.c.id.in_(theirs)).values(ended=now))
-    return theirs
+    for number, owner in found.items():
+        apps.sign_out(connection, now, owner, [apps.browser_key(number)])
+    return list(found)
 
 
 # Askings -----------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 18
+VERSION = 19
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -188,6 +188,8 @@ apps = _table(
     _may("owner_id", whole()),
     Column("nodes", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     Column("binds", Flag(), nullable=False, server_default=false()),
+    Column("signed_out_uris", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
+    Column("logout_url", Words(), nullable=False, server_default=text("''")),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,
@@ -214,6 +216,7 @@ app_sessions = _table(
     _must("created", Moment()),
     _must("seen", Moment()),
     _must("acted", Moment()),
+    _may("signed_out", Moment()),
     UniqueConstraint("key"),
     Index(None, "user_id"),
     numbered=True,
@@ -241,6 +244,7 @@ app_grants = _table(
     _may("redeemed", Moment()),
     _may("ended", Moment()),
     Column("jkt", Words(), nullable=False, server_default=text("''")),
+    Column("key", Words(), nullable=False, server_default=text("''")),
     UniqueConstraint("code_hash"),
     Index(None, "app_id"),
     Index(None, "user_id"),
@@ -300,6 +304,23 @@ used_ids = _table(
     _must("expires", Moment()),
     UniqueConstraint("digest"),
     Index(None, "expires"),
+    numbered=True,
+)
+
+# No foreign keys: an app is told of its own end, and of that of a person, too.
+logout_notices = _table(
+    "logout_notices",
+    _must("app", Words()),
+    _must("client_id", Words()),
+    _must("algorithm", Words()),
+    _must("url", Words()),
+    _must("user_id", whole()),
+    _must("sid", Words()),
+    _must("created", Moment()),
+    _must("due", Moment()),
+    _must("tries", whole()),
+    UniqueConstraint("client_id", "user_id", "sid"),
+    Index(None, "due"),
     numbered=True,
 )
 

@@ -189,7 +189,7 @@ def delete_user(
     freed = tuple(
         nodes.update(connection, msgspec.structs.replace(node, user_id=None)) for node in brought if node.tags
     )
-    held = {**signin.delete_all_of(connection, user.id), **apps.delete_all_of(connection, user.id)}
+    held = {**signin.delete_all_of(connection, user.id), **apps.delete_all_of(connection, user.id, now)}
     gone = {name: count for name, count in held.items() if count}
     details: dict[str, Any] = {"auth_keys": keys.delete_auth_keys_of(connection, user.id), **gone}
     if tokens := keys.revoke_api_tokens_of(connection, user.id, now):
