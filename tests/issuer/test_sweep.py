@@ -3,6 +3,8 @@ import asyncio
 from tests.support.office import Office
 from tests.support.waiting import eventually
 
+from doorward.issuer.sweep import Sweep
+
 NOBODY = '{"grants": [{"src": ["bob"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{}]}}]}'
 SCOPE = "openid offline_access"
 
@@ -53,3 +55,23 @@ async def test_it_looks_by_itself(office: Office) -> None:
 
 async def ended(office: Office) -> bool:
     return bool(await office.audited("app.end"))
+
+
+async def test_it_looks_when_a_key_ends_which_is_nobodys_change(office: Office) -> None:
+    node = await office.person("ann")
+    party = await office.app()
+    await party.sign_in(scope=SCOPE)
+    sweep = office.issuer._sweep
+    assert node.key_expiry is not None
+    assert await sweep.look() == 0
+    assert sweep._next == node.key_expiry
+    office.world.clock.advance(node.key_expiry - office.world.clock.now())
+    await sweep._wait()  # for no time at all, though nothing has changed
+    assert await sweep.look() == 1
+    assert sweep._next is None
+    assert (await party.refresh()).json()["error"] == "invalid_grant"
+
+
+async def test_it_looks_at_its_start(office: Office) -> None:
+    """Whoever was here before may have been killed between a change and the look at it."""
+    assert Sweep(office.issuer._desk)._due.is_set()

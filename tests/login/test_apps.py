@@ -80,11 +80,33 @@ async def test_a_public_app_has_no_secret(apps: Apps) -> None:
         {"keys_url": "http://grafana.example.com/jwks"},
         {"keys_url": "https://x@grafana.example.com/jwks"},
         {"keys_url": "https://[x"},
+        {"signed_out_uris": ("http://grafana.example.com/out",)},
+        {"signed_out_uris": ("javascript:alert(1)",)},
+        {"signed_out_uris": BACK * 21},
+        {"logout_url": "http://grafana.example.com/out"},
+        {"logout_url": "https://evil.example.com/out"},
+        {"logout_url": "https://grafana.example.com@evil.example.com/out"},
+        {"logout_url": "https://grafana.example.com:port/out"},
+        {"logout_url": "https://grafana.example.com/out#x"},
     ],
 )
 async def test_what_cannot_be_an_app_is_refused(apps: Apps, fields: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         await apps.create("cli", Wanted(**({"name": "grafana", "redirect_uris": BACK} | fields)))
+
+
+async def test_an_app_is_told_of_logouts_at_a_host_of_its_own(apps: Apps, world: World) -> None:
+    out, told = "https://grafana.example.com/out", "https://grafana.example.com:8443/told?by=us"
+    app, _ = await apps.create("cli", Wanted("grafana", BACK, signed_out_uris=(out,), logout_url=told))
+    assert (app.signed_out_uris, app.logout_url) == ((out,), told)
+    resource = "https://wiki.example.com/api"
+    await apps.create("cli", Wanted("wiki", BACK, (resource,), logout_url="https://wiki.example.com/told"))
+    log = await world.registry.writer.database.read(audit.load)
+    assert (told, [out]) in [
+        (one.details["logout_url"], one.details["signed_out_uris"])
+        for one in log
+        if one.action == "app.create"
+    ]
 
 
 async def test_names_are_taken_once_and_free_again(apps: Apps) -> None:

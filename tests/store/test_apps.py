@@ -204,7 +204,7 @@ async def test_of_many_who_take_a_pushed_request_at_once_one_does(database: Data
     assert await database.run(apps.delete_over, NOW, NOW) == 0
     assert await database.run(apps.delete_over, LATER + timedelta(seconds=1), NOW) == 1
     await database.run(apps.insert_pushed, draft)
-    await database.run(apps.delete, app.id)
+    await database.run(apps.delete, app.id, NOW)
 
 
 async def test_of_many_who_answer_a_device_at_once_one_does(database: Database, app: App) -> None:
@@ -247,7 +247,7 @@ async def test_of_many_who_answer_a_device_at_once_one_does(database: Database, 
     await database.run(apps.insert_device_request, draft)
     assert await database.run(apps.delete_over, LATER, LATER + timedelta(seconds=1)) == 1
     await database.run(apps.insert_device_request, draft)
-    await database.run(apps.delete, app.id)
+    await database.run(apps.delete, app.id, NOW)
 
 
 async def test_of_many_who_show_the_same_at_once_one_is_first(database: Database) -> None:
@@ -273,7 +273,7 @@ async def test_an_app_goes_with_all_that_it_was_given(database: Database, app: A
     made = await database.run(apps.insert_grant, grant(app, ann))
     draft = RefreshToken(id=0, grant_id=made.id, secret_hash=b"r", created=NOW, expires=LATER)
     await database.run(apps.insert_refresh_token, draft)
-    assert await database.run(apps.delete, app.id) == 1
+    assert await database.run(apps.delete, app.id, NOW) == 1
     assert await database.read(apps.grants_by_code, [b"code"]) == {}
     assert await database.read(apps.refresh_token, b"r") is None
 

@@ -17,6 +17,7 @@ from doorward.errors import DoorwardError
 from doorward.issuer import Issuer
 from doorward.issuer.fetch import Fetch, Rules
 from doorward.issuer.trust import Trust
+from doorward.issuer.tokens import read as read_token
 from doorward.login.apps import Apps, Wanted
 from doorward.login.idtoken import Expected, check_id_token, read_keys
 from doorward.model import App, AuditEvent, Node
@@ -83,6 +84,14 @@ class Office(House):
             await self.registry.create_user("cli", name, email=f"{name}@example.com")
         self.identity = await self.world.join(number, f"{name}-{number}", name, **fields)
         return self.identity
+
+    async def told(self) -> list[tuple[str, dict[str, Any]]]:
+        """What apps are told of logouts, as far as it is due: at which address, and what the token says, checked."""
+        self.posted.clear()
+        await self.issuer._backchannel.step()
+        ring = await self.issuer._desk.keys.ring()
+        assert all(form.keys() == {"logout_token"} for _, form in self.posted)
+        return [(url, read_token(ring, form["logout_token"], "logout+jwt")) for url, form in self.posted]
 
     async def policy(self, text: str) -> None:
         await self.registry.set_policy("cli", text)
@@ -241,6 +250,15 @@ class Party:
         bearer = self.tokens["access_token"] if token is None else token
         async with self.program() as client:
             return await client.get("/userinfo", headers={"authorization": f"Bearer {bearer}"})
+
+    async def end_session(
+        self, browser: Browser | None = None, headers: dict[str, str] | None = None, **said: str
+    ) -> httpx2.Response:
+        """Send a browser to where people sign out; its page, or the redirect back."""
+        browser = browser or self.browser()
+        path = f"/end_session?{urlencode(said)}"
+        browser.page = await browser.client.get(path, headers=PAGE if headers is None else headers)
+        return browser.page
 
     async def sign_in(self, browser: Browser | None = None, **changes: str | None) -> dict[str, Any]:
         """All of it, silently; what the ID token says."""

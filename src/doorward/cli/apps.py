@@ -99,6 +99,10 @@ def show_app(name: str, /, *, json: Flag = False, target: Target | None = None) 
         output.line(f"runs on:    {known}")
     if found.keys_url:
         output.line(f"keys at:    {found.keys_url}")
+    for uri in found.signed_out_uris:
+        output.line(f"signed out: {uri}")
+    if found.logout_url:
+        output.line(f"is told at: {found.logout_url}")
 
 
 @app.command(name="create")
@@ -122,6 +126,8 @@ def create_app(
     algorithm: types.SigningAlgorithm = "RS256",
     keys: Path | None = None,
     keys_url: str = "",
+    signed_out: list[str] | None = None,
+    logout_url: str = "",
     json: Flag = False,
     target: Target | None = None,
 ) -> None:
@@ -147,6 +153,8 @@ def create_app(
         algorithm: What its tokens are signed with.
         keys: A file with its public keys, as a JWK Set: it signs with them and has no secret (private_key_jwt).
         keys_url: The https address where it publishes them, in place of a file.
+        signed_out: Where it may have people sent back to who sign out; more than one with more of these.
+        logout_url: The https address at which it is told that somebody has signed out, at one of its own hosts.
         json: Print an object.
         target: Which server.
     """
@@ -173,6 +181,8 @@ def create_app(
         algorithm=algorithm,
         keys="" if keys is None else read_text(keys),
         keys_url=keys_url,
+        signed_out_uris=tuple(signed_out or ()),
+        logout_url=logout_url,
     )
     made = (target or Target()).call("POST", "/apps", types.MadeApp, body=body)
     _hand_over(made, json=json, settings=plain if known is None else known.settings, url=url)

@@ -130,7 +130,7 @@ class Inspection:
         grant = await self._grant_of(token)
         if grant is not None and grant.app_id == app.id:
             await self._desk.database.run(
-                end, app, grant, "app.revoke", "the app gave it back", self._desk.now()
+                end, app, grant, "app.revoke", "the app gave it back", self._desk.now(), tell=False
             )
         return opened(Response(status_code=200, headers={"Cache-Control": "no-store"}))
 

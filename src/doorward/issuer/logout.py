@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from doorward.asgi import RateLimit, WrongMethod, WrongMediaType, read_body
+from doorward.asgi import RateLimit, WrongMediaType, WrongMethod, read_body
 from doorward.errors import BadInput, NotPermitted, Unavailable
 from doorward.issuer.consent import waiting
 from doorward.issuer.decision import Arrival, arrival_of
@@ -223,9 +223,7 @@ class Logout:
         if url and wanted.state:
             url = with_answer(url, [("state", wanted.state)])
         if by_itself and url:
-            return RedirectResponse(
-                url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-            )
+            return RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         return self._page("left", Door.SHUT, "signed out", app=wanted.app, url=url, known=user is not None)
 
     def _forget(self, request: Request, response: Response) -> Response:
@@ -234,7 +232,14 @@ class Logout:
         return response
 
     def _page(
-        self, state: str, door: Door, label: str, *, before: Side | None = None, **values: Any
+        self,
+        state: str,
+        door: Door,
+        label: str,
+        *,
+        before: Side | None = None,
+        user: User | None = None,
+        **values: Any,
     ) -> Response:
         settings = self._desk.registry.snapshot.settings
         tailnet = settings.display_name or settings.domain
@@ -246,6 +251,7 @@ class Logout:
             before=before,
             behind=pages.tailnet_side(tailnet),
             state=state,
+            user=user,
             **values,
         )
 

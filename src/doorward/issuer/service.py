@@ -1,5 +1,6 @@
 """The issuer's endpoints, put together."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from doorward.clock import Clock
 from doorward.errors import DoorwardError
 from doorward.issuer.assertions import Assertions
 from doorward.issuer.authorize import Authorize
+from doorward.issuer.backchannel import Backchannel
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import PREFLIGHT, Desk, ProviderKeys, opened
 from doorward.issuer.device import Devices
@@ -20,6 +22,8 @@ from doorward.issuer.errors import TokenError
 from doorward.issuer.fetch import Fetch
 from doorward.issuer.inspection import Inspection
 from doorward.issuer.keys import Keys
+from doorward.issuer.logout import PATH as LOGOUT
+from doorward.issuer.logout import Logout
 from doorward.issuer.metadata import describe
 from doorward.issuer.pushed import Pushed
 from doorward.issuer.sweep import Sweep
@@ -36,7 +40,7 @@ class Issuer:
     """The service.
 
     Args:
-        askings: who sits before a browser; four acts are added to it.
+        askings: who sits before a browser; its acts are added to it.
         clock: the time of everything.
         secret: what only doorward's files hold, the same for all processes; signing keys are sealed with it.
         trust: whose apps may come by themselves.
@@ -66,11 +70,15 @@ class Issuer:
         self._authorize = Authorize(self._desk, self._documents)
         self._devices = Devices(self._desk, clients)
         self._inspection = Inspection(self._desk, clients, proofs)
+        self._logout = Logout(self._desk)
         self._sweep = Sweep(self._desk)
+        self._backchannel = Backchannel(self._desk, fetch)
 
     async def run(self) -> None:
-        """Take tokens from whoever may have them no longer, until cancelled."""
-        await self._sweep.run()
+        """Take tokens from whoever may have them no longer, and tell apps of what is over, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweep.run())
+            group.create_task(self._backchannel.run())
 
     def routes(self) -> list[Route]:
         """Where they are."""
@@ -81,6 +89,8 @@ class Issuer:
             Route("/device", as_page(registry, self._devices.show), methods=["GET"]),
             Route("/device", as_page(registry, self._devices.typed), methods=["POST"]),
             Route("/device/answer", as_page(registry, self._devices.answer), methods=["POST"]),
+            Route(LOGOUT, as_page(registry, self._logout.end), methods=["GET", "POST"]),
+            Route(f"{LOGOUT}/answer", as_page(registry, self._logout.answer), methods=["POST"]),
         ]
         programs = (
             ("/token", self._token.token, ["POST"]),

@@ -17,6 +17,7 @@ from doorward.tailnet.snapshot import Snapshot
 from doorward.telemetry import log
 
 QUIET = 1.0  # seconds: many changes in a row are one look
+_LONGEST_WAIT = 3600.0  # seconds: the clock may be set meanwhile
 
 _log = log("issuer")
 
@@ -31,6 +32,8 @@ class Sweep:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._due = asyncio.Event()
+        self._due.set()  # who was here before us may have been killed between a change and its look
+        self._next: datetime | None = None  # when the next device's key ends that vouches for somebody
         desk.registry.writer.watch(self._changed)
 
     def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
@@ -46,13 +49,24 @@ class Sweep:
     async def run(self) -> None:
         """Look whenever there is a reason, until cancelled."""
         while True:
-            await self._due.wait()
+            await self._wait()
             await asyncio.sleep(QUIET)
             self._due.clear()
             try:
                 await self.look()
             except DoorwardError as error:
                 _log.warning("not looked for tokens that are over", reason=error.message)
+
+    async def _wait(self) -> None:
+        """Until there is a reason. That a key ends is nobody's change, so its time is one."""
+        seconds = None
+        if self._next is not None:
+            seconds = min(max(0.0, (self._next - self._desk.now()).total_seconds()), _LONGEST_WAIT)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._due.wait()
+        except TimeoutError:
+            return
 
     async def look(self) -> int:
         """Look now; returns how many grants ended."""
@@ -67,6 +81,9 @@ class Sweep:
         ]
         if over:
             await desk.database.run(_end, over, now)
+        vouching = {grant.node_id for grant in live if grant.node_id is not None}
+        ends = (snapshot.nodes[one].key_expiry for one in vouching if one in snapshot.nodes)
+        self._next = min((one for one in ends if one is not None and one > now), default=None)
         return len(over)
 
 

@@ -298,7 +298,10 @@ def _device_of(agent: str) -> str:
 
 
 def _sign_out(connection: Connection, who: Leaver, now: Any) -> None:
-    person, details = f"user:{who.user.name}", {"session": who.session, "grants": sign_out(connection, who, now)}
+    person, details = (
+        f"user:{who.user.name}",
+        {"session": who.session, "grants": sign_out(connection, who, now)},
+    )
     audit.append(connection, person, "user.signout", person, details, now)
 
 

@@ -234,7 +234,9 @@ class AppSession(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     seen: datetime
     acted: datetime  # when they last did something on purpose; at first, when it was made
-    signed_out: datetime | None = None  # they left, and come in no more without a yes; no app knows ``sid`` yet
+    signed_out: datetime | None = (
+        None  # they left, and come in no more without a yes; no app knows ``sid`` yet
+    )
 
 
 class AppGrant(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -155,7 +154,9 @@ def _tell(connection: Connection, now: datetime, *which: sa.ColumnElement[bool])
     statement = (
         sa.select(*columns, app_grants.c.user_id, app_grants.c.sid)
         .join(apps, apps.c.id == app_grants.c.app_id)
-        .where(*which, app_grants.c.ended.is_(None), app_grants.c.redeemed.is_not(None), apps.c.logout_url != "")
+        .where(
+            *which, app_grants.c.ended.is_(None), app_grants.c.redeemed.is_not(None), apps.c.logout_url != ""
+        )
         .distinct()
     )
     drafts = (
@@ -373,7 +374,9 @@ def end_grants(
     return _end(connection, now, *which, tell=tell)
 
 
-def _end(connection: Connection, now: datetime, *which: sa.ColumnElement[bool], tell: bool = True) -> list[int]:
+def _end(
+    connection: Connection, now: datetime, *which: sa.ColumnElement[bool], tell: bool = True
+) -> list[int]:
     live = sa.select(app_grants.c.id).where(*which, app_grants.c.ended.is_(None))
     found = list(connection.execute(live).scalars())
     if found:

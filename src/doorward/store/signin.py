@@ -199,7 +199,7 @@ def end_sessions(
     if session_id is not None:
         wanted.append(sessions.c.id == session_id)
     owners = sa.select(sessions.c.id, sessions.c.user_id).where(*wanted).order_by(sessions.c.id)
-    found = {number: owner for number, owner in connection.execute(owners)}
+    found = {row.id: row.user_id for row in connection.execute(owners)}
     if found:
         connection.execute(sa.update(sessions).where(sessions.c.id.in_(found)).values(ended=now))
     for number, owner in found.items():

@@ -48,7 +48,8 @@ COVERS = (
     "issuer.tokens:_raw",
     "issuer.tokens:read_access",
     "login.apps:_check",
-    "login.apps:_check_keys_url",
+    "login.apps:_check_logout_url",
+    "login.apps:_is_https",
     "login.apps:_check_resource",
     "login.apps:_check_scopes",
     "login.apps:read_public_keys",
@@ -152,6 +153,7 @@ def _address(text: str) -> None:
     feed(Wanted("a", (BACK,), scopes=(text,)), _check)
     assert canonical(canonical(text)) == canonical(text)
     feed(Wanted("a", (BACK,), keys_url=text), _check)
+    feed(Wanted("a", (BACK,), logout_url=text), _check)
     feed(text, _keys)
     check_redirect(text, public=True)
     assert text.isascii()

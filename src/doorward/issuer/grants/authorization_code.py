@@ -171,9 +171,14 @@ def end(
     why: str,
     now: datetime,
     origin: Origin | None = None,
+    *,
+    tell: bool = True,
 ) -> None:
-    """End a grant, and note why; nothing where it had ended. ``origin``: of whose request, in a unit that several share."""
-    if apps.end_grants(connection, now, grant_id=grant.id):
+    """End a grant, and note why; nothing where it had ended.
+
+    ``origin``: of whose request, in a unit that several share. ``tell``: the app, where it listens, but for its own doing.
+    """
+    if apps.end_grants(connection, now, grant_id=grant.id, tell=tell):
         details = {"grant": grant.id, "user": grant.user_id, "why": why}
         entry = audit.Entry(f"app:{app.name}", action, f"app:{app.name}", details, now, origin)
         audit.append_all(connection, [entry])

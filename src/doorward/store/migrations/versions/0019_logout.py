@@ -31,7 +31,9 @@ def upgrade() -> None:
         sa.Column("sid", sa.Text(), nullable=False),
         *(sa.Column(name, whole(), nullable=False) for name in ("created", "due", "tries")),
         sa.PrimaryKeyConstraint("id", name="logout_notices_pk"),
-        sa.UniqueConstraint("client_id", "user_id", "sid", name="logout_notices_client_id_user_id_sid_unique"),
+        sa.UniqueConstraint(
+            "client_id", "user_id", "sid", name="logout_notices_client_id_user_id_sid_unique"
+        ),
         sqlite_strict=True,
         sqlite_autoincrement=True,
     )
