@@ -1,5 +1,5 @@
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from tests.issuer.test_oidc_logout import TOLD, signed_in
@@ -194,7 +194,7 @@ async def test_one_that_cannot_be_noted_comes_twice_and_not_never(
         raise Unavailable("the disk is full")
 
     with monkeypatch.context() as full:
-        full.setattr(backchannel.logouts, "settle", down)
+        full.setattr(logouts, "settle", down)
         assert len(await sids(office)) == 1
     office.world.clock.advance(LEASE)
     assert len(await sids(office)) == 1
@@ -227,15 +227,16 @@ async def test_it_delivers_by_itself_and_outlives_a_store_that_does_not_answer(
 ) -> None:
     await ended(office)
     monkeypatch.setattr(backchannel, "LOOK", 0.0)
-    was, failures = backchannel.logouts.is_due, []
+    was = logouts.is_due
+    failures: list[datetime] = []
 
-    def sometimes(connection: Connection, now: object) -> bool:
+    def sometimes(connection: Connection, now: datetime) -> bool:
         if not failures:
             failures.append(now)
             raise Unavailable("the store is away")
-        return was(connection, now)  # type: ignore[arg-type] # as it came
+        return was(connection, now)
 
-    monkeypatch.setattr(backchannel.logouts, "is_due", sometimes)
+    monkeypatch.setattr(logouts, "is_due", sometimes)
 
     async def arrived() -> bool:
         return bool(office.posted) and await waiting(office) == 0

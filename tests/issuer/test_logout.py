@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -134,7 +135,11 @@ async def test_an_access_token_is_no_hint(office: Office) -> None:
 async def test_after_a_yes_a_link_leads_back(office: Office) -> None:
     grafana, _ = await signed_in(office)
     browser = grafana.browser()
-    said = {"client_id": grafana.app.client_id, "post_logout_redirect_uri": OUT, "state": "a&b"}
+    said: dict[str, Any] = {
+        "client_id": grafana.app.client_id,
+        "post_logout_redirect_uri": OUT,
+        "state": "a&b",
+    }
     assert asks(await grafana.end_session(browser, **said))
     page = await press(browser)
     assert f'href="{OUT}?state=a%26b"' in page.text
@@ -152,7 +157,9 @@ async def test_the_page_is_answered_once_by_the_browser_that_was_asked(office: O
     await press(browser)
     assert (await browser.post("/end_session/answer", asking=number, answer="yes")).status_code == 404
     forged = await browser.client.post(
-        "/end_session/answer", data={"asking": number}, headers={"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
+        "/end_session/answer",
+        data={"asking": number},
+        headers={"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
     )
     assert forged.status_code == 403
 
@@ -202,7 +209,12 @@ async def test_nobody_is_signed_out_inside_another_page_or_ahead_of_time(
 
 async def test_what_cannot_be_read_is_refused(office: Office) -> None:
     client = office.browser().client
-    for query in ("state=a&state=b", f"state={'s' * 2001}", f"ui_locales={'x' * 40_000}", "id_token_hint=%ff"):
+    for query in (
+        "state=a&state=b",
+        f"state={'s' * 2001}",
+        f"ui_locales={'x' * 40_000}",
+        "id_token_hint=%ff",
+    ):
         assert (await client.get(f"/end_session?{query}", headers=PAGE)).status_code == 400
     assert (await client.head("/end_session", headers=PAGE)).status_code == 405
     elsewhere = await office.browser("https://other.example").client.get("/end_session", headers=PAGE)
@@ -218,7 +230,7 @@ async def test_too_many_are_told_to_wait(office: Office) -> None:
 async def test_an_address_that_the_app_has_lost_meanwhile_is_no_way_back(office: Office) -> None:
     grafana, _ = await signed_in(office)
     browser = grafana.browser()
-    said = {"client_id": grafana.app.client_id, "post_logout_redirect_uri": OUT}
+    said: dict[str, Any] = {"client_id": grafana.app.client_id, "post_logout_redirect_uri": OUT}
     await grafana.end_session(browser, **said)
     await office.apps.delete("cli", "grafana")
     page = await press(browser)

@@ -8,7 +8,7 @@ from doorward.login.sessions import SignedIn, Visitor
 from doorward.model import Session, User
 from doorward.store import apps, signin
 
-ANN, BOB = user(1), user(2)
+ANN, BOB = user(1, id=1), user(2, id=2)
 
 
 def signed_in(who: User, number: int = 5) -> SignedIn:

@@ -181,7 +181,7 @@ async def test_what_a_persons_program_has_registered_goes_with_them(
     theirs = await database.run(apps.insert, draft)
     assert await database.read(apps.by_id, theirs.id) == theirs
     await database.run(apps.insert_grant, grant(theirs, ann, b"three"))
-    await database.run(apps.delete_all_of, ann)
+    await database.run(apps.delete_all_of, ann, NOW)
     assert [one.id for one in await database.read(apps.load_all)] == [app.id]
 
 

@@ -16,8 +16,8 @@ from tests.support.world import World
 from doorward.errors import DoorwardError
 from doorward.issuer import Issuer
 from doorward.issuer.fetch import Fetch, Rules
-from doorward.issuer.trust import Trust
 from doorward.issuer.tokens import read as read_token
+from doorward.issuer.trust import Trust
 from doorward.login.apps import Apps, Wanted
 from doorward.login.idtoken import Expected, check_id_token, read_keys
 from doorward.model import App, AuditEvent, Node

@@ -27,7 +27,9 @@ class Knowledge(NamedTuple):
     key: str
     sid: str
     acted: datetime
-    signed_out: bool = False  # they left, and have not said since that they are back; then the rest is what begins with it
+    signed_out: bool = (
+        False  # they left, and have not said since that they are back; then the rest is what begins with it
+    )
 
 
 async def known_since(desk: Desk, key: str, user: User, signed_in: datetime | None) -> Knowledge:

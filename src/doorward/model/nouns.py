@@ -179,7 +179,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
     brought: Brought | None = None  # what it says of itself, where no administrator has made it
     owner_id: int | None = None  # whose program has registered it
-    signed_out_uris: tuple[str, ...] = ()  # where people may be sent back to who sign out there (post_logout_redirect_uris)
+    signed_out_uris: tuple[
+        str, ...
+    ] = ()  # where people may be sent back to who sign out there (post_logout_redirect_uris)
     logout_url: str = ""  # where it is told that somebody has signed out (backchannel_logout_uri)
     actor: str  # who made it, as the audit log names them
     created: datetime
