@@ -90,11 +90,10 @@ class Backchannel:
             _outcomes.labels("delivered").inc()
             await desk.database.run(logouts.settle, notice.id)
         elif now - notice.created < GIVEN_UP:
-            _outcomes.labels("failed").inc()
-            _log.info(
-                "an app was not told of a logout", app=notice.app, reason=trouble, tries=notice.tries + 1
-            )
             await desk.database.run(logouts.put_off, notice.id, now + again(notice.tries))
+            _outcomes.labels("failed").inc()
+            tries = notice.tries + 1
+            _log.info("an app was not told of a logout", app=notice.app, reason=trouble, tries=tries)
         else:
             _outcomes.labels("given up").inc()
             _log.warning("an app was never told of a logout", app=notice.app, reason=trouble)
