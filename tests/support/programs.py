@@ -5,11 +5,13 @@ With ``DOORWARD_REQUIRE=all`` a missing program fails the test instead: a run th
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from tests.support.golang import relying_program
 from tests.support.require import missing
+from tests.support.venv import interop_python
 
 from doorward.engine.programs import ProgramError, cache_folder, find_client, parse_version, version_of
 from doorward.engine.setup import CLIENT_PACKAGES, CLIENT_VERSION, build
@@ -110,18 +112,23 @@ def _require_built(package: str, version: str, folder: Path) -> Path:
         _lacking(f"{program.name} {version}", f"{how} ({error.sentence()})")
 
 
-def prepare() -> None:
-    """Make every program that only tests use and that is not here yet. For the start of a whole run: it takes minutes."""
+def prepare(*, heavy: bool = False) -> None:
+    """Make every program that only tests use and that is not here yet. For the start of a whole run: it takes minutes.
+
+    ``heavy``: those of ``make interop``, too.
+    """
     from tests.support.npm import installed  # noqa: PLC0415 - it imports this module
 
-    for name in ("oidc", "axe", "web"):
+    for name in ("oidc", "axe", "web", *(("hub", "agents") if heavy else ())):
         installed(Path(__file__).parent / name)
     cache = cache_folder(os.environ)
     build([*CLIENT_PACKAGES, "tailscale.com/cmd/derper"], CLIENT_VERSION, cache / "bin")
     build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
     build(PEBBLE_PACKAGES, PEBBLE_VERSION, _pebble_folder())
     relying_program()
+    if heavy:
+        interop_python()
 
 
 if __name__ == "__main__":
-    prepare()
+    prepare(heavy="heavy" in sys.argv[1:])

@@ -1,20 +1,16 @@
 """``python -m tests.interop.clients [pytest's arguments]``: every client, a table, and 1 where one fails."""
 
+import subprocess
 import sys
 
 import pytest
 from tests.interop.clients.table import Table
-from tests.support.meeting import AGENTS
-from tests.support.npm import installed
-from tests.support.programs import prepare
-from tests.support.venv import interop_python
 
 
 def main() -> int:
     """Run and tell."""
-    prepare()
-    interop_python()
-    installed(AGENTS)
+    # In a process of its own: what it imports pytest wants to import itself.
+    subprocess.run([sys.executable, "-m", "tests.support.programs", "heavy"], check=True)
     table = Table()
     ended = pytest.main(["-m", "client", *(sys.argv[1:] or ["tests/interop"])], plugins=[table])
     for line in table.lines():
