@@ -224,6 +224,41 @@ async def test_the_policy_decides_who_may(office: Office) -> None:
     assert (event.actor, event.details["why"]) == ("user:bob", "the policy does not let them")
 
 
+async def test_an_app_may_ask_for_a_device_that_meets_a_posture(office: Office) -> None:
+    """And what was given for it ends when the device does not meet it any more."""
+    met = "urn:doorward:acr:posture:ours"
+    await office.person("ann")
+    grafana = await office.app()
+    postures = (
+        '{"postures": {"posture:ours": ["node:os == \'linux\'"], "posture:other": ["node:os == \'plan9\'"]}}'
+    )
+    await office.policy(postures)
+    for wanted in (f"urn:doorward:acr:posture:other {met}", met):
+        await grafana.send(acr_values=wanted, scope="openid offline_access")
+        assert (await grafana.redeem()).status_code == 200
+        assert (await grafana.claims())["acr"] == met
+        assert (await grafana.refresh()).status_code == 200
+    for unmet in ("urn:doorward:acr:posture:other", "urn:doorward:acr:posture:unknown"):
+        for prompt in (None, "none"):
+            await grafana.send(acr_values=unmet, prompt=prompt)
+            assert grafana.answer["error"] == "unmet_authentication_requirements"
+    await grafana.send(scope="openid offline_access", acr_values=met)
+    await grafana.redeem()
+    await office.policy(postures.replace("linux", "freebsd"))
+    refused = await grafana.refresh()
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    assert (await grafana.userinfo()).status_code == 401
+
+
+async def test_a_session_elsewhere_meets_no_posture(office: Office) -> None:
+    browser = await office.resident("ann")
+    office.identity = None
+    grafana = await office.app()
+    await office.policy('{"postures": {"posture:ours": ["node:os == \'linux\'"]}}')
+    await grafana.send(browser, acr_values="urn:doorward:acr:posture:ours")
+    assert grafana.answer["error"] == "unmet_authentication_requirements"
+
+
 async def test_who_is_suspended_is_nobody(office: Office) -> None:
     await office.person("ann")
     grafana = await office.app()

@@ -85,6 +85,7 @@ def test_unknown_scopes_and_levels_are_left_out() -> None:
     found = asked(scope="openid calendar email openid", acr_values="1 urn:doorward:acr:click", max_age="7")
     assert found.scopes == ("openid", "email")
     assert found.levels == ("urn:doorward:acr:click",)
+    assert asked(acr_values="1 urn:doorward:acr:posture:ours").postures == ("urn:doorward:acr:posture:ours",)
     assert found.oldest is not None
     assert found.oldest.total_seconds() == 7
     assert asked(scope=None).scopes == ("openid",)

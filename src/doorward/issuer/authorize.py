@@ -22,7 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from doorward.asgi import RateExceeded, RateLimit, WrongMethod, read_body
 from doorward.errors import BadInput, NotPermitted, Unavailable
 from doorward.issuer import consent
-from doorward.issuer.claims import Standing, granted, standing
+from doorward.issuer.claims import Standing, granted, posture_met, standing
 from doorward.issuer.decision import (
     Arrival,
     Decision,
@@ -150,6 +150,8 @@ class Authorize:
             allowed=stands is not None and bool(scopes),
             level=who.level_now(clicked=clicked),
             wanted=asked.levels,
+            postures=asked.postures,
+            posture=posture_met(desk.registry.snapshot, asked.postures, who.node_id),
             prompt=asked.prompt,
             age=timedelta(0) if knowledge is None else age(knowledge.acted, desk.now()),
             max_age=asked.oldest,
@@ -363,7 +365,7 @@ class Authorize:
             scopes=scopes,
             resources=asked.resources,
             auth_time=acted,
-            acr=facts.level.value,
+            acr=facts.posture or facts.level.value,
             amr=who.amr_now(clicked=facts.clicked),
             created=now,
             code_expires=now + CODE_LIFETIME,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from doorward.issuer.decision import POSTURE
 from doorward.model import App, AppGrant, User
 from doorward.policy.apps import Entitlement, entitlement, groups_of
 from doorward.tailnet.snapshot import Snapshot, advertised
@@ -64,7 +65,17 @@ def grant_standing(snapshot: Snapshot, app: App, grant: AppGrant, now: datetime)
             return None
         if routes_for_others(snapshot, node.id):
             return None
+    if grant.acr.startswith(POSTURE) and not posture_met(snapshot, [grant.acr], grant.node_id):
+        return None
     return standing(snapshot, app, grant.user_id, grant.node_id)
+
+
+def posture_met(snapshot: Snapshot, wanted: Iterable[str], node_id: int | None) -> str:
+    """Of ``acr`` values that ask for a posture the first that a device meets; empty where it meets none, or there is no device."""
+    member = None if node_id is None else snapshot.policy.roster.members.get(node_id)
+    if member is None:
+        return ""
+    return next((one for one in wanted if f"posture:{one.removeprefix(POSTURE)}" in member.postures), "")
 
 
 def routes_for_others(snapshot: Snapshot, node_id: int) -> bool:

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     LOCAL = "the answer goes to a program on the device"
     UNSAID = "no browser says how it got here"
     OFTEN = "too many sign-ins in a short time"
+    POSTURE = "the device does not meet what the app asks of it"
 
 
 # What an app that said prompt=none is told where somebody would have to do something (Core section 3.1.2.6).
@@ -87,6 +88,8 @@ class Level(StrEnum):
     PASSKEY = "urn:doorward:acr:passkey"  # they signed in with a passkey
 
 
+POSTURE = "urn:doorward:acr:posture:"  # followed by the name that the policy has for what a device meets, behind its "posture:"
+
 _RANK = {level: rank for rank, level in enumerate(Level)}
 
 
@@ -99,6 +102,8 @@ class Facts:
     allowed: bool = True  # the policy lets this person use this app, with these scopes
     level: Level = Level.NETWORK
     wanted: tuple[Level, ...] = ()  # acr_values that are ours, the best first
+    postures: tuple[str, ...] = ()  # acr_values that ask for a posture of the device
+    posture: str = ""  # the first of them that the device meets
     prompt: frozenset[str] = field(default_factory=frozenset)
     age: timedelta = timedelta(0)  # since the person last did something on purpose
     max_age: timedelta | None = None
@@ -133,6 +138,9 @@ def decide(facts: Facts) -> Decision:
         return Decision(Verdict.BAR, Reason.ROUTER)
     if facts.known is not Known.NOBODY and not facts.allowed:
         return Decision(Verdict.REFUSE, Reason.FORBIDDEN, "access_denied")
+    if facts.known is not Known.NOBODY and facts.postures and not facts.posture:
+        # Nothing that a person could do on a page changes their device.
+        return Decision(Verdict.REFUSE, Reason.POSTURE, "unmet_authentication_requirements")
     for verdict, reason, holds in (*_proofs(facts), *_questions(facts)):
         if not holds:
             continue

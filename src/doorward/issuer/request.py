@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import msgspec
 
 from doorward.errors import BadInput
-from doorward.issuer.decision import Level, read_prompt
+from doorward.issuer.decision import POSTURE, Level, read_prompt
 from doorward.issuer.errors import AuthorizeError
 from doorward.login.redirects import allows
 from doorward.model import App
@@ -61,6 +61,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     login_hint: str
     id_token_hint: str
     levels: tuple[Level, ...]
+    postures: tuple[str, ...] = ()  # acr_values that ask for a posture of the device
     jkt: str = ""  # the key that the code is bound to (RFC 9449 section 10)
 
     @property
@@ -122,6 +123,7 @@ def read(pairs: Pairs, target: Target, known: frozenset[str]) -> Asked:
         login_hint=single(pairs, "login_hint"),
         id_token_hint=single(pairs, "id_token_hint"),
         levels=levels_of(single(pairs, "acr_values")),
+        postures=postures_of(single(pairs, "acr_values")),
         jkt=single(pairs, "dpop_jkt"),
     )
 
@@ -201,6 +203,11 @@ def scopes_of(text: str, known: frozenset[str]) -> tuple[str, ...]:
 def levels_of(text: str) -> tuple[Level, ...]:
     """Of ``acr_values`` those that are ours, the best first."""
     return tuple(Level(one) for one in text.split() if one in set(Level))
+
+
+def postures_of(text: str) -> tuple[str, ...]:
+    """Of ``acr_values`` those that ask for a posture, the best first."""
+    return tuple(one for one in text.split() if one.startswith(POSTURE))
 
 
 def resources_of(pairs: Iterable[tuple[str, str]], allowed: Iterable[str]) -> tuple[str, ...]:
