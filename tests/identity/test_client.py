@@ -139,6 +139,32 @@ async def test_a_token_of_its_own() -> None:
     assert door.forms == [{"grant_type": "client_credentials", "resource": WIKI, "scope": "a"}]
 
 
+async def test_words_are_asked_for_and_brought_each_time_anew() -> None:
+    door = Door()
+    agent = client(door)
+    door.answer = {"access_token": "word", "token_type": "N_A", "expires_in": 300}
+    for _ in range(2):
+        assert await agent.word("theirs", "https://as.example", WIKI, ["a"], kind="refresh_token") == "word"
+        assert (await agent.bring("word", WIKI)).access_token == "word"
+    assert door.forms[:2] == door.forms[2:]
+    assert door.forms[:2] == [
+        {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:id-jag",
+            "subject_token": "theirs",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:refresh_token",
+            "audience": "https://as.example",
+            "resource": WIKI,
+            "scope": "a",
+        },
+        {
+            "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            "assertion": "word",
+            "resource": WIKI,
+        },
+    ]
+
+
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
 async def test_with_a_key_it_signs_and_shows_nothing_else(algorithm: str) -> None:
     door, clock = Door(), FakeClock()

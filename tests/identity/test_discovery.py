@@ -64,6 +64,16 @@ async def test_another_s_description_is_not_taken(about: Any) -> None:
         await read_about(ISSUER, door.fetch)
 
 
+@pytest.mark.parametrize(("issuer", "path"), [("https://as.example", ""), ("https://as.example/t/", "/t")])
+async def test_one_that_knows_oauth_alone_is_asked_there(issuer: str, path: str) -> None:
+    async def fetch(address: str) -> bytes:
+        if address != f"https://as.example/.well-known/oauth-authorization-server{path}":
+            raise RemoteProtocolError("404")
+        return json.dumps({"issuer": issuer}).encode()
+
+    assert await read_about(issuer, fetch) == {"issuer": issuer}
+
+
 def test_places_are_at_https() -> None:
     with pytest.raises(RemoteProtocolError, match="token_endpoint"):
         place_of(ISSUER, {"token_endpoint": 1}, "token_endpoint", "it")

@@ -19,6 +19,8 @@ from tests.support.world import World, open_world
 
 from doorward import identity
 from doorward.errors import BadInput
+from doorward.login.idtoken import read_keys
+from doorward.model import Provider
 from doorward.transport.fetch import Answer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "identity.md"
@@ -185,6 +187,18 @@ async def test_a_client_finds_its_way_in_and_steps_up(
         "urn:doorward:acr:passkey",
     )
     assert told["max_age"] == "900"
+    browser = await office.resident("ann")
+    office.world.clock.advance(901)  # the passkey was shown too long ago by then
+    await party.send(
+        browser,
+        scope="openid email",
+        resource=metadata["resource"],
+        acr_values=told["acr_values"],
+        max_age=told["max_age"],
+    )
+    await party.prove(browser)
+    assert (await party.redeem()).status_code == 200
+    assert (await call(app, party.tokens["access_token"], path="/mcp/admin/x")).status_code == 200
 
 
 async def test_a_gateway_calls_the_next_server_for_its_caller(
@@ -231,6 +245,54 @@ async def test_a_gateway_calls_the_next_server_for_its_caller(
     assert (await call(behind, token)).status_code == 401  # never the token that the gateway was called with
     await office.policy(json.dumps({"grants": [grant | {"app": {"doorward.dev/cap/app": entries[:1]}}]}))
     assert await room["for_the_wiki"](token + " ") == "no: invalid_request"
+
+
+async def test_one_doorward_s_word_is_brought_to_another(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guide's example, with two real issuers."""
+    api = "https://api.example/mcp"
+    (tmp_path / "abroad").mkdir()
+    async with open_world(tmp_path / "abroad") as abroad:
+        there = Office(abroad, "https://as.example")
+        await there.registry.create_user("cli", "anna")
+        server = await there.app("visitor", resources=(api,), scopes=("files:read",))
+        home = Provider(id=0, name="home", issuer=DOOR, client_id="x", created=abroad.clock.now())
+        await there.registry.outside.add("cli", home)
+        entry = {"apps": ["visitor"], "assertions": ["home"]}
+        grant = {"src": ["anna"], "dst": ["*"], "app": {"doorward.dev/cap/app": [entry]}}
+        await there.policy(json.dumps({"grants": [grant]}))
+
+        async def home_keys(provider: Provider, anew: bool) -> Any:
+            answer: Answer = await through(office)("GET", f"{DOOR}/.well-known/jwks.json", {}, None)
+            return read_keys(provider.name, answer.body)
+
+        monkeypatch.setattr(there.issuer._desk, "provider_keys", home_keys)
+        agent = await office.app("agent")
+        place: dict[str, Any] = {
+            "issuer": "https://as.example",
+            "resource": api,
+            "client_id": server.app.client_id,
+        }
+        mine = {"apps": ["agent"], "elsewhere": [place | {"scopes": ["files:read"]}]}
+        app = {"doorward.dev/cap/app": [mine]}
+        await office.policy(json.dumps({"grants": [{"src": ["ann"], "dst": ["*"], "app": app}]}))
+        claims = await agent.sign_in()
+        await there.registry.outside.link("cli", "anna", "home", claims["sub"])
+        room = room_of("here.word(")
+        room["here"] = identity.Client(
+            DOOR, agent.app.client_id, secret=agent.secret, ask=through(office), clock=office.world.clock
+        )
+        room["there"] = identity.Client(
+            "https://as.example",
+            server.app.client_id,
+            secret=server.secret,
+            ask=through(there),
+            clock=abroad.clock,
+        )
+        token = await room["for_the_other_server"](agent.tokens["id_token"])
+        told = (await server.post("/introspect", token=token)).json()
+        assert (told["username"], told["aud"], told["scope"]) == ("anna", api, "files:read")
 
 
 async def test_a_token_bound_to_a_key_is_good_with_that_key_alone(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""A program as a client of the issuer: it asks about tokens, and exchanges one for the next server.
+"""A program as a client of an issuer: it asks about tokens, exchanges one for the next server, brings words to others' servers.
 
 It shows who it is with its secret, or by signing with its key (RFC 7523 section 2.2), and never with the token that it was
 called with. What it gets is kept until shortly before it is over, so a busy gateway asks once for each caller and server.
@@ -12,7 +12,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
@@ -27,6 +27,12 @@ from doorward.login.idtoken import ALGORITHMS
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
+KINDS = {
+    "id_token": "urn:ietf:params:oauth:token-type:id_token",
+    "refresh_token": "urn:ietf:params:oauth:token-type:refresh_token",
+}
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 MOST = 1000  # tokens that are kept; the one that was not used for the longest time goes first
 EARLY = 30.0  # seconds before its end that a token is no longer handed out
@@ -129,6 +135,52 @@ class Client:
             {"grant_type": "client_credentials", "resource": resource, "scope": " ".join(scopes)}
         )
 
+    async def word(
+        self,
+        token: str,
+        issuer: str,
+        resource: str = "",
+        scopes: Sequence[str] = (),
+        *,
+        kind: Literal["id_token", "refresh_token"] = "id_token",
+    ) -> str:
+        """The issuer's word about a person for another organization's issuer (an ID-JAG): to be brought there, once, within minutes.
+
+        Args:
+            token: of the person's sign-in to this very program.
+            issuer: the other one's address.
+            resource: what is to be used there.
+            scopes: the same.
+            kind: what ``token`` is.
+
+        Raises GrantRefused where the policy does not have it so, or the token is over.
+        """
+        form = {
+            "grant_type": EXCHANGE,
+            "requested_token_type": ID_JAG,
+            "subject_token": token,
+            "subject_token_type": KINDS[kind],
+            "audience": issuer,
+            "resource": resource,
+            "scope": " ".join(scopes),
+        }
+        return (await self._ask_for(form)).access_token
+
+    async def bring(self, word: str, resource: str = "", scopes: Sequence[str] = ()) -> Token:
+        """A token for what another organization's issuer said (RFC 7523). A word is good once, so nothing is kept."""
+        form = {
+            "grant_type": JWT_BEARER,
+            "assertion": word,
+            "resource": resource,
+            "scope": " ".join(scopes),
+        }
+        return await self._ask_for(form)
+
+    async def _ask_for(self, form: dict[str, str]) -> Token:
+        place = await self._places.find("token_endpoint", "the place to ask for tokens")
+        given = {name: value for name, value in form.items() if value}
+        return _token(self.issuer, await self._post(place, given))
+
     async def _granted(self, form: dict[str, str]) -> Token:
         given = {name: value for name, value in form.items() if value}
         # Of tokens that come in only the hash is kept.
@@ -140,8 +192,7 @@ class Client:
         async with kept.one:  # who comes meanwhile for the same waits for the same answer
             now = self._clock.monotonic()
             if kept.token is None or kept.until <= now:
-                place = await self._places.find("token_endpoint", "the place to ask for tokens")
-                kept.token = _token(self.issuer, await self._post(place, given))
+                kept.token = await self._ask_for(given)
                 kept.until = now + kept.token.expires_in - EARLY
             return kept.token
 

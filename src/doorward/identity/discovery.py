@@ -47,7 +47,14 @@ def fetching(ask: Ask) -> Fetch:
 async def read_about(issuer: str, fetch: Fetch) -> dict[str, Any]:
     """The issuer's own description. Raises RemoteProtocolError for another's, and what ``fetch`` does."""
     try:
-        found = msgspec.json.decode(await fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
+        said = await fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+    except RemoteProtocolError:
+        # One that knows OAuth alone says it elsewhere (RFC 8414 section 3.1).
+        parts = urlsplit(issuer)
+        path = f"/.well-known/oauth-authorization-server{parts.path.rstrip('/')}"
+        said = await fetch(f"{parts.scheme}://{parts.netloc}{path}")
+    try:
+        found = msgspec.json.decode(said)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = None
     if not isinstance(found, dict):
