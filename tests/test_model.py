@@ -145,6 +145,9 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
         created=nouns.NOW,
         due=nouns.NOW,
     ),
+    "AccessToken": lambda: model.AccessToken(
+        id=1, secret_hash=b"", grant_id=None, claims={}, expires=nouns.SOON
+    ),
     "UsedId": lambda: model.UsedId(id=1, digest=b"", expires=nouns.SOON),
     "Consent": lambda: model.Consent(
         id=1,

@@ -60,7 +60,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "issuer.grants.id_jag:vouch",
         "issuer.grants.token_exchange:_issue",
         "issuer.pushed:Pushed.push",
-        "issuer.tokens:access_token",
+        "issuer.tokens:access_claims",
         "issuer.tokens:id_token",
         "cli.times:_length",
         "login.idtoken:_seconds",

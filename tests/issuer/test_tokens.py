@@ -4,7 +4,7 @@ import json
 import pytest
 from tests.support.office import Office
 
-from doorward.issuer.tokens import ACCESS_TYPE, ID_TYPE, LARGEST, BadToken, half_hash, read, read_access, sign
+from doorward.issuer.tokens import ACCESS_TYPE, ID_TYPE, LARGEST, BadToken, access_of, half_hash, read, sign
 
 
 def part(value: object) -> str:
@@ -86,13 +86,13 @@ async def test_a_token_ends_and_belongs_to_its_door(office: Office) -> None:
     party = await office.app()
     await party.sign_in()
     desk, token = office.issuer._desk, party.tokens["access_token"]
-    ring, now = await desk.keys.ring(), desk.now()
-    assert read_access(ring, desk.issuer, token, now).grant_id == 1
+    claims = read(await desk.keys.ring(), token, ACCESS_TYPE)
+    assert access_of(claims, desk.issuer, desk.now()).grant_id == 1
     with pytest.raises(BadToken, match="another door"):
-        read_access(ring, "https://other.example", token, now)
+        access_of(claims, "https://other.example", desk.now())
     office.world.clock.advance(301)
     with pytest.raises(BadToken, match="over"):
-        read_access(ring, desk.issuer, token, desk.now())
+        access_of(claims, desk.issuer, desk.now())
 
 
 def test_the_hash_of_ed25519_is_the_long_one() -> None:

@@ -24,6 +24,7 @@ class App(Answer, frozen=True, kw_only=True):
     service: bool  # it may have tokens of its own
     device: bool  # people may sign in there by a code that they type elsewhere
     nodes: tuple[str, ...] = ()  # tags and stable ids of the nodes by which it is known, in place of a secret
+    opaque: bool = False  # its access tokens say nothing by themselves: who gets one asks at /introspect
     binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key (RFC 9449)
     algorithm: SigningAlgorithm
@@ -59,6 +60,7 @@ class NewApp(Request, frozen=True, kw_only=True):
     service: bool = False
     device: bool = False
     nodes: tuple[str, ...] = ()
+    opaque: bool = False
     binds: bool = False
     dpop: bool = False
     algorithm: SigningAlgorithm = "RS256"

@@ -25,6 +25,7 @@ def _answer(call: Call, app: App) -> types.App:
         device=app.device,
         dpop=app.dpop,
         nodes=app.nodes,
+        opaque=app.opaque,
         binds=app.binds,
         algorithm=app.algorithm,  # type: ignore[arg-type] # one of those, as it was made
         created=app.created,
@@ -67,6 +68,7 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         device=body.device,
         dpop=body.dpop,
         nodes=body.nodes,
+        opaque=body.opaque,
         binds=body.binds,
         algorithm=body.algorithm,
         keys=body.keys,

@@ -58,6 +58,7 @@ def _kind(each: types.App) -> str:
         "dpop": each.dpop,
         "by node": bool(each.nodes),
         "binds": each.binds,
+        "opaque": each.opaque,
     }
     marks = [word for word, on in words.items() if on]
     return ", ".join((kind, *marks))
@@ -123,6 +124,7 @@ def create_app(
     shared: Flag = False,
     node: list[str] | None = None,
     bind_node: Flag = False,
+    opaque: Flag = False,
     algorithm: types.SigningAlgorithm = "RS256",
     keys: Path | None = None,
     keys_url: str = "",
@@ -150,6 +152,7 @@ def create_app(
         shared: Apps that come by themselves, MCP clients for instance, may have tokens for its resources.
         node: It runs on this tagged node, and is known by that in place of a secret: tag:NAME, or the node's stable id.
         bind_node: Its tokens are good on the node alone that asks for them, and a public app's codes where they were given.
+        opaque: Its access tokens say nothing by themselves: a server that gets one asks what it is (RFC 7662).
         algorithm: What its tokens are signed with.
         keys: A file with its public keys, as a JWK Set: it signs with them and has no secret (private_key_jwt).
         keys_url: The https address where it publishes them, in place of a file.
@@ -178,6 +181,7 @@ def create_app(
         shared=shared,
         nodes=tuple(node or ()),
         binds=bind_node,
+        opaque=opaque,
         algorithm=algorithm,
         keys="" if keys is None else read_text(keys),
         keys_url=keys_url,

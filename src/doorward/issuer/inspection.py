@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from doorward.asgi import json_answer
+from doorward.issuer.access import read_access
 from doorward.issuer.claims import of_userinfo
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import FORM, Desk, one, opened, read_pairs
@@ -19,7 +20,7 @@ from doorward.issuer.grants.authorization_code import end
 from doorward.issuer.live import Live, live_token
 from doorward.issuer.nodes import node_of
 from doorward.issuer.request import canonical
-from doorward.issuer.tokens import BadToken, read_access
+from doorward.issuer.tokens import BadToken
 from doorward.login.proofs import PROOF_ALGORITHMS
 from doorward.model import App, AppGrant
 from doorward.store import apps
@@ -140,7 +141,7 @@ class Inspection:
         if known is not None:
             return await desk.database.read(apps.grant_by_id, known.grant_id)
         try:
-            access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
+            access = await read_access(desk, token)
         except BadToken:
             return None
         if not access.grant_id:

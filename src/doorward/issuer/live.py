@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+from doorward.issuer.access import read_access
 from doorward.issuer.claims import Standing, grant_standing, standing
 from doorward.issuer.desk import Desk
 from doorward.issuer.nodes import MEMBER, vouches
-from doorward.issuer.tokens import Access, BadToken, read_access
+from doorward.issuer.tokens import Access, BadToken
 from doorward.model import App, AppGrant
 from doorward.store import apps
 
@@ -32,7 +33,7 @@ class Live(NamedTuple):
 async def live_token(desk: Desk, token: str) -> Live:
     """A token that is good now. Raises BadToken."""
     await desk.registry.catch_up()
-    access = read_access(await desk.keys.ring(), desk.issuer, token, desk.now())
+    access = await read_access(desk, token)
     app = await desk.app(access.client_id)
     if app is None:
         raise BadToken("its app is gone")

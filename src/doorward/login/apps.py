@@ -58,6 +58,7 @@ class Wanted(NamedTuple):
     keys_url: str = ""  # or where it publishes them
     device: bool = False
     nodes: Sequence[str] = ()  # tags and stable ids of nodes that it is known by, in place of a secret
+    opaque: bool = False  # its access tokens say nothing by themselves
     binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key, always (RFC 9449)
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
@@ -114,6 +115,7 @@ class Apps:
             dpop=wanted.dpop,
             shared=wanted.shared,
             nodes=tuple(wanted.nodes),
+            opaque=wanted.opaque,
             binds=wanted.binds,
             signed_out_uris=tuple(wanted.signed_out_uris),
             logout_url=wanted.logout_url,
@@ -283,6 +285,7 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "dpop": app.dpop,
         "shared": app.shared,
         "nodes": list(app.nodes),
+        "opaque": app.opaque,
         "binds": app.binds,
         "signed_out_uris": list(app.signed_out_uris),
         "logout_url": app.logout_url,

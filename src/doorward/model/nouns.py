@@ -168,6 +168,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[
         str, ...
     ] = ()  # tags and stable ids of the nodes that it runs on, and is known by, in place of a secret
+    opaque: bool = False  # its access tokens say nothing by themselves
     binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key of its own, each time with a word of ours (RFC 9449)
     redirect_uris: tuple[str, ...] = ()
@@ -278,6 +279,19 @@ class RefreshToken(msgspec.Struct, frozen=True, kw_only=True):
     used: datetime | None = None
     jkt: str = ""  # the key that it is bound to, by its thumbprint; empty for none
     node: str = ""  # the node that it is bound to, by its stable id; empty for none
+
+
+class AccessToken(msgspec.Struct, frozen=True, kw_only=True):
+    """An access token that says nothing by itself. Only its SHA-256 is kept, and what it would say."""
+
+    id: int
+    secret_hash: bytes
+    grant_id: int | None  # what it came of; None for an app's own
+    claims: dict[str, Any]
+    expires: datetime
+
+    def __repr__(self) -> str:
+        return f"AccessToken(id={self.id}, grant_id={self.grant_id})"
 
 
 class PushedRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from doorward.model import (
+    AccessToken,
     App,
     AppGrant,
     AppSession,
@@ -26,6 +27,9 @@ from doorward.model import (
     UsedId,
 )
 from doorward.store import logouts, rows
+from doorward.store.tables import (
+    access_tokens as access_tokens_table,
+)
 from doorward.store.tables import (
     app_grants,
     app_sessions,
@@ -53,6 +57,7 @@ _GRANTS_BY_TOKEN = (
     .join(app_grants, app_grants.c.id == refresh_tokens.c.grant_id)
     .where(refresh_tokens.c.secret_hash.in_(_WANTED))
 )
+_INSERT_ACCESS = sa.insert(access_tokens_table)
 _INSERT_GRANTS = sa.insert(app_grants)
 _GRANT_IDS = sa.select(app_grants.c.id, app_grants.c.code_hash).where(app_grants.c.code_hash.in_(_WANTED))
 _SESSIONS = sa.select(app_sessions).where(app_sessions.c.key.in_(_WANTED))
@@ -143,9 +148,10 @@ def delete(connection: Connection, app_id: int, now: datetime) -> int:
 
 
 def _forget(connection: Connection, which: sa.ColumnElement[bool]) -> int:
-    """Delete grants and their refresh tokens."""
+    """Delete grants and their tokens."""
     theirs = sa.select(app_grants.c.id).where(which)
-    connection.execute(sa.delete(refresh_tokens).where(refresh_tokens.c.grant_id.in_(theirs)))
+    for table in (refresh_tokens, access_tokens_table):
+        connection.execute(sa.delete(table).where(table.c.grant_id.in_(theirs)))
     return connection.execute(sa.delete(app_grants).where(which)).rowcount
 
 
@@ -414,6 +420,20 @@ def refresh_token_used(connection: Connection, token_id: int) -> bool:
     return connection.execute(sa.select(refresh_tokens.c.id).where(used)).first() is not None
 
 
+def insert_access_tokens(connection: Connection, drafts: Sequence[AccessToken]) -> list[None]:
+    """Store access tokens that say nothing by themselves."""
+    connection.execute(_INSERT_ACCESS, [rows.fields(access_tokens_table, draft) for draft in drafts])
+    return [None] * len(drafts)
+
+
+def access_tokens(connection: Connection, secret_hashes: Sequence[bytes]) -> dict[bytes, AccessToken]:
+    """By its SHA-256 each of these, whether or not it is still good."""
+    found = rows.load(
+        connection, access_tokens_table, AccessToken, access_tokens_table.c.secret_hash.in_(secret_hashes)
+    )
+    return {each.secret_hash: each for each in found}
+
+
 # Requests that wait for a browser ----------------------------------------------------------------------------------
 
 
@@ -567,6 +587,7 @@ def delete_over(connection: Connection, now: datetime, before: datetime) -> int:
         # Those that are over are told so for a while.
         sa.delete(device_requests).where(device_requests.c.expires < before),
         sa.delete(used_ids).where(used_ids.c.expires < now),
+        sa.delete(access_tokens_table).where(access_tokens_table.c.expires < now),
         sa.delete(app_sessions).where(app_sessions.c.seen < before),
     )
     return spent + gone + sum(connection.execute(statement).rowcount for statement in statements)

@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 19
+VERSION = 20
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -190,6 +190,7 @@ apps = _table(
     Column("binds", Flag(), nullable=False, server_default=false()),
     Column("signed_out_uris", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     Column("logout_url", Words(), nullable=False, server_default=text("''")),
+    Column("opaque", Flag(), nullable=False, server_default=false()),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
     numbered=True,
@@ -262,6 +263,18 @@ refresh_tokens = _table(
     Column("node", Words(), nullable=False, server_default=text("''")),
     UniqueConstraint("secret_hash"),
     Index(None, "grant_id"),
+    numbered=True,
+)
+
+access_tokens = _table(
+    "access_tokens",
+    _must("secret_hash", LargeBinary()),
+    _may("grant_id", whole(), ForeignKey("app_grants.id")),
+    _must("claims", Json(dict[str, Any])),
+    _must("expires", Moment()),
+    UniqueConstraint("secret_hash"),
+    Index(None, "grant_id"),
+    Index(None, "expires"),
     numbered=True,
 )
 

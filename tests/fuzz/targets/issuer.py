@@ -14,13 +14,14 @@ from tests.support.office import PAGE, Office, Party, challenge
 from tests.support.world import open_world
 
 from doorward.errors import DoorwardError
+from doorward.issuer.access import read_access
 from doorward.issuer.assertions import KIND
 from doorward.issuer.claims import SCOPES
 from doorward.issuer.described import read as read_description
 from doorward.issuer.documents import _Reader, check_client_id
 from doorward.issuer.fetch import LONGEST, SHORTEST, _lifetime, check_address
 from doorward.issuer.request import canonical, find_target, read, with_answer
-from doorward.issuer.tokens import ACCESS_TYPE, read_access, sign
+from doorward.issuer.tokens import ACCESS_TYPE, sign
 from doorward.issuer.tokens import read as read_token
 from doorward.issuer.trust import Trust
 from doorward.login.apps import Wanted, _check, name_of, read_public_keys
@@ -46,7 +47,7 @@ COVERS = (
     "issuer.trust:_named",
     "login.apps:name_of",
     "issuer.tokens:_raw",
-    "issuer.tokens:read_access",
+    "issuer.tokens:access_of",
     "login.apps:_check",
     "login.apps:_check_logout_url",
     "login.apps:_is_https",
@@ -191,7 +192,7 @@ async def _whole(party: Party, data: bytes, text: str, value: Any) -> None:
     ):
         good = {"iss": desk.issuer, "exp": 2**40, "aud": "x", "client_id": "x", "sub": "x", "iat": 1}
         token = sign(ring, "ES256", ACCESS_TYPE, {**good, "scope": "openid", "jti": "1.x"})
-        assert read_access(ring, desk.issuer, token, desk.now()).grant_id == 1
+        assert (await read_access(desk, token)).grant_id == 1
     async with party.program() as client:
         form = [(b"content-type", b"application/x-www-form-urlencoded")]
         basic = (b"authorization", b"Basic " + data.replace(b"\n", b"").replace(b"\r", b"")[:2000])

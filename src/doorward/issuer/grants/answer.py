@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from doorward.issuer.access import access_token
 from doorward.issuer.claims import Standing, grant_standing, granted, of_access_token, of_id_token
 from doorward.issuer.desk import Desk
 from doorward.issuer.dpop import Binding
-from doorward.issuer.tokens import ACCESS, access_token, id_token
+from doorward.issuer.tokens import ACCESS, id_token
 from doorward.model import App, AppGrant
 
 
@@ -28,12 +29,9 @@ async def tokens_of(
     """The tokens. ``scopes`` and ``resources`` are within the grant's."""
     ring, now = await desk.keys.ring(), desk.now()
     allowed = granted(scopes, who.entitlement)
-    access = access_token(
-        ring,
-        desk.issuer,
+    access = await access_token(
+        desk,
         app,
-        random=desk.random(),
-        now=now,
         scopes=allowed,
         resources=resources,
         grant=grant,

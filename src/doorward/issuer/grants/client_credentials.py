@@ -6,11 +6,12 @@ app's own scopes those that it asks for; no scope that is about a person is give
 
 from typing import Any
 
+from doorward.issuer.access import access_token
 from doorward.issuer.desk import Desk, one
 from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import AuthorizeError, TokenError
 from doorward.issuer.request import Pairs, resources_of
-from doorward.issuer.tokens import ACCESS, access_token
+from doorward.issuer.tokens import ACCESS
 from doorward.model import App
 
 
@@ -27,13 +28,9 @@ async def own_token(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dic
         resources = resources_of(pairs, app.resources)
     except AuthorizeError as error:
         raise TokenError(error.code, error.message) from None
-    ring = await desk.keys.ring()
-    token = access_token(
-        ring,
-        desk.issuer,
+    token = await access_token(
+        desk,
         app,
-        random=desk.random(),
-        now=desk.now(),
         scopes=scopes,
         resources=resources,
         extra={**_of_node(desk, binding), **binding.claims},

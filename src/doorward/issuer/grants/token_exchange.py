@@ -8,6 +8,7 @@ policy names in the same entry.
 
 from typing import Any
 
+from doorward.issuer.access import access_token
 from doorward.issuer.claims import Standing, granted, of_access_token, standing
 from doorward.issuer.desk import Desk, one
 from doorward.issuer.dpop import Binding
@@ -16,7 +17,7 @@ from doorward.issuer.grants.answer import narrowed
 from doorward.issuer.grants.id_jag import ID_JAG, vouch
 from doorward.issuer.live import Live, live_token
 from doorward.issuer.request import Pairs, canonical
-from doorward.issuer.tokens import ACCESS, BadToken, access_token
+from doorward.issuer.tokens import ACCESS, BadToken
 from doorward.model import App, AppGrant
 
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
@@ -65,12 +66,9 @@ async def _issue(
         )
     scopes = tuple(each for each in granted(wanted, who.entitlement) if each not in _NOT_PASSED_ON)
     now = desk.now()
-    token = access_token(
-        await desk.keys.ring(),
-        desk.issuer,
+    token = await access_token(
+        desk,
         app,
-        random=desk.random(),
-        now=now,
         scopes=scopes,
         resources=(target,),
         grant=grant,
