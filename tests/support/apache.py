@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.support.house import House, MadeApp
 from tests.support.programs import require
+from tests.support.relay import Leaf
 from tests.support.require import missing
 from tests.support.server import free_port
 from tests.support.waiting import until
@@ -74,14 +75,28 @@ OIDCOAuthTokenIntrospectionInterval -1
 """
 
 
+_TLS = """
+LoadModule ssl_module {modules}/mod_ssl.so
+Listen 127.0.0.1:{port}
+<VirtualHost 127.0.0.1:{port}>
+    SSLEngine on
+    SSLCertificateFile {folder}/leaf.pem
+</VirtualHost>
+"""
+
+
 @contextlib.asynccontextmanager
-async def apache(house: House, app: MadeApp, more: str = "") -> AsyncIterator[int]:
+async def apache(
+    house: House, app: MadeApp, more: str = "", *, also: int = 0, leaf: Leaf | None = None
+) -> AsyncIterator[int]:
     """Serve ``/``, and what one has to sign in for: ``/signed``, ``/editors``, and ``/api`` for programs.
 
     Args:
         house: whose door it sends people to.
         app: as which.
         more: more lines of its settings.
+        also: another port where it is itself, with TLS.
+        leaf: the certificate there.
 
     Returns:
         Its port on this machine; people call it ``https://intranet.example.com``.
@@ -92,6 +107,8 @@ async def apache(house: House, app: MadeApp, more: str = "") -> AsyncIterator[in
     with tempfile.TemporaryDirectory(prefix="dw-apache-", ignore_cleanup_errors=True) as temporary:
         folder, port = Path(temporary), free_port()
         await asyncio.to_thread(_furnish, folder, house, app, port, more)
+        if leaf is not None:
+            await asyncio.to_thread(_secure, folder, also, leaf)
         process = await asyncio.create_subprocess_exec(
             *tied_to_us([program, "-f", str(folder / "settings"), "-DFOREGROUND"]),
             stderr=asyncio.subprocess.PIPE,
@@ -125,6 +142,12 @@ def _furnish(folder: Path, house: House, app: MadeApp, port: int, more: str) -> 
         more=more,
     )
     (folder / "settings").write_text(settings)
+
+
+def _secure(folder: Path, port: int, leaf: Leaf) -> None:
+    (folder / "leaf.pem").write_bytes(leaf.pem + leaf.key_pem)
+    with (folder / "settings").open("a") as settings:
+        settings.write(_TLS.format(folder=folder, port=port, modules=_MODULES))
 
 
 def _listens(process: asyncio.subprocess.Process, folder: Path) -> bool:

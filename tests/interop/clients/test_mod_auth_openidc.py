@@ -1,14 +1,18 @@
 """Apache's module for OpenID Connect, as Debian has it: pages for people, and addresses for programs."""
 
 import json
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from tests.support.apache import BACK, HOST, apache
 from tests.support.clients import StockClient
-from tests.support.house import House
+from tests.support.house import House, open_house
+from tests.support.relay import make_leaf
+from tests.support.server import Server, free_port
 from tests.support.visiting import Arrived, Visitor
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.interop,
@@ -16,7 +20,7 @@ pytestmark = [
     pytest.mark.client("libapache2-mod-auth-openidc", "debian"),
 ]
 
-SIGNED = f"https://{HOST}/signed/"
+SIGNED, OUT = f"https://{HOST}/signed/", f"https://{HOST}/"
 ALWAYS_REFRESH = "OIDCRefreshAccessTokenBeforeExpiry 1000"  # longer than a token lasts: at each request
 APP = "doorward.dev/cap/app"
 
@@ -125,6 +129,42 @@ async def test_a_refresh_token_that_comes_twice_ends_the_session(house: House) -
         new = {"grant_type": "refresh_token", "refresh_token": thief.json()["refresh_token"]}
         late = await browser.send(f"{house.issuer}/token", new, (app.client_id, app.secret))
         assert late.json()["error"] == "invalid_grant"
+
+
+@pytest.mark.proves("logout")
+async def test_signing_out_ends_both_sessions(house: House) -> None:
+    app = await house.app("apache-leaves", "--redirect", BACK, "--signed-out", OUT)
+    async with apache(house, app) as port, house.visitor({HOST: port}) as browser:
+        assert headers(await browser.go(SIGNED))[0] == "alice"
+        left = await browser.go(f"{BACK}?logout={quote(OUT, safe='')}")
+        assert (left.url, left.status, left.pressed) == (OUT, 200, ())
+        assert (await browser.fetch("GET", SIGNED)).status_code == 302
+        page = await browser.go(SIGNED)
+        assert page.url.startswith(house.issuer)  # it asks
+        assert headers(await browser.go(SIGNED, press="yes"))[0] == "alice"
+
+
+@pytest.mark.proves("logout", "policy")
+async def test_apache_is_told_who_is_taken_out_of_the_policy(tmp_path: Path) -> None:
+    leaf, authority, also = make_leaf(), tmp_path / "authority.pem", free_port()
+    authority.write_bytes(leaf.pem)
+    environ = {"DOORWARD_APPS_NETWORKS": "127.0.0.1", "DOORWARD_APPS_AUTHORITY": str(authority)}
+    at = f"https://localhost:{also}/signed/back"
+    async with Server(environ=environ) as server, open_house(server) as house:
+        told = ("--redirect", at, "--logout-url", f"{at}?logout=backchannel")
+        app = await house.app("apache-told", "--redirect", BACK, *told)
+        async with (
+            apache(house, app, also=also, leaf=leaf) as port,
+            house.visitor({HOST: port}) as browser,
+        ):
+            assert headers(await browser.go(SIGNED))[0] == "alice"
+            assert (await browser.fetch("GET", SIGNED)).status_code == 200
+
+            async def is_signed_out() -> bool:
+                return (await browser.fetch("GET", SIGNED)).status_code == 302
+
+            async with house.policy(policy("another")):
+                await eventually(is_signed_out, 40)
 
 
 @pytest.mark.proves("rotation")

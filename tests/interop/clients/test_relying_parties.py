@@ -170,6 +170,25 @@ async def test_who_is_taken_out_of_the_policy_is_out(house: House, client: str) 
 
 
 @each_web_client
+@pytest.mark.proves("logout")
+async def test_who_has_signed_out_is_asked_again(house: House, client: str) -> None:
+    out = "https://app.example.com/out"
+    app = await house.app(f"{client}-leaves", "--redirect", BACK, "--signed-out", out)
+    async with script(house, client) as program:
+        await discover(program, app)
+        await sign_in(house, program)
+        async with house.visitor() as browser:
+            leaving = await program.do("leave", post_logout_redirect_uri=out, state="a state")
+            left = await browser.go(leaving, ends_at=out)
+            assert (left.answer, left.pressed) == ({"state": "a state"}, ())
+        assert (await refused(program.do("refresh"))).told["error"] == "invalid_grant"
+        silently = await come_back(house, program, prompt="none")
+        assert (await refused(program.do("finish", url=silently))).told["error"] == "login_required"
+        await sign_in(house, program, press="yes")
+        await sign_in(house, program)
+
+
+@each_web_client
 @pytest.mark.proves("iss")
 async def test_an_answer_of_another_issuer_is_refused(house: House, client: str) -> None:
     app = await house.app(f"{client}-mixed-up", "--redirect", BACK)

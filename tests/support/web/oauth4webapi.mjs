@@ -123,6 +123,11 @@ await serve({
     }
   },
   later: (said) => shiftClock(said.seconds),
+  leave(said) {
+    const url = new URL(server.end_session_endpoint);
+    url.search = new URLSearchParams({ ...said, id_token_hint: tokens.id_token });
+    return url.href;
+  },
   signed: () => JSON.parse(Buffer.from(tokens.id_token.split(".")[0], "base64url")),
   access: () => tokens.access_token,
 });

@@ -80,6 +80,7 @@ await serve({
     return keep(await client.pollDeviceAuthorizationGrant(config, device));
   },
   later: (said) => shiftClock(said.seconds),
+  leave: (said) => client.buildEndSessionUrl(config, { ...said, id_token_hint: tokens.id_token }).href,
   signed: () => JSON.parse(Buffer.from(tokens.id_token.split(".")[0], "base64url")),
   access: () => tokens.access_token,
 });
