@@ -13,6 +13,7 @@ from tests.support.chromium import chromium
 from tests.support.house import House
 from tests.support.npm import installed
 from tests.support.relying import WEB
+from tests.support.server import free_port
 
 pytestmark = [
     pytest.mark.interop,
@@ -22,7 +23,7 @@ pytestmark = [
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Mapping[str, Any]) -> AsyncIterator[str]:
+async def serving(settings: Mapping[str, Any], port: int = 0) -> AsyncIterator[str]:
     """The app's files at an address of the person's own machine."""
     packages = await asyncio.to_thread(installed, WEB)
     library = packages / "node_modules" / "oidc-client-ts" / "dist" / "browser" / "oidc-client-ts.min.js"
@@ -40,14 +41,14 @@ async def serving(settings: Mapping[str, Any]) -> AsyncIterator[str]:
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", port)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def make(house: House, name: str, **more: Any) -> dict[str, Any]:
+async def make(house: House, name: str, *options: str, **more: Any) -> dict[str, Any]:
     """An app, and what the page has to know."""
-    app = await house.app(name, "--redirect", "http://127.0.0.1/cb", "--public")
+    app = await house.app(name, "--redirect", "http://127.0.0.1/cb", "--public", *options)
     return {"authority": app.issuer, "client_id": app.client_id, "loadUserInfo": True, **more}
 
 
@@ -132,3 +133,28 @@ async def test_a_page_gives_back_what_it_has(house: House, tmp_path: Path) -> No
         assert await attempt(page, "revokeTokens") == {}
         await page.evaluate("(had) => manager.storeUser(new oidc.User(had))", had)
         assert (await attempt(page, "signinSilent"))["failed"] == "invalid_grant"
+
+
+@pytest.mark.proves("logout")
+async def test_a_page_signs_its_person_out(house: House, tmp_path: Path) -> None:
+    port = free_port()
+    out = f"http://127.0.0.1:{port}/out"
+    settings = await make(house, "page-leaves", "--signed-out", out)
+    async with (
+        serving(settings, port) as address,
+        chromium(house.server, tmp_path, through=house.laptop) as page,
+    ):
+        await open_app(page, address)
+        await sign_in(page)
+        await page.click("text=Yes, sign in")
+        await page.wait_for_selector("text=signed in as alice")
+        had = await attempt(page, "getUser")
+        leaving = {"post_logout_redirect_uri": out, "id_token_hint": had["id_token"]}
+        await page.evaluate("(said) => void setTimeout(() => manager.signoutRedirect(said))", leaving)
+        await page.wait_for_url(f"{out}**")
+        await page.wait_for_selector("body[data-ready]")
+        assert await attempt(page, "getUser") == {}
+        # It has agreed to this app before, and is asked all the same: they have signed out.
+        await sign_in(page)
+        await page.click("text=Yes, sign in")
+        await page.wait_for_selector("text=signed in as alice")
