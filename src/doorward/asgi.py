@@ -401,17 +401,20 @@ def routes(operations: Iterable[Operation], *, prefix: str, enter: Enter) -> lis
 class ByPath(Router):
     """Starlette's router, which goes through the routes one by one, with a table of the paths that have no parts to find out.
 
-    For each of those the routes that match it are looked up at the start, in their order, so that the answer is the same.
+    For each of those the routes that match it are looked up when it is first asked for, in their order, so that the answer is the same.
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         super().__init__(routes)
-        plain = {route.path for route in routes if isinstance(route, Route) and "{" not in route.path}
-        self._few = {path: Router([one for one in routes if _may_match(one, path)]) for path in plain}
+        self._plain = {route.path for route in routes if isinstance(route, Route) and "{" not in route.path}
+        self._few: dict[str, Router] = {}
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass it on to the first route that takes it."""
-        few = self._few.get(scope.get("path", ""))
+        path: str = scope.get("path", "")
+        few = self._few.get(path)
+        if few is None and path in self._plain:
+            few = self._few[path] = Router([one for one in self.routes if _may_match(one, path)])
         if few is None:
             await super().app(scope, receive, send)
         else:

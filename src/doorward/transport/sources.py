@@ -1,6 +1,7 @@
 """Who a connection comes from: for limits, and as an address."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -11,12 +12,15 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 def address_key(client: tuple[Any, ...] | None) -> str:
     """Who is asking, for a limit: an IPv4 address, or the /64 of an IPv6 one, since a host owns all of it."""
-    if client is None:
-        return LOCAL
+    return LOCAL if client is None else _key_of(client[0])
+
+
+@lru_cache(maxsize=4096)  # an app asks again and again, and several limits count it each time
+def _key_of(host: str) -> str:
     try:
-        address = ip_address(client[0])
+        address = ip_address(host)
     except ValueError:
-        return str(client[0])
+        return str(host)
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
