@@ -27,7 +27,10 @@ from doorward.model import App, Session
 from doorward.store import Database, apps, signin, users
 from doorward.tailnet import secrets
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]  # servers that start again, on a machine with much else to do
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.timeout(180),
+]  # servers that start again, on a machine with much else to do
 
 DOOR = "https://door.tailnet.internal:8443"
 VERIFIER = "v" * 43

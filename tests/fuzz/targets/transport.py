@@ -42,7 +42,7 @@ COVERS = (
     "transport.noise:_MessageWire._read",
     "transport.noise:_ClientConnection.data_received",
     "transport.noise:_ClientConnection._shake",
-    "transport.sources:address_key",
+    "transport.sources:_key_of",
     "transport.sources:forwarded_for",
     "transport.sources:is_among",
     "transport.sources:source_address",
