@@ -201,9 +201,7 @@ async def test_a_client_finds_its_way_in_and_steps_up(
     assert (await call(app, party.tokens["access_token"], path="/mcp/admin/x")).status_code == 200
 
 
-async def test_a_gateway_calls_the_next_server_for_its_caller(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_gateway_calls_the_next_server_for_its_caller(office: Office) -> None:
     """The guide's exchange, between two real servers: the wiki knows the person, and who acts for them."""
     gateway_url, wiki_url = "https://api.example.com/mcp", "https://wiki.example.com/mcp"
     client = await office.app("client", resources=(gateway_url,))
@@ -211,9 +209,10 @@ async def test_a_gateway_calls_the_next_server_for_its_caller(
     entries = [{"apps": ["client"]}, {"apps": ["gateway"], "resources": [wiki_url]}]
     grant = {"src": ["ann"], "dst": ["*"], "app": {"doorward.dev/cap/app": entries}}
     await office.policy(json.dumps({"grants": [grant]}))
-    room = room_of("client.exchange", issuer=DOOR, client_id=gateway.app.client_id, secret=gateway.secret)
-    monkeypatch.setattr(room["client"], "_ask", through(office))
-    monkeypatch.setattr(room["client"]._places, "_fetch", believing(office, "")._fetch)
+    room = room_of("client.exchange")
+    room["client"] = identity.Client(
+        DOOR, gateway.app.client_id, secret=gateway.secret, ask=through(office), clock=office.world.clock
+    )
 
     async def wiki(scope: Any, receive: Any, send: Any) -> None:
         who = identity.caller(scope)
@@ -230,9 +229,11 @@ async def test_a_gateway_calls_the_next_server_for_its_caller(
 
     behind = guarded(wiki, wiki_url)
 
+    scopes: list[Any] = []
+
     async def front(scope: Any, receive: Any, send: Any) -> None:
-        (token,) = [value.decode()[7:] for name, value in scope["headers"] if name == b"authorization"]
-        answer = await call(behind, await room["for_the_wiki"](token))
+        scopes.append(scope)
+        answer = await call(behind, await room["for_the_wiki"](scope))
         await send({"type": "http.response.start", "status": answer.status_code, "headers": []})
         await send({"type": "http.response.body", "body": answer.content})
 
@@ -244,7 +245,8 @@ async def test_a_gateway_calls_the_next_server_for_its_caller(
     assert len(await office.audited("app.exchange")) == 1  # the second time it was kept
     assert (await call(behind, token)).status_code == 401  # never the token that the gateway was called with
     await office.policy(json.dumps({"grants": [grant | {"app": {"doorward.dev/cap/app": entries[:1]}}]}))
-    assert await room["for_the_wiki"](token + " ") == "no: invalid_request"
+    office.world.clock.advance(300)  # what was kept is over
+    assert await room["for_the_wiki"](scopes[0]) == "no: invalid_request"
 
 
 async def test_one_doorward_s_word_is_brought_to_another(

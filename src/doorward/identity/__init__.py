@@ -23,7 +23,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doorward.identity.caller import Identity, caller
+from doorward.identity.caller import Identity, caller, token_of
 from doorward.identity.client import Client, GrantRefused, Token
 from doorward.identity.connection import Tailnet
 from doorward.identity.introspector import Introspector
@@ -59,6 +59,7 @@ __all__ = [
     "caller",
     "demand",
     "node",
+    "token_of",
 ]
 
 

@@ -48,3 +48,15 @@ def caller(scope: Scope) -> Identity | None:
     found = scope[KEY]
     assert found is None or isinstance(found, Identity)
     return found
+
+
+def token_of(scope: Scope) -> str:
+    """The token that the caller showed, for ``Client.exchange`` alone; empty for who is known by the connection.
+
+    It is not part of ``Identity``, which programs write into logs. Raises KeyError as ``caller`` does.
+    """
+    who = caller(scope)
+    if who is None or not who.claims:
+        return ""
+    (said,) = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    return str(said.decode("latin-1").partition(" ")[2].strip())
