@@ -273,3 +273,42 @@ async def test_the_same_for_a_browser_that_signed_in(office: Office, monkeypatch
     page = await grafana.send(browser)
     assert page.status_code == Conflict.status
     assert "code" not in grafana.answer
+
+
+# By an administrator --------------------------------------------------------------------------------------------------
+
+
+async def test_an_administrator_sees_who_is_signed_in_where_and_ends_it(office: Office) -> None:
+    grafana, _ = await signed_in(office)
+    await grafana.sign_in(scope=SCOPE)
+    await office.person("bob", 2)
+    wiki = await office.app("wiki", redirect_uris=("https://wiki.example.com/cb",))
+    await wiki.sign_in()
+    async with office.world.client() as client:
+        listed = (await client.get("/app-sessions")).json()
+        assert [(one["app"], one["user"], one["node"]) for one in listed] == [
+            ("grafana", "ann", "ann-1"),
+            ("wiki", "bob", "bob-2"),
+        ]
+        assert (await client.get("/app-sessions?app=wiki")).json() == listed[1:]
+        assert (await client.get("/app-sessions?user=ann")).json() == listed[:1]
+        assert (await client.get("/app-sessions?app=nothing")).status_code == 404
+        number = listed[0]["id"]
+        assert (await client.delete(f"/users/bob/app-sessions/{number}")).status_code == 404
+        ended = await client.delete(f"/users/ann/app-sessions/{number}")
+        assert ended.json()["name"] == "grafana"
+        assert (await client.delete(f"/users/ann/app-sessions/{number}")).status_code == 404
+        assert (await client.get("/app-sessions")).json() == listed[1:]
+    assert (await grafana.refresh()).json()["error"] == "invalid_grant"
+    assert [url for url, _ in await office.told()] == [TOLD]
+    (event,) = await office.audited("app.end")
+    assert event.details["why"] == "signed out by an administrator"
+
+
+async def test_a_person_sees_where_an_app_knows_them(office: Office) -> None:
+    grafana, _ = await signed_in(office)
+    assert "on ann-1" in (await office.browser().get("/me")).text
+    browser = await office.resident("ann")
+    office.identity = None
+    await grafana.sign_in(browser)
+    assert "in a browser" in (await browser.get("/me")).text

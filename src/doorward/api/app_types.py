@@ -76,3 +76,21 @@ class MadeApp(Answer, frozen=True, kw_only=True):
 
     app: App
     secret: str
+
+
+class AppSessionFilter(Request, frozen=True, kw_only=True):
+    """Which sessions to list; every condition that is given must hold."""
+
+    app: str | None = None  # a name or a client id
+    user: str | None = None  # a login name
+
+
+class AppSession(Answer, frozen=True, kw_only=True):
+    """Somebody who is signed in in an app, by one device or in one browser, as far as doorward knows."""
+
+    id: int  # another one after each sign-in
+    app: str
+    user: str
+    node: str | None  # the device that they signed in on; none outside the tailnet
+    signed_in: datetime  # first
+    last: datetime  # last

@@ -3,6 +3,8 @@
 from doorward.api import app_types as types
 from doorward.api.access import Permission
 from doorward.api.context import Call
+from doorward.api.types import Number
+from doorward.api.users import find_user
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
 from doorward.login.apps import Wanted
@@ -103,4 +105,41 @@ async def delete_app(call: Call, name: str) -> types.App:
     return _answer(call, await call.context.apps.delete(call.actor, name))
 
 
-OPERATIONS = (list_apps, get_app, create_app, rotate_app, approve_app, delete_app)
+@operation("GET", "/app-sessions", needs=Permission.READ, raises=[NotFound])
+async def list_app_sessions(call: Call, query: types.AppSessionFilter) -> list[types.AppSession]:
+    """List who is signed in in which app, as far as doorward knows: whoever signed in last comes last."""
+    user = None if query.user is None else find_user(call.snapshot, query.user)
+    found = await call.context.apps.uses(query.app, None if user is None else user.id)
+    people, nodes = call.snapshot.users, call.snapshot.nodes
+    return [
+        types.AppSession(
+            id=use.id,
+            app=app.name,
+            user=people[use.user_id].name,
+            node=nodes[use.node_id].name if use.node_id is not None and use.node_id in nodes else None,
+            signed_in=use.first,
+            last=use.last,
+        )
+        for app, use in found
+        if use.user_id in people
+    ]
+
+
+@operation("DELETE", "/users/{name}/app-sessions/{number}", needs=Permission.SESSIONS, raises=[NotFound])
+async def end_app_session(call: Call, name: str, number: Number) -> types.App:
+    """Sign a person out of an app. It is told, where it listens; what it was given is worth nothing from now on."""
+    user = find_user(call.snapshot, name)
+    call.principal.require_over(user)
+    return _answer(call, await call.context.apps.end_use(call.actor, user, number))
+
+
+OPERATIONS = (
+    list_apps,
+    get_app,
+    create_app,
+    rotate_app,
+    approve_app,
+    delete_app,
+    list_app_sessions,
+    end_app_session,
+)

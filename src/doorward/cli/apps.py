@@ -9,6 +9,7 @@ from doorward.api import app_types as types
 from doorward.cli import output
 from doorward.cli.app_presets import PRESETS, Name, Values, plain, program_url, redirects
 from doorward.cli.connection import Flag, Target, api_path, read_text
+from doorward.cli.times import relative
 from doorward.errors import NotFound
 
 app = App(
@@ -190,6 +191,69 @@ def create_app(
     )
     made = (target or Target()).call("POST", "/apps", types.MadeApp, body=body)
     _hand_over(made, json=json, settings=plain if known is None else known.settings, url=url)
+
+
+@app.command(name="sessions")
+def list_sessions(
+    name: str | None = None,
+    /,
+    *,
+    user: str | None = None,
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """List who is signed in in which app, as far as doorward knows: programs keep sessions of their own.
+
+    Example: `doorward apps sessions grafana`
+
+    Args:
+        name: An app's name or client id. Without it all.
+        user: Of one person alone.
+        json: Print a list of objects instead of a table.
+        target: Which server.
+    """
+    query = {"app": name, "user": user}
+    found = (target or Target()).call("GET", "/app-sessions", list[types.AppSession], query=query)
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("ID", "APP", "USER", "ON", "SIGNED IN", "LAST"),
+        (
+            (
+                str(each.id),
+                each.app,
+                each.user,
+                each.node or "-",
+                relative(each.signed_in),
+                relative(each.last),
+            )
+            for each in found
+        ),
+        empty="Nobody is signed in in an app." if name is None else f"Nobody is signed in in {name}.",
+    )
+
+
+@app.command(name="sign-out")
+def sign_out(user: str, number: int, /, *, json: Flag = False, target: Target | None = None) -> None:
+    """Sign a person out of an app, on one device or in one browser. An app that listens for it is told.
+
+    On a device they are signed in again at the next visit: who may use an app is the policy's to say.
+
+    Example: `doorward apps sign-out ann 12`
+
+    Args:
+        user: Login name.
+        number: The number of the session in `doorward apps sessions`.
+        json: Print the app as an object.
+        target: Which server.
+    """
+    path = api_path("users", user, "app-sessions", str(number))
+    ended = (target or Target()).call("DELETE", path, types.App)
+    if json:
+        output.as_json(ended)
+        return
+    output.line(f"Signed {user} out of {ended.name}.")
 
 
 @app.command(name="rotate")

@@ -16,8 +16,9 @@ from doorward.clock import Clock
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound
 from doorward.login.idtoken import read_keys
 from doorward.login.redirects import check_redirect, shown_host
-from doorward.model import App, Brought
-from doorward.store import Connection, Database, apps, audit
+from doorward.model import App, Brought, User
+from doorward.store import Connection, Database, app_uses, apps, audit
+from doorward.store.app_uses import Use
 from doorward.tailnet import secrets
 
 CLIENT = "app"  # how client ids begin: never confused with a person's subject (RFC 9700 section 4.15)
@@ -140,6 +141,14 @@ class Apps:
     async def delete(self, actor: str, name: str) -> App:
         """Delete an app: nobody signs in there any more, and what it was given is worth nothing. Raises NotFound."""
         return await self._database.run(_delete, actor, name, self._clock.now())
+
+    async def uses(self, app: str | None = None, user_id: int | None = None) -> Sequence[tuple[App, Use]]:
+        """Who is signed in where, perhaps in one app or of one person alone. Raises NotFound for an app that is not there."""
+        return await self._database.read(_uses, app, user_id, self._clock.now())
+
+    async def end_use(self, actor: str, user: User, number: int) -> App:
+        """Sign a person out of an app, by the number of the use; the app is told. Raises NotFound where there is none of theirs."""
+        return await self._database.run(_end_use, actor, user, number, self._clock.now())
 
 
 def _check(wanted: Wanted) -> None:
@@ -345,6 +354,29 @@ def _approve(connection: Connection, actor: str, name: str, approved: bool, now:
         connection, actor, action, f"app:{app.name}", {"client_id": app.client_id, "hosts": list(hosts)}, now
     )
     return changed
+
+
+def _uses(
+    connection: Connection, name: str | None, user_id: int | None, now: datetime
+) -> list[tuple[App, Use]]:
+    wanted = None if name is None else _find(connection, name).id
+    known = {app.id: app for app in apps.load_all(connection)}
+    return [
+        (known[one.app_id], one) for one in app_uses.load(connection, now, app_id=wanted, user_id=user_id)
+    ]
+
+
+def _end_use(connection: Connection, actor: str, user: User, number: int, now: datetime) -> App:
+    found = [one for one in app_uses.load(connection, now, user_id=user.id) if one.id == number]
+    app = apps.by_id(connection, found[0].app_id) if found else None
+    if app is None:
+        raise NotFound(
+            f"there is no session {number} in an app", cure="`doorward apps sessions` lists those there are."
+        )
+    ended = app_uses.end(connection, now, number)
+    details = {"user": user.id, "why": "signed out by an administrator", "grants": ended}
+    audit.append(connection, actor, "app.end", f"app:{app.name}", details, now)
+    return app
 
 
 def _delete(connection: Connection, actor: str, name: str, now: datetime) -> App:

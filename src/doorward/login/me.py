@@ -280,11 +280,18 @@ def _browser(agent: str) -> str:
 
 def _app(app: App, found: dict[str, Any], snapshot: Snapshot, now: datetime) -> dict[str, Any]:
     """What the page shows of an app: since when it knows the person, and what it need not ask again."""
-    grants = [one for one in found["grants"] if one.app_id == app.id]
+    grants, nodes = [one for one in found["grants"] if one.app_id == app.id], snapshot.nodes
     return {
         "id": app.id,
         "name": app.name,
         "ago": pages.ago(max(one.created for one in grants), now) if grants else "",
+        "places": sorted(
+            {
+                "in a browser" if one.node_id is None else f"on {nodes[one.node_id].name}"
+                for one in grants
+                if one.node_id is None or one.node_id in nodes
+            }
+        ),
         "consents": [
             {
                 "id": one.id,

@@ -257,6 +257,13 @@ def sign_out(
     return _end(connection, now, app_grants.c.user_id == user_id, given)
 
 
+def end_use(connection: Connection, now: datetime, newest: AppGrant) -> list[int]:
+    """End what a person gave to one app in the session of this grant; the app is told. Returns what had not ended."""
+    given = app_grants.c.key == newest.key if newest.key else app_grants.c.sid == newest.sid
+    theirs = (app_grants.c.app_id == newest.app_id, app_grants.c.user_id == newest.user_id)
+    return _end(connection, now, *theirs, given)
+
+
 def leave(connection: Connection, now: datetime, user_id: int, key: str, sid: str) -> None:
     """Have nobody come in by this key without saying yes on a page, until somebody does. ``sid``: a new number."""
     draft = AppSession(
