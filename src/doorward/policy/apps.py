@@ -103,6 +103,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     groups: _Words = ()
     claims: dict[str, Any] = {}
     resources: _Words = ()  # what the app may exchange a token of this person for
+    may_act: str = ""  # the app that may exchange the app's tokens of this person, though they are not for it
     elsewhere: Annotated[tuple[Elsewhere, ...], msgspec.Meta(max_length=200)] = ()
     assertions: _Words = ()  # names of providers whose word about this person the app may bring
 
@@ -125,6 +126,7 @@ class Entitlement(NamedTuple):
     resources: frozenset[str] = frozenset()  # what the app may exchange a token of theirs for
     # By resource, the scopes in the entries that name it: an exchanged token may have them though the first one has not.
     handed: Mapping[str, frozenset[str]] = {}
+    may_act: str = ""  # the app that may exchange the app's tokens of theirs, though they are not for it
     elsewhere: tuple[Elsewhere, ...] = ()  # servers of others for which the app may have our word about them
     assertions: frozenset[str] = frozenset()  # the providers whose word about them the app may bring
     userinfo: Mapping[str, Any] = {}  # those of the claims that userinfo tells too
@@ -183,11 +185,20 @@ def entitlement(
         claims=claims,
         resources=frozenset(resource for one in entries for resource in one.resources),
         handed=_handed(entries),
+        may_act=_actor(entries, problems),
         elsewhere=tuple(dict.fromkeys(place for one in entries for place in one.elsewhere)),
         assertions=frozenset(name for one in entries for name in one.assertions),
         userinfo={name: value for name, value in claims.items() if name in told},
         problems=tuple(problems),
     )
+
+
+def _actor(entries: Iterable[Entry], problems: list[str]) -> str:
+    """The one that all who name any name; nobody, where they differ: a token has room for one (RFC 8693 section 4.4)."""
+    named = {one.may_act for one in entries if one.may_act}
+    if len(named) > 1:
+        problems.append(f"may_act is several apps: {', '.join(sorted(named))}")
+    return named.pop() if len(named) == 1 else ""
 
 
 def _handed(entries: Iterable[Entry]) -> dict[str, frozenset[str]]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from doorward.issuer.access import access_token
+from doorward.issuer.acting import may_act
 from doorward.issuer.claims import Standing, grant_standing, granted, of_access_token, of_id_token
 from doorward.issuer.desk import Desk
 from doorward.issuer.dpop import Binding
@@ -35,7 +36,7 @@ async def tokens_of(
         scopes=allowed,
         resources=resources,
         grant=grant,
-        extra={**of_access_token(who, allowed), **binding.claims},
+        extra={**of_access_token(who, allowed), **await may_act(desk, who), **binding.claims},
     )
     answer: dict[str, Any] = {
         "access_token": access,

@@ -1,6 +1,6 @@
 """``token-exchange``: an app that holds a person's token gets one for the next server (RFC 8693).
 
-The token has to be for the app that shows it, and good at this moment. What it may be exchanged for the policy says, of this person
+The token has to be for the app that shows it, or name it as one that may act (``may_act``), and good at this moment. What it may be exchanged for the policy says, of this person
 and this app (``resources``); without a word there is nothing. The new token is for that one server, says in ``act`` through whose
 hands it came, ends no later than the first one, and ends with the same grant. It has no more scopes, but for scopes of that server which the
 policy names in the same entry.
@@ -9,6 +9,7 @@ policy names in the same entry.
 from typing import Any
 
 from doorward.issuer.access import access_token
+from doorward.issuer.acting import acts, may_act
 from doorward.issuer.claims import Standing, granted, of_access_token, standing
 from doorward.issuer.desk import Desk, one
 from doorward.issuer.dpop import Binding
@@ -39,9 +40,8 @@ async def exchange(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict
     live = await _read(desk, pairs, "subject")
     if live.grant is None or live.who is None:
         raise TokenError("invalid_request", "the subject_token is of an app itself, and of no person")
-    if not {canonical(one) for one in (app.client_id, *app.resources)} & set(
-        map(canonical, live.access.audience)
-    ):
+    own = {canonical(each) for each in (app.client_id, *app.resources)}
+    if not own & set(map(canonical, live.access.audience)) and not acts(app, live):
         raise TokenError("invalid_request", "the subject_token is for somebody else than this app")
     await _check_actor(desk, app, pairs)
     act: dict[str, Any] = {"sub": app.client_id}
@@ -72,7 +72,7 @@ async def _issue(
         scopes=scopes,
         resources=(target,),
         grant=grant,
-        extra={**of_access_token(who, scopes), **extra},
+        extra={**of_access_token(who, scopes), **await may_act(desk, who), **extra},
         last=live.access.expires,
     )
     await desk.note(who.user, app, "app.exchange", grant=grant.id, of=live.app.name, to=target)
