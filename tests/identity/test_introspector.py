@@ -127,10 +127,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def test_our_own_issuer_tells_a_resource_s_app_and_takes_tokens_back(world: World) -> None:
+@pytest.mark.parametrize("opaque", [False, True])
+async def test_our_own_issuer_tells_a_resource_s_app_and_takes_tokens_back(
+    world: World, opaque: bool
+) -> None:
     office = Office(world)
     await office.person("ann")
-    party, server = await office.app(resources=(API,)), await office.app("server", resources=(API,))
+    party = await office.app(resources=(API,), opaque=opaque)
+    server = await office.app("server", resources=(API,))
     claims = await party.sign_in(resource=API)
 
     async def ask(method: str, address: str, headers: Any, body: bytes | None) -> Answer:
@@ -141,6 +145,7 @@ async def test_our_own_issuer_tells_a_resource_s_app_and_takes_tokens_back(world
     client = Client(claims["iss"], server.app.client_id, secret=server.secret, ask=ask, clock=world.clock)
     introspector = Introspector(client, API, clock=world.clock)
     token = party.tokens["access_token"]
+    assert (token.count(".") == 2) is not opaque
     who = await introspector.verify(token, ["openid"])
     assert who.subject == claims["sub"]
     await party.post("/revoke", token=token)
