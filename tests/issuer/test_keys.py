@@ -7,7 +7,7 @@ from tests.support.world import World
 from doorward.errors import Unavailable
 from doorward.issuer.keys import AHEAD, KEPT, LOOK, TERM, Keys, Ring
 from doorward.issuer.tokens import BadToken, read, sign
-from doorward.store import apps
+from doorward.store import signing_keys
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ async def test_a_process_learns_of_what_another_made_long_before_it_signs(world:
 async def test_the_database_alone_signs_nothing(world: World) -> None:
     await keys_of(world).ring()
     database = world.registry.writer.database
-    for each in await database.read(apps.signing_keys_all):
+    for each in await database.read(signing_keys.load_all):
         assert b'"d"' not in each.sealed
         assert "sealed" not in repr(each)
     thief = await keys_of(world, b"other" * 8).ring()
@@ -91,10 +91,10 @@ async def test_the_database_alone_signs_nothing(world: World) -> None:
 async def test_a_sealed_key_that_was_touched_is_not_used(world: World) -> None:
     before = await keys_of(world).ring()
     database = world.registry.writer.database
-    for each in await database.read(apps.signing_keys_all):
+    for each in await database.read(signing_keys.load_all):
         spoilt = msgspec.structs.replace(each, id=0, generation=9, sealed=each.sealed[:-1] + b"x")
-        await database.run(apps.delete_signing_keys, [each.id])
-        await database.run(apps.insert_signing_key, spoilt)
+        await database.run(signing_keys.delete, [each.id])
+        await database.run(signing_keys.insert, spoilt)
     after = await keys_of(world).ring()
     for algorithm in ("ES256", "EdDSA"):
         assert after.signing[algorithm].kid != before.signing[algorithm].kid

@@ -18,7 +18,6 @@ from doorward.model import (
     DeviceRequest,
     PushedRequest,
     RefreshToken,
-    SigningKey,
     User,
 )
 from doorward.store import Database, apps, users
@@ -334,25 +333,6 @@ async def test_a_session_replaces_the_one_of_its_key(database: Database, ann: in
     assert first.id != second.id
     assert await database.read(apps.session, "node:1:1") == second
     assert await database.read(apps.sessions_by_key, ["node:1:1", "node:2:1"]) == {"node:1:1": second}
-
-
-async def test_a_generation_of_keys_is_made_once(database: Database) -> None:
-    draft = SigningKey(
-        id=0,
-        algorithm="ES256",
-        generation=1,
-        kid="k",
-        public={"kty": "EC"},
-        sealed=b"s",
-        created=NOW,
-        starts=NOW,
-    )
-    async with asyncio.TaskGroup() as group:
-        tries = [group.create_task(database.run(apps.insert_signing_key, draft)) for _ in range(5)]
-    assert sum(one.result() for one in tries) == 1
-    (known,) = await database.read(apps.signing_keys_all)
-    await database.run(apps.delete_signing_keys, [known.id])
-    assert await database.read(apps.signing_keys_all) == []
 
 
 async def test_what_is_over_is_forgotten(database: Database, app: App, ann: int) -> None:

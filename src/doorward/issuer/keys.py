@@ -27,7 +27,7 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from doorward.clock import Clock
 from doorward.errors import DoorwardError, Unavailable
 from doorward.model import SigningKey
-from doorward.store import Connection, Database, apps
+from doorward.store import Connection, Database, signing_keys
 from doorward.store import settings as stored
 from doorward.telemetry import log
 
@@ -112,14 +112,14 @@ class Keys:
         return self._ring if timedelta(0) <= self._clock.now() - self._looked < LOOK else None
 
     async def _look_now(self, now: datetime) -> Ring:
-        known = await self._database.read(apps.signing_keys_all)
+        known = await self._database.read(signing_keys.load_all)
         missing = [name for name in _KINDS if self._is_due(known, name, now)]
         over = _over(known, now)
         if missing or over or not await self._database.read(_salt):
             drafts = [await asyncio.to_thread(self._make, known, name, now) for name in missing]
             salt = base64.b32encode(self._entropy(15)).decode()
             await self._database.run(_renew, drafts, over, salt)
-            known = await self._database.read(apps.signing_keys_all)
+            known = await self._database.read(signing_keys.load_all)
         return self._open_all(known, await self._database.read(_salt), now)
 
     def _is_due(self, known: list[SigningKey], algorithm: str, now: datetime) -> bool:
@@ -221,7 +221,7 @@ def _over(known: list[SigningKey], now: datetime) -> list[int]:
 def _renew(connection: Connection, drafts: list[SigningKey], over: list[int], salt: str) -> None:
     """Store what is new, unless another process was faster."""
     for draft in drafts:
-        apps.insert_signing_key(connection, draft)
-    apps.delete_signing_keys(connection, over)
+        signing_keys.insert(connection, draft)
+    signing_keys.delete(connection, over)
     if stored.get(connection, SALT, str) is None:
         stored.put(connection, SALT, salt)

@@ -1,11 +1,11 @@
-"""Apps, what people gave them, and the keys that sign it. No netmap depends on any of it.
+"""Apps, and what people gave them. No netmap depends on any of it.
 
 What is used up is used once: ``redeem``, ``take_refresh_tokens`` and ``take_pushed`` decide and mark in one statement, so of several who ask
 for the same exactly one is told true. What ends in ``_all`` does the same for many with the statements of one, and what is found by
 several keys is for ``Database.find``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,6 @@ from doorward.model import (
     LogoutNotice,
     PushedRequest,
     RefreshToken,
-    SigningKey,
     UsedId,
 )
 from doorward.store import logouts, rows
@@ -38,7 +37,6 @@ from doorward.store.tables import (
     device_requests,
     pushed_requests,
     refresh_tokens,
-    signing_keys,
     used_ids,
 )
 
@@ -181,30 +179,6 @@ def _tell(connection: Connection, now: datetime, *which: sa.ColumnElement[bool])
         for name, client_id, algorithm, url, user_id, sid in connection.execute(statement).all()
     )
     logouts.queue(connection, drafts)
-
-
-# Signing keys ------------------------------------------------------------------------------------------------------
-
-
-def signing_keys_all(connection: Connection) -> list[SigningKey]:
-    """Every key, by id."""
-    return rows.load(connection, signing_keys, SigningKey)
-
-
-def insert_signing_key(connection: Connection, draft: SigningKey) -> bool:
-    """Store a new key; False where another process has made one of that generation already."""
-    taken = sa.and_(
-        signing_keys.c.algorithm == draft.algorithm, signing_keys.c.generation >= draft.generation
-    )
-    if connection.execute(sa.select(signing_keys.c.id).where(taken).limit(1)).first():
-        return False
-    rows.add(connection, signing_keys, draft)
-    return True
-
-
-def delete_signing_keys(connection: Connection, ids: Iterable[int]) -> None:
-    """Forget keys that nothing is signed with any more."""
-    connection.execute(sa.delete(signing_keys).where(signing_keys.c.id.in_(list(ids))))
 
 
 # Sessions ----------------------------------------------------------------------------------------------------------
