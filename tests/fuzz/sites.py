@@ -113,6 +113,8 @@ OWN: dict[str, tuple[str, ...]] = {
     "an address that was read from a signed token": ("tailnet.outside:_newcomer",),
     "rows that doorward wrote, in a database that nobody else may write": (
         "issuer.authorize:Authorize._proven",
+        "issuer.device:Devices._asked",
+        "issuer.elsewhere:Elsewhere._waiting",
         "issuer.authorize:Authorize.answer",
         "issuer.consent:waiting",
         "issuer.keys:Keys._open",

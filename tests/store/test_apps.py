@@ -87,6 +87,22 @@ async def test_of_many_who_redeem_a_code_at_once_one_does(database: Database, ap
     assert [one.id for one in await database.read(apps.live_grants, NOW)] == [made.id]
 
 
+async def test_a_grant_that_was_not_redeemed_may_have_another_code(
+    database: Database, app: App, ann: int
+) -> None:
+    made = await database.run(apps.insert_grant, grant(app, ann, b"first", code_expires=NOW))
+    assert await database.run(apps.give_code, made.id, b"second", LATER)
+    found = await database.read(apps.grants_by_code, [b"first", b"second"])
+    assert {digest: (one.id, one.code_expires) for digest, one in found.items()} == {
+        b"second": (made.id, LATER)
+    }
+    assert await database.run(apps.redeem, made.id, NOW)
+    assert not await database.run(apps.give_code, made.id, b"third", LATER)
+    ended = await database.run(apps.insert_grant, grant(app, ann, b"ended"))
+    await database.run(apps.end_grants, NOW, grant_id=ended.id)
+    assert not await database.run(apps.give_code, ended.id, b"fourth", LATER)
+
+
 async def test_of_many_who_take_a_refresh_token_at_once_one_does(
     database: Database, app: App, ann: int
 ) -> None:

@@ -214,6 +214,8 @@ async def test_an_asking_is_answered_once(database: Database) -> None:
     kept = await database.run(signin.insert_asking, asking())
     assert await database.read(signin.asking_by_hash, b"hash", NOW) == kept
     assert await database.read(signin.asking_by_hash, b"hash", LATER) is None
+    assert await database.read(signin.asking_by_id, kept.id, NOW) == kept
+    assert await database.read(signin.asking_by_id, kept.id, LATER) is None
     await database.run(signin.send_to_provider, kept.id, 4, "state", "nonce", "verifier")
     sent = await database.read(signin.asking_by_hash, b"hash", NOW)
     assert sent is not None

@@ -148,7 +148,8 @@ def create_app(
         public: It cannot keep a secret: a program on people's machines, or in a browser.
         ask: Ask each person before their first sign-in.
         service: It may have tokens of its own, for no person.
-        device: People may sign in there with a code that they type on another device: a program in a terminal, a screen.
+        device: People may sign in there with a code that they type on another device: a program in a terminal, a screen,
+            a browser outside the tailnet.
         dpop: Its tokens are bound to a key that it makes (RFC 9449): it shows a proof of it with each request.
         shared: Apps that come by themselves, MCP clients for instance, may have tokens for its resources.
         node: It runs on this tagged node, and is known by that in place of a secret: tag:NAME, or the node's stable id.

@@ -12,6 +12,7 @@ What waits meanwhile is an *asking* (``login.asking``): a row with the request i
 once. So nobody answers for another browser, for another request, a second time or after ten minutes.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +53,7 @@ from doorward.model import App, AppGrant, Asking, Consent, User
 from doorward.store import apps, signin
 from doorward.telemetry import ORIGIN, counter
 
+ELSEWHERE = "/authorize/elsewhere"
 SIGN_IN = "app"  # the act of showing who one is to an app
 OFFLINE = "offline_access"
 ASK = "app-asks"  # what the page that asks stands for
@@ -325,7 +327,9 @@ class Authorize:
             Reason.LEVEL: "It asks for more than what your device says.",
         }
         text = texts.get(decision.reason, "It asks that you show once more who you are.")
-        question = Question(f"Sign in to {app.title}", text)
+        offered = app.device and asked.from_elsewhere and decision.reason is Reason.NOBODY
+        elsewhere = ELSEWHERE if offered else ""
+        question = Question(f"Sign in to {app.title}", text, elsewhere)
         argument = {"asked": msgspec.to_builtins(asked)}
         return await self._desk.askings.begin(request, SIGN_IN, argument, question, user=who.user)
 
@@ -418,6 +422,12 @@ class Authorize:
             error=named.get("error_description", ""),
             url=with_answer(uri, named.items()),
         )
+
+    async def go_on(self, asked: Asked, answer: Sequence[tuple[str, str]]) -> Response:
+        """Send a browser back to the app that waited for a yes from elsewhere. Raises UnknownApp for one that is gone."""
+        target = find_target([("redirect_uri", asked.redirect_uri)], await self._desk.app(asked.client_id))
+        state = [("state", asked.state)] if asked.state else []
+        return self._tell(asked.redirect_uri, asked.mode, [*answer, *state], app=target.app.title)
 
     def _tell(
         self,

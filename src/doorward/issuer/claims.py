@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from doorward.issuer.decision import POSTURE
+from doorward.issuer.decision import POSTURE, Level
 from doorward.model import App, AppGrant, User
 from doorward.policy.apps import Entitlement, entitlement, groups_of
 from doorward.tailnet.snapshot import Snapshot, advertised
@@ -67,7 +67,15 @@ def grant_standing(snapshot: Snapshot, app: App, grant: AppGrant, now: datetime)
             return None
     if grant.acr.startswith(POSTURE) and not posture_met(snapshot, [grant.acr], grant.node_id):
         return None
-    return standing(snapshot, app, grant.user_id, grant.node_id)
+    return standing(snapshot, app, grant.user_id, device_of(grant))
+
+
+def device_of(grant: AppGrant) -> int | None:
+    """The device on which the person is, as the app sees them: what the policy says of devices counts for this one.
+
+    Who said yes to a browser elsewhere is not on the device on which they did, though it has to be theirs still.
+    """
+    return None if grant.acr == Level.REMOTE else grant.node_id
 
 
 def posture_met(snapshot: Snapshot, wanted: Iterable[str], node_id: int | None) -> str:

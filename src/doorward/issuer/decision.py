@@ -82,6 +82,7 @@ _NO_PAGE = {
 class Level(StrEnum):
     """How well a person is known (``acr``)."""
 
+    REMOTE = "urn:doorward:acr:remote"  # a browser elsewhere, to which they said yes on their device
     NETWORK = "urn:doorward:acr:network"  # their device, and nothing more
     CLICK = "urn:doorward:acr:click"  # their device, and they said yes
     SESSION = "urn:doorward:acr:session"  # they signed in, at an outside provider or with a kept code

@@ -6,15 +6,19 @@
     person  ──▶ /device: the code ──▶ who? ──▶ a page: which app, asked from where ──▶ a yes or a no, always
     program ──▶ /token, every five seconds (grants/device_code)
 
+A browser outside the tailnet may wait in the same way (``elsewhere``): then the yes is for what it was asked.
+
 Anybody can begin this and send the code to somebody else, who would sign in the sender. So nothing here is ever silent, the page
 says where the program asks from and whose device that is, and whoever came by a link has to find the code that their device shows
 among three: one who has no such device can only guess.
 """
 
 import hashlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,16 +27,17 @@ from doorward.errors import DoorwardError, NotFound, NotPermitted, Unavailable
 from doorward.issuer.claims import Standing, granted, in_words, standing
 from doorward.issuer.clients import Clients
 from doorward.issuer.consent import waiting
-from doorward.issuer.decision import Arrival, Decision, Facts, Verdict, arrival_of, decide
+from doorward.issuer.decision import Arrival, Decision, Facts, Level, Verdict, arrival_of, decide
 from doorward.issuer.desk import Desk, one, opened, read_pairs
 from doorward.issuer.errors import AuthorizeError, TokenError
-from doorward.issuer.request import levels_of, resources_of, scopes_of
+from doorward.issuer.request import Asked, levels_of, resources_of, scopes_of
 from doorward.issuer.sessions import Given, Knowledge, ended, keep_grants, known_since
 from doorward.issuer.who import Who, who_is
 from doorward.login import pages
 from doorward.login.asking import OverAsking, Proven, Question
 from doorward.login.doors import asker
 from doorward.login.pages import Door, Side
+from doorward.login.redirects import shown_host
 from doorward.model import App, AppGrant, DeviceRequest, Node, User
 from doorward.store import Connection, apps, signin
 from doorward.tailnet import secrets
@@ -43,6 +48,9 @@ LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # no vowels, so no words (RFC 8628 section 6.1
 LENGTH = 8  # 34 bits, for ten minutes, with few guesses
 LIFETIME = timedelta(minutes=10)
 GRANT_LIFETIME = timedelta(days=90)
+REMOTE_LIFETIME = timedelta(
+    hours=12
+)  # what a browser has that is on no device of the person's, as far as anybody knows
 INTERVAL = 5  # seconds
 _CHOICES = 3  # codes on the page of who came by a link
 _GUESSES_PER_SECOND, _GUESSES = 0.05, 10.0
@@ -89,7 +97,7 @@ class Devices:
             id=0,
             app_id=app.id,
             device_hash=secret.digest,
-            user_hash=_hash(code),
+            user_hash=code_hash(code),
             scopes=scopes,
             resources=resources,
             levels=levels_of(one(pairs, "acr_values")),
@@ -111,12 +119,7 @@ class Devices:
         return opened(json_answer(answer))
 
     def _code(self) -> str:
-        found = ""
-        while len(found) < LENGTH:
-            raw = self._desk.registry.writer.entropy(LENGTH)
-            # Without the last few values every letter is as likely as any other.
-            found += "".join(LETTERS[byte % len(LETTERS)] for byte in raw if byte < 240)
-        return f"{found[:4]}-{found[4:LENGTH]}"
+        return code_of(self._desk.registry.writer.entropy)
 
     # The person -----------------------------------------------------------------------------------------------------
 
@@ -144,7 +147,7 @@ class Devices:
     ) -> Response:
         desk = self._desk
         self._guesses.check(asker(request))
-        found = await desk.database.read(apps.waiting_device_request, desk.now(), user_hash=_hash(code))
+        found = await desk.database.read(apps.waiting_device_request, desk.now(), user_hash=code_hash(code))
         if found is None:
             self._guesses.take(asker(request))
             error = NotFound(
@@ -161,6 +164,7 @@ class Devices:
         if decision.verdict is not Verdict.ASK:
             await self._refuse(app, who, decision)
         assert stands is not None
+        asked = await self._asked(found)
         codes = [_plain(code), *(_plain(self._code()) for _ in range(_CHOICES - 1))] if linked else []
         argument = {
             "request": found.id,
@@ -188,6 +192,7 @@ class Devices:
             learns=in_words(scopes),
             codes=[f"{each[:4]}-{each[4:]}" for each in sorted(codes)],
             asking=asking.id,
+            goes_to="" if asked is None else shown_host(asked.redirect_uri),
         )
         desk.askings.hand_out(response, asking, secret)
         return response
@@ -235,7 +240,10 @@ class Devices:
         if decision.verdict is not Verdict.SILENT or stands is None:
             await self._refuse(app, who, decision)
             raise OverAsking
-        known = await known_since(desk, who.key, stands.user, who.since)
+        asked = await self._asked(found)
+        # A browser elsewhere has a session of its own with apps, which ends by itself.
+        key, since = (who.key, who.since) if asked is None else (f"remote:{found.id}", now)
+        known = await known_since(desk, key, stands.user, since)
         draft = AppGrant(
             id=0,
             app_id=app.id,
@@ -258,8 +266,10 @@ class Devices:
             code_expires=found.expires,
             expires=now + GRANT_LIFETIME,
         )
+        if asked is not None:
+            draft = _for_browser(draft, asked)
         details = {
-            "how": "device",
+            "how": "device" if asked is None else "remote",
             "by": who.known.value,
             "node": who.node_id,
             "scopes": list(scopes),
@@ -275,7 +285,9 @@ class Devices:
         """As for any app, but for an app that asks, so that nothing is silent."""
         stands = None
         if who.user is not None:
-            stands = standing(self._desk.registry.snapshot, app, who.user.id, who.node_id)
+            # A browser elsewhere is not on this device: what the policy says of devices is not about it.
+            node_id = who.node_id if found.asking_id is None else None
+            stands = standing(self._desk.registry.snapshot, app, who.user.id, node_id)
         scopes = () if stands is None else granted(found.scopes, stands.entitlement)
         facts = Facts(
             known=who.known,
@@ -299,6 +311,15 @@ class Devices:
                 cure=f"Sign in first at {self._desk.issuer}/signin, and try again.",
             )
         raise NotPermitted(decision.reason.value, cure="Ask an administrator.")
+
+    async def _asked(self, found: DeviceRequest) -> Asked | None:
+        """What the browser that waits was asked; None for a program. Raises OverAsking where nobody waits any more."""
+        if found.asking_id is None:
+            return None
+        asking = await self._desk.database.read(signin.asking_by_id, found.asking_id, self._desk.now())
+        if asking is None:
+            raise OverAsking
+        return msgspec.convert(waiting(asking)["asked"], type=Asked)
 
     async def _app(self, found: DeviceRequest) -> App:
         app = await self._desk.database.read(apps.by_id, found.app_id)
@@ -339,12 +360,36 @@ def _device_side(app: App, node: Node | None) -> Side:
     return pages.device_side(name, system, f"for {app.name}")
 
 
+def _for_browser(draft: AppGrant, asked: Asked) -> AppGrant:
+    """The same for a browser, which will have a code of its own (``elsewhere``)."""
+    return msgspec.structs.replace(
+        draft,
+        redirect_uri=asked.redirect_uri,
+        challenge=asked.challenge,
+        jkt=asked.jkt,
+        nonce=asked.nonce,
+        acr=Level.REMOTE.value,
+        amr=(*draft.amr, "mca"),  # RFC 8176: over more than one channel
+        expires=draft.created + REMOTE_LIFETIME,
+    )
+
+
 def _plain(code: str) -> str:
     """A code as it is compared, however it was typed."""
     return "".join(mark for mark in code.upper() if mark.isalpha())
 
 
-def _hash(code: str) -> bytes:
+def code_of(entropy: Callable[[int], bytes]) -> str:
+    """A code that a person can type, made of random bytes."""
+    found = ""
+    while len(found) < LENGTH:
+        # Without the last few values every letter is as likely as any other.
+        found += "".join(LETTERS[byte % len(LETTERS)] for byte in entropy(LENGTH) if byte < 240)
+    return f"{found[:4]}-{found[4:LENGTH]}"
+
+
+def code_hash(code: str) -> bytes:
+    """What is kept of a code that a person types."""
     return hashlib.sha256(f"device code {_plain(code)}".encode()).digest()
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from doorward.issuer.access import read_access
-from doorward.issuer.claims import Standing, grant_standing, standing
+from doorward.issuer.claims import Standing, device_of, grant_standing, standing
 from doorward.issuer.desk import Desk
 from doorward.issuer.nodes import MEMBER, vouches
 from doorward.issuer.tokens import Access, BadToken
@@ -50,7 +50,7 @@ async def live_token(desk: Desk, token: str) -> Live:
     who = None if origin is None else grant_standing(snapshot, origin, grant, desk.now())
     if who is not None and "act" in access.claims:
         # It came by exchange: good while what was exchanged would be, and while the policy lets this app have it.
-        who = standing(snapshot, app, grant.user_id, grant.node_id)
+        who = standing(snapshot, app, grant.user_id, device_of(grant))
         if who is not None and not set(access.audience) <= who.entitlement.resources:
             who = None
     if who is None:

@@ -26,6 +26,8 @@ _LONG = 2000  # characters of a state, which is the app's own, and of a nonce
 _MORE_THAN_ONCE = frozenset({"resource"})  # RFC 8707 section 2
 _AGE = re.compile(r"[0-9]{1,9}")
 
+_LOW = frozenset((Level.REMOTE, Level.NETWORK, Level.CLICK))  # what takes no sign-in
+
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -63,6 +65,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     levels: tuple[Level, ...]
     postures: tuple[str, ...] = ()  # acr_values that ask for a posture of the device
     jkt: str = ""  # the key that the code is bound to (RFC 9449 section 10)
+
+    @property
+    def from_elsewhere(self) -> bool:
+        """True where a yes from another device would do: not for what takes a sign-in, or a device that meets something."""
+        return not self.postures and (not self.levels or bool(set(self.levels) & _LOW))
 
     @property
     def oldest(self) -> timedelta | None:

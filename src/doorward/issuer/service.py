@@ -18,6 +18,7 @@ from doorward.issuer.desk import PREFLIGHT, Desk, ProviderKeys, opened
 from doorward.issuer.device import Devices
 from doorward.issuer.documents import Documents
 from doorward.issuer.dpop import Proofs
+from doorward.issuer.elsewhere import Elsewhere
 from doorward.issuer.errors import TokenError
 from doorward.issuer.fetch import Fetch
 from doorward.issuer.inspection import Inspection
@@ -69,6 +70,7 @@ class Issuer:
         self._documents = Documents(self._desk, fetch)
         self._authorize = Authorize(self._desk, self._documents)
         self._devices = Devices(self._desk, clients)
+        self._elsewhere = Elsewhere(self._desk, self._authorize)
         self._inspection = Inspection(self._desk, clients, proofs)
         self._logout = Logout(self._desk)
         self._sweep = Sweep(self._desk)
@@ -86,6 +88,8 @@ class Issuer:
         pages = [
             Route("/authorize", as_page(registry, self._authorize.authorize), methods=["GET", "POST"]),
             Route("/authorize/answer", as_page(registry, self._authorize.answer), methods=["POST"]),
+            Route("/authorize/elsewhere", as_page(registry, self._elsewhere.begin), methods=["POST"]),
+            Route("/authorize/elsewhere/{asking}", as_page(registry, self._elsewhere.show), methods=["GET"]),
             Route("/device", as_page(registry, self._devices.show), methods=["GET"]),
             Route("/device", as_page(registry, self._devices.typed), methods=["POST"]),
             Route("/device/answer", as_page(registry, self._devices.answer), methods=["POST"]),

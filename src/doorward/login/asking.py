@@ -79,6 +79,7 @@ class Question(NamedTuple):
 
     title: str
     text: str
+    elsewhere: str = ""  # where it may be answered from another device; for whoever answers
 
 
 Act = Callable[[Request, Proven, Any], Awaitable[Response]]
@@ -90,6 +91,7 @@ class Waiting(msgspec.Struct, frozen=True):
     of: Any
     title: str
     text: str
+    elsewhere: str = ""
 
 
 class Answer(NamedTuple):
@@ -206,6 +208,7 @@ class Askings:
             elsewhere=sorted({one.place for one in known} - {place.host}),
             providers=providers,
             recovery=asking.act in RECOVERABLE,
+            elsewhere_at=waiting.elsewhere if user is None else "",
             user=user,
             error=error,
         )
@@ -234,6 +237,10 @@ class Askings:
         if found is None or str(found.id) != number or found.origin != place.origin:
             raise OverAsking
         return found
+
+    def held(self, request: Request, asking: Asking) -> str:
+        """The secret of the browser that was asked; of another one, something else."""
+        return request.cookies.get(_cookie(self._place(asking), asking.id), "")
 
     def numbers(self, request: Request) -> list[str]:
         """The askings that this browser says it holds, newest first."""

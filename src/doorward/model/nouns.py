@@ -310,7 +310,7 @@ class PushedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A program on a device without a browser that waits for somebody to say yes elsewhere (RFC 8628)."""
+    """A program on a device without a browser that waits for somebody to say yes elsewhere (RFC 8628); or a browser that does."""
 
     id: int
     app_id: int
@@ -327,6 +327,7 @@ class DeviceRequest(msgspec.Struct, frozen=True, kw_only=True):
     interval: int = 5  # seconds between two askings
     denied: bool = False
     grant_id: int | None = None  # what somebody gave
+    asking_id: int | None = None  # what a browser was asked that waits; None for a program
 
     def __repr__(self) -> str:
         return f"DeviceRequest(id={self.id}, app_id={self.app_id})"

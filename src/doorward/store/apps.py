@@ -374,6 +374,15 @@ def _end(
     return found
 
 
+def give_code(connection: Connection, grant_id: int, code_hash: bytes, code_expires: datetime) -> bool:
+    """Give a grant that has not been redeemed another code: true if there is one."""
+    fresh = sa.and_(
+        app_grants.c.id == grant_id, app_grants.c.redeemed.is_(None), app_grants.c.ended.is_(None)
+    )
+    values = {"code_hash": code_hash, "code_expires": code_expires}
+    return connection.execute(sa.update(app_grants).where(fresh).values(**values)).rowcount == 1
+
+
 def insert_refresh_token(connection: Connection, draft: RefreshToken) -> RefreshToken:
     """Store a new refresh token."""
     return rows.add(connection, refresh_tokens, draft)

@@ -223,6 +223,11 @@ def asking_by_hash(connection: Connection, secret_hash: bytes, now: datetime) ->
     )
 
 
+def asking_by_id(connection: Connection, asking_id: int, now: datetime) -> Asking | None:
+    """The asking with this id, while it can be answered."""
+    return rows.one(connection, askings, Asking, askings.c.id == asking_id, askings.c.expires > now)
+
+
 def send_to_provider(
     connection: Connection, asking_id: int, provider_id: int, state: str, nonce: str, verifier: str
 ) -> None:

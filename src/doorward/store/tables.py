@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 20
+VERSION = 21
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -305,6 +305,7 @@ device_requests = _table(
     _must("interval", whole()),
     _must("denied", Flag()),
     _may("grant_id", whole()),  # no foreign key: a grant may be gone before anybody asks for it
+    _may("asking_id", whole()),  # the same
     UniqueConstraint("device_hash"),
     UniqueConstraint("user_hash"),
     Index(None, "app_id"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from doorward.issuer.access import access_token
 from doorward.issuer.acting import acts, may_act
-from doorward.issuer.claims import Standing, granted, of_access_token, standing
+from doorward.issuer.claims import Standing, device_of, granted, of_access_token, standing
 from doorward.issuer.desk import Desk, one
 from doorward.issuer.dpop import Binding
 from doorward.issuer.errors import TokenError
@@ -114,7 +114,7 @@ async def _target(desk: Desk, app: App, pairs: Pairs, grant: AppGrant) -> tuple[
     if len(named) != 1:
         raise TokenError("invalid_target", "one resource or audience says for whom the token is to be")
     (target,) = named
-    who = standing(desk.registry.snapshot, app, grant.user_id, grant.node_id)
+    who = standing(desk.registry.snapshot, app, grant.user_id, device_of(grant))
     known = {} if who is None else {canonical(each): each for each in who.entitlement.resources}
     if who is None or canonical(target) not in known:
         user = desk.registry.snapshot.users.get(grant.user_id)
