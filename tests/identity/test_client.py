@@ -181,10 +181,19 @@ async def test_with_a_key_it_signs_and_shows_nothing_else(algorithm: str) -> Non
     assert said["exp"] - said["iat"] == 60
 
 
+async def test_by_its_node_it_shows_nothing() -> None:
+    door = Door()
+    await client(door, node=True).own_token(WIKI)
+    assert door.forms == [{"grant_type": "client_credentials", "resource": WIKI, "client_id": "app-1"}]
+    assert door.headers[0]["doorward-client"] == "node"
+    assert "authorization" not in door.headers[0]
+
+
 @pytest.mark.parametrize(
     "how",
     [
         {},
+        {"secret": "a", "node": True},
         {"secret": "a", "key": idtokens.signing_key("ES256", 0).as_dict(private=True)},
         {"key": idtokens.signing_key("ES256", 0).as_dict(private=False)},
         {"key": {"kty": "oct", "k": "c2VjcmV0", "d": "x"}},

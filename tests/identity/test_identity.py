@@ -297,6 +297,25 @@ async def test_one_doorward_s_word_is_brought_to_another(
         assert (told["username"], told["aud"], told["scope"]) == ("anna", api, "files:read")
 
 
+async def test_a_program_on_a_tagged_node_needs_no_secret(office: Office) -> None:
+    """And its token is good from that node alone, where a server can tell."""
+    address = "https://api.example.com/mcp"
+    await office.policy('{"tagOwners": {"tag:ci": []}}')
+    made = await office.app(
+        "runner", nodes=("tag:ci",), redirect_uris=(), service=True, resources=(address,), binds=True
+    )
+    office.identity = await office.world.join(7, "runner-7", None, "tag:ci")
+    client = identity.Client(
+        DOOR, made.app.client_id, node=True, ask=through(office), clock=office.world.clock
+    )
+    token = (await client.own_token(address)).access_token
+    verifier = believing(office, address)
+    assert (await verifier.verify(token, node=office.identity.stable_id)).subject == made.app.client_id
+    for elsewhere in ("", "another"):
+        with pytest.raises(identity.TokenError, match="cnf"):
+            await verifier.verify(token, node=elsewhere)
+
+
 async def test_a_token_bound_to_a_key_is_good_with_that_key_alone(office: Office) -> None:
     """From our issuer to our middleware: by signature, and by asking."""
     address, prover, thief = "https://api.example.com/mcp", Prover(), Prover()

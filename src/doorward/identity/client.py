@@ -1,6 +1,6 @@
 """A program as a client of an issuer: it asks about tokens, exchanges one for the next server, brings words to others' servers.
 
-It shows who it is with its secret, or by signing with its key (RFC 7523 section 2.2), and never with the token that it was
+It shows who it is with its secret, by signing with its key (RFC 7523 section 2.2), or by the node that it runs on, and never with the token that it was
 called with. What it gets is kept until shortly before it is over, so a busy gateway asks once for each caller and server.
 """
 
@@ -36,6 +36,7 @@ KINDS = {
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 MOST = 1000  # tokens that are kept; the one that was not used for the longest time goes first
 EARLY = 30.0  # seconds before its end that a token is no longer handed out
+_NODE = "doorward-client"
 _SIGNED_FOR = 60  # seconds that what we sign is good
 _KINDS: dict[str, type[Key]] = {"EC": ECKey, "RSA": RSAKey, "OKP": OKPKey}
 
@@ -74,7 +75,8 @@ class Client:
         issuer: its address, exactly as its metadata has it.
         client_id: as ``doorward apps create`` printed it.
         secret: the same; or
-        key: a secret key as a JWK, whose public half the issuer has (``--keys``).
+        key: a secret key as a JWK, whose public half the issuer has (``--keys``); or
+        node: the tagged node that this program runs on, which the issuer knows by the connection (``--node``); doorward's own way.
         ssl_context: whom to trust for https, such as the output of ``doorward ca``; the system's authorities by default.
         ask: makes an HTTP request; for programs with a client of their own.
         clock: the time.
@@ -87,15 +89,17 @@ class Client:
         *,
         secret: str = "",
         key: Mapping[str, Any] | None = None,
+        node: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         ask: Ask | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if bool(secret) == (key is not None):
-            raise BadInput("a client has a secret or a key", cure="Give one of the two.")
+        if sum((bool(secret), key is not None, node)) != 1:
+            raise BadInput("a client has a secret, a key or its node", cure="Give one of the three.")
         self.issuer = issuer
         self.client_id = client_id
         self._secret = secret
+        self._node = node
         self._signer = None if key is None else _signer(key)
         self._ask = ask or asker(ssl_context)
         self._clock = clock or SystemClock()
@@ -198,7 +202,11 @@ class Client:
 
     async def _post(self, place: str, form: dict[str, str]) -> dict[str, Any]:
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        if self._signer is None:
+        if self._node:
+            # What no page can have a browser send, so that the node's word is this program's.
+            headers[_NODE] = "node"
+            form = form | {"client_id": self.client_id}
+        elif self._signer is None:
             # RFC 6749 section 2.3.1: each half form-encoded first.
             pair = f"{quote_plus(self.client_id)}:{quote_plus(self._secret)}"
             headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
