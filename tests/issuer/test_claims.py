@@ -45,3 +45,32 @@ async def test_subjects_are_opaque_and_outlive_names(office: Office) -> None:
     await office.registry.delete_user("cli", "ann")
     await office.person("ann", 2)
     assert (await grafana.sign_in())["sub"] != one["sub"]
+
+
+async def test_the_device_is_told_where_it_is_asked_for_and_has_vouched(office: Office) -> None:
+    laptop = await office.person("ann")
+    party = await office.app()
+    claims = await party.sign_in(scope="openid device")
+    told = (await party.userinfo()).json()
+    assert told == {
+        "sub": claims["sub"],
+        "node": f"{laptop.name}.tailnet.internal",
+        "nid": laptop.id,
+        "addresses": [f"{laptop.ipv4}/32", f"{laptop.ipv6}/128"],
+        "tailnet": "tailnet.internal",
+    }
+    assert not {"node", "nid", "addresses", "tailnet"} & claims.keys()
+    await party.sign_in(scope="openid profile")
+    assert not {"node", "nid", "addresses", "tailnet"} & (await party.userinfo()).json().keys()
+    limit = '{"apps": ["grafana"], "scopes": ["profile"]}'
+    await office.policy(f'{{"grants": [{{"src": ["ann"], "dst": ["*"], "app": {{"{APP}": [{limit}]}}}}]}}')
+    await party.sign_in(scope="openid device")
+    assert (await party.userinfo()).json().keys() == {"sub"}
+
+
+async def test_of_who_comes_from_elsewhere_no_device_is_told(office: Office) -> None:
+    browser = await office.resident("ann")
+    party = await office.app()
+    await party.send(browser, scope="openid device")
+    assert (await party.redeem()).status_code == 200, party.answer
+    assert (await party.userinfo()).json().keys() == {"sub"}

@@ -14,17 +14,18 @@ from doorward.policy.apps import Entitlement, entitlement, groups_of
 from doorward.tailnet.snapshot import Snapshot, advertised
 from doorward.telemetry import log
 
-SCOPES = ("openid", "profile", "email", "groups", "offline_access")
+SCOPES = ("openid", "profile", "email", "groups", "device", "offline_access")
 _WORDS = {
     "openid": "know that it is you",
     "profile": "know your name",
     "email": "know your e-mail address",
     "groups": "know which groups you are in",
+    "device": "know which device of yours it is, and its addresses",
     "offline_access": "stay signed in while you are away",
 }
 CLAIMS = (
     *("sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid", "at_hash", "nonce"),
-    *("name", "preferred_username", "email", "groups", "roles"),
+    *("name", "preferred_username", "email", "groups", "roles", "node", "nid", "addresses", "tailnet"),
 )
 
 _log = log("issuer")
@@ -127,6 +128,22 @@ def of_userinfo(who: Standing, scopes: Iterable[str]) -> dict[str, Any]:
     if "groups" in held:
         found["groups"] = list(who.groups)
     return found
+
+
+def of_device(snapshot: Snapshot, node_id: int | None, scopes: Iterable[str]) -> dict[str, Any]:
+    """What the scope ``device`` is for: the device that vouched for a person, with the names that tsidp has for it.
+
+    Nothing where a browser did: wherever that ran, nobody has proven it.
+    """
+    node = None if node_id is None else snapshot.nodes.get(node_id)
+    if node is None or "device" not in set(scopes):
+        return {}
+    return {
+        "node": snapshot.fqdn(node),
+        "nid": node.id,
+        "addresses": [f"{node.ipv4}/32", f"{node.ipv6}/128"],
+        "tailnet": snapshot.settings.domain,
+    }
 
 
 def _roles(who: Standing) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from doorward.asgi import json_answer
 from doorward.issuer.access import read_access
-from doorward.issuer.claims import of_userinfo
+from doorward.issuer.claims import of_device, of_userinfo
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import FORM, Desk, one, opened, read_pairs
 from doorward.issuer.dpop import HEADER, Proofs
@@ -61,7 +61,12 @@ class Inspection:
                 status=403,
                 challenge='Bearer realm="doorward", error="insufficient_scope", scope="openid"',
             )
-        told = {"sub": live.access.subject, **of_userinfo(live.who, live.access.scopes)}
+        scopes, node_id = live.access.scopes, None if live.grant is None else live.grant.node_id
+        told = {
+            "sub": live.access.subject,
+            **of_userinfo(live.who, scopes),
+            **of_device(self._desk.registry.snapshot, node_id, scopes),
+        }
         response = opened(json_answer(told))
         if live.app.dpop:
             response.headers[HEADER] = self._proofs.nonce()
