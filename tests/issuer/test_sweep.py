@@ -1,9 +1,11 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 from tests.support.office import Office
 from tests.support.waiting import eventually
 
+from doorward.issuer import sweep as module
 from doorward.issuer.sweep import Sweep
 
 NOBODY = '{"grants": [{"src": ["bob"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{}]}}]}'
@@ -23,6 +25,21 @@ async def test_what_the_policy_took_away_stays_so_when_it_is_given_back(office: 
     assert (await party.userinfo()).status_code == 401
     (event,) = await office.audited("app.end")
     assert (event.actor, event.details["why"]) == ("system", "no longer allowed")
+
+
+async def test_it_looks_at_all_of_them_page_by_page(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 2)
+    party = await office.app()
+    for number, name in enumerate(("ann", "bob", "cid"), 1):
+        await office.person(name, number)
+        await party.sign_in(scope=SCOPE)
+        await party.sign_in(scope=SCOPE)
+    await office.policy(NOBODY)
+    assert await office.issuer._sweep.look() == 4
+    assert await office.issuer._sweep.look() == 0
+    ended = {event.details["user"] for event in await office.audited("app.end")}
+    users = office.registry.snapshot.users
+    assert {users[one].name for one in ended} == {"ann", "cid"}
 
 
 async def test_what_stands_is_left_alone(office: Office) -> None:

@@ -84,7 +84,7 @@ async def test_of_many_who_redeem_a_code_at_once_one_does(database: Database, ap
     assert sum(one.result() for one in tries) == 1
     late = await database.run(apps.insert_grant, grant(app, ann, b"late", code_expires=NOW))
     assert not await database.run(apps.redeem, late.id, NOW)
-    assert [one.id for one in await database.read(apps.live_grants, NOW)] == [made.id]
+    assert [one.id for one in await database.read(apps.live_grants, NOW, ann)] == [made.id]
 
 
 async def test_a_grant_that_was_not_redeemed_may_have_another_code(
@@ -318,6 +318,8 @@ async def test_a_person_takes_back_what_one_app_has_and_nothing_else(
     assert await database.read(apps.consents_by, ann, LATER) == []
     assert [one.id for one in await database.read(apps.live_grants, NOW, ann)] == [second.id]
     assert await database.read(apps.live_grants, NOW, ann + 1) == []
+    assert [one.id for one in await database.read(apps.live_grants_after, NOW, 0, 10)] == [second.id]
+    assert await database.read(apps.live_grants_after, NOW, second.id, 10) == []
     assert await database.run(apps.delete_consents, ann, consent_id=left.id) == 1
     with pytest.raises(ValueError, match="which yes"):
         await database.run(apps.delete_consents, ann)

@@ -5,7 +5,7 @@ and what was taken away should stay so: after each change of people, devices or 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from doorward.errors import DoorwardError
@@ -17,6 +17,7 @@ from doorward.tailnet.snapshot import Snapshot
 from doorward.telemetry import log
 
 QUIET = 1.0  # seconds: many changes in a row are one look
+PAGE = 500  # grants that are looked at without a pause: some milliseconds
 _LONGEST_WAIT = 3600.0  # seconds: the clock may be set meanwhile
 
 _log = log("issuer")
@@ -72,19 +73,45 @@ class Sweep:
         """Look now; returns how many grants ended."""
         desk, now = self._desk, self._desk.now()
         known = {app.id: app for app in await desk.database.read(apps.load_all)}
-        live = await desk.database.read(apps.live_grants, now)
-        snapshot = desk.registry.snapshot
-        over = [
-            (known[grant.app_id], grant)
-            for grant in live
-            if grant.app_id in known and grant_standing(snapshot, known[grant.app_id], grant, now) is None
-        ]
-        if over:
-            await desk.database.run(_end, over, now)
-        vouching = {grant.node_id for grant in live if grant.node_id is not None}
-        ends = (snapshot.nodes[one].key_expiry for one in vouching if one in snapshot.nodes)
+        vouching: set[int] = set()
+        standing = _Standings(known, now)
+        count, last = 0, 0
+        # Page by page: of a hundred thousand sessions neither the loop nor the store's writer may be busy with all at once.
+        while live := await desk.database.read(apps.live_grants_after, now, last, PAGE):
+            last = live[-1].id
+            snapshot = desk.registry.snapshot  # newer than what was read
+            vouching |= {grant.node_id for grant in live if grant.node_id is not None}
+            over = [
+                (known[grant.app_id], grant)
+                for grant in live
+                if grant.app_id in known and not standing.holds(snapshot, grant)
+            ]
+            if over:
+                await desk.database.run(_end, over, now)
+                count += len(over)
+        nodes = desk.registry.snapshot.nodes
+        ends = (nodes[one].key_expiry for one in vouching if one in nodes)
         self._next = min((one for one in ends if one is not None and one > now), default=None)
-        return len(over)
+        return count
+
+
+class _Standings:
+    """Whether people stand with apps: what is the same for many grants is found out once for each snapshot."""
+
+    def __init__(self, known: Mapping[int, App], now: datetime) -> None:
+        self._known = known
+        self._now = now
+        self._snapshot: Snapshot | None = None
+        self._found: dict[tuple[int, int, int | None], bool] = {}
+
+    def holds(self, snapshot: Snapshot, grant: AppGrant) -> bool:
+        if snapshot is not self._snapshot:
+            self._snapshot, self._found = snapshot, {}
+        key = (grant.app_id, grant.user_id, grant.node_id)
+        if key not in self._found:
+            found = grant_standing(snapshot, self._known[grant.app_id], grant, self._now)
+            self._found[key] = found is not None
+        return self._found[key]
 
 
 def _standing_of(snapshot: Snapshot, number: int) -> tuple[object, ...] | None:

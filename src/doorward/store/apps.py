@@ -307,18 +307,18 @@ def grant_of_session(connection: Connection, app_id: int, sid: str) -> AppGrant 
     return rows.one(connection, app_grants, AppGrant, app_grants.c.id == newest)
 
 
-def live_grants(connection: Connection, now: datetime, user_id: int | None = None) -> list[AppGrant]:
-    """The grants that tokens may still be made of, of everybody or of one person, by id."""
-    whose = () if user_id is None else (app_grants.c.user_id == user_id,)
-    return rows.load(
-        connection,
-        app_grants,
-        AppGrant,
-        app_grants.c.ended.is_(None),
-        app_grants.c.redeemed.is_not(None),
-        app_grants.c.expires > now,
-        *whose,
-    )
+def live_grants(connection: Connection, now: datetime, user_id: int) -> list[AppGrant]:
+    """The grants of a person that tokens may still be made of, by id."""
+    return rows.load(connection, app_grants, AppGrant, *_live(now), app_grants.c.user_id == user_id)
+
+
+def live_grants_after(connection: Connection, now: datetime, last: int, limit: int) -> list[AppGrant]:
+    """The same of everybody, so many of those with a larger id, by id."""
+    return rows.load(connection, app_grants, AppGrant, *_live(now), app_grants.c.id > last, limit=limit)
+
+
+def _live(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return app_grants.c.ended.is_(None), app_grants.c.redeemed.is_not(None), app_grants.c.expires > now
 
 
 def redeem(connection: Connection, grant_id: int, now: datetime) -> bool:
