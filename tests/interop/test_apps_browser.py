@@ -117,3 +117,16 @@ async def test_a_person_is_asked_once_and_never_inside_another_page(server: Serv
             await page.click("button.no")
             await page.wait_for_url(f"{program.origin}/cb?**")
             assert program.told[-1]["error"] == "access_denied"
+            # Whoever signs out says so on a page, and is asked by the next app, though it has a yes already.
+            program.sends(app)
+            await page.goto(f"{app['issuer']}/end_session")
+            await page.wait_for_selector("text=Sign out of all apps here?")
+            await look(page, "logout")
+            await page.click("text=Yes, sign out")
+            await page.wait_for_selector("text=You are signed out")
+            await look(page, "logout-done")
+            await page.goto(f"{program.origin}/start")
+            await page.wait_for_selector("text=Sign in to")
+            await page.click("text=Yes, sign in")
+            await page.wait_for_url(f"{program.origin}/cb?**")
+            assert program.told[-1]["code"].startswith("dwcode-")
