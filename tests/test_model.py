@@ -82,6 +82,9 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
         expires=nouns.SOON,
     ),
     "App": lambda: model.App(id=1, name="wiki", client_id="app-1", actor="cli", created=nouns.NOW),
+    "AppInvitation": lambda: model.AppInvitation(
+        id=1, secret_hash=b"h", uses=1, actor="cli", created=nouns.NOW, expires=nouns.SOON
+    ),
     "Brought": lambda: model.Brought(title="A tool"),
     "SigningKey": lambda: model.SigningKey(
         id=1,

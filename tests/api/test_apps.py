@@ -61,3 +61,19 @@ async def test_only_administrators_approve_of_apps(world: World) -> None:
     async with world.client(admin=False, token=secret) as client:
         body = {"app": "https://claude.example/client.json"}
         assert (await client.post("/app-approvals", json=body)).status_code == 403
+
+
+async def test_invitations_to_register_apps(world: World, admin: httpx2.AsyncClient) -> None:
+    made = await admin.post("/app-invitations", json={"uses": 3})
+    assert made.status_code == 201
+    said = made.json()
+    assert (said["uses"], said["address"]) == (3, "https://door.tailnet.internal:8443/register")
+    assert said["secret"] not in (await admin.get("/audit")).text
+    assert (await admin.delete("/app-invitations")).json() == {"count": 1}
+    assert (await admin.delete("/app-invitations")).json() == {"count": 0}
+    for wrong in ({"uses": 0}, {"uses": 1001}, {"seconds": 0}, {"seconds": 10**9}):
+        assert (await admin.post("/app-invitations", json=wrong)).status_code == 400
+    _, secret = await world.registry.create_api_token("cli", description="x", role=Role.IT_ADMIN)
+    async with world.client(admin=False, token=secret) as client:
+        assert (await client.post("/app-invitations", json={})).status_code == 403
+        assert (await client.delete("/app-invitations")).status_code == 403

@@ -87,6 +87,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "transport.accepting:keep_tcp_alive",
         "transport.streams:Http2.room",
     ),
+    "a description that described.read has read before": ("issuer.registration:_check_change",),
     "random bytes of our own": (
         "engine.client:ControlClient._pause",
         "server.acme.keeper:Keeper._failed",
@@ -118,6 +119,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "issuer.authorize:Authorize.answer",
         "issuer.consent:waiting",
         "issuer.keys:Keys._open",
+        "issuer.registration:_answer",
         "login.asking:Askings.act",
         "login.asking:Askings.page",
         "login.me:Me._forget",

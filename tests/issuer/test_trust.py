@@ -50,6 +50,20 @@ def test_a_host_is_named_whole(pattern: str, url: str, named: bool) -> None:
     assert Trust(blocked=(pattern,)).blocks(url) is named
 
 
+def test_where_an_app_may_be_answered_that_anybody_has_registered() -> None:
+    trust = Trust(callbacks=("a.example", "*.b.example"), blocked=("evil.b.example",))
+    assert trust.answers("https://a.example/back")
+    assert trust.answers("https://x.b.example/back")
+    for wrong in (
+        "http://a.example/back",
+        "https://evil.b.example/back",
+        "https://c.example/",
+        "a.example:/",
+    ):
+        assert not trust.answers(wrong)
+    assert not Trust(hosts=("a.example",)).answers("https://a.example/back")
+
+
 def test_whether_there_may_be_any() -> None:
     assert Trust().any_documents
     assert Trust(documents="off", hosts=("claude.ai",)).any_documents

@@ -12,11 +12,13 @@ from doorward.policy.apps import (
     APP,
     LARGEST,
     PROTECTED,
+    REGISTER,
     TSIDP,
     Elsewhere,
     Entitlement,
     entitlement,
     groups_of,
+    may_register,
     merged,
     problems_of,
 )
@@ -173,3 +175,42 @@ def test_the_policy_of_the_guide_is_one() -> None:
     document = parse_policy(text.strip())
     assert len(document.rules) == 2
     assert document.remarks == ()
+
+
+def test_an_app_that_comes_by_itself_is_named_by_its_address_too() -> None:
+    url = "https://claude.example/client.json"
+    ruled = policy((["ann"], {APP: [{"apps": [url], "roles": ["agent"]}]}))
+    assert not entitlement(ruled, "claude.example~1", ANN, ANNS).allowed
+    assert entitlement(ruled, "claude.example~1", ANN, ANNS, url).roles == ("agent",)
+
+
+@pytest.mark.parametrize(
+    ("capability", "good"),
+    [
+        ({REGISTER: [{}]}, True),
+        ({REGISTER: []}, False),
+        ({REGISTER: [{"apps": ["x"]}]}, False),
+        ({TSIDP: [{"allow_dcr": True}]}, True),
+        ({TSIDP: [{"allow_dcr": False}]}, False),
+        ({TSIDP: [{"allow_dcr": "yes"}]}, False),
+        ({TSIDP: [{}]}, False),
+        ({APP: [{}]}, False),
+    ],
+)
+def test_whose_programs_may_register_apps(capability: dict[str, Any], good: bool) -> None:
+    ruled = policy((["ann", "eve"], capability))
+    assert may_register(ruled, ANN, ANNS) is good
+    assert not may_register(ruled, BOB, BOBS)
+    assert not may_register(ruled, EVE, 0)
+    assert not may_register(ruled, 99, 0)
+    # To let somebody register apps says nothing of who may use any.
+    assert entitlement(ruled, "wiki", BOB, BOBS).allowed is (APP not in capability)
+
+
+def test_nobody_registers_apps_where_the_policy_says_nothing() -> None:
+    assert not may_register(policy(), ANN, ANNS)
+
+
+def test_an_entry_about_registering_is_empty() -> None:
+    assert problems_of(REGISTER, [{}]) == []
+    assert problems_of(REGISTER, [{"apps": ["x"]}])

@@ -49,8 +49,13 @@ async def test_the_settings_say_where_it_goes_and_whom_it_trusts(tmp_path: Path)
 
 
 def test_the_settings_say_whose_apps_may_come() -> None:
-    apps = Apps(documents="off", document_hosts=("claude.ai",), blocked_hosts=("evil.example",))
-    assert trust_of(Settings(apps=apps)) == Trust("off", ("claude.ai",), ("evil.example",))
+    apps = Apps(
+        documents="off",
+        document_hosts=("claude.ai",),
+        blocked_hosts=("evil.example",),
+        registration_hosts=("a.ai",),
+    )
+    assert trust_of(Settings(apps=apps)) == Trust("off", ("claude.ai",), ("evil.example",), ("a.ai",))
     assert trust_of(Settings()) == Trust()
 
 

@@ -32,6 +32,7 @@ class App(Answer, frozen=True, kw_only=True):
     actor: str  # who made it
     keys: tuple[str, ...] = ()  # the names (kid) of the keys that it signs with, in place of a secret
     keys_url: str = ""  # or where it publishes them
+    pushed_only: bool = False  # what it asks for it leaves here first (RFC 9126)
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
     kind: AppKind = "made"  # by an administrator; or it came by itself
     title: str = ""  # what people are told that it is called
@@ -66,9 +67,32 @@ class NewApp(Request, frozen=True, kw_only=True):
     algorithm: SigningAlgorithm = "RS256"
     keys: str = ""  # a JWK Set with the public keys that it signs with, as text; then it has no secret
     keys_url: str = ""  # or where it publishes them
+    pushed_only: bool = False
     shared: bool = False
     signed_out_uris: tuple[str, ...] = ()  # post_logout_redirect_uris of OpenID Connect
     logout_url: str = ""  # backchannel_logout_uri: https, at a host of the redirect addresses or resources
+
+
+class NewAppInvitation(Request, frozen=True, kw_only=True):
+    """What is to let programs register apps."""
+
+    uses: int = 1
+    seconds: int = 86_400
+
+
+class AppInvitation(Answer, frozen=True, kw_only=True):
+    """It, with the secret that programs show, this once."""
+
+    secret: str
+    uses: int
+    expires: datetime
+    address: str  # where they register
+
+
+class EndedInvitations(Answer, frozen=True, kw_only=True):
+    """How many of them were good until now."""
+
+    count: int
 
 
 class MadeApp(Answer, frozen=True, kw_only=True):

@@ -1,5 +1,7 @@
 """Apps in which people sign in: list, show, create, give another secret, approve of, delete."""
 
+from datetime import timedelta
+
 from doorward.api import app_types as types
 from doorward.api.access import Permission
 from doorward.api.context import Call
@@ -34,6 +36,7 @@ def _answer(call: Call, app: App) -> types.App:
         actor=app.actor,
         keys=tuple(str(one.get("kid", "")) for one in app.keys),
         keys_url=app.keys_url,
+        pushed_only=app.pushed_only,
         shared=app.shared,
         kind="made" if app.brought is None else "document" if app.is_document else "registered",
         title=app.title,
@@ -75,6 +78,7 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
         algorithm=body.algorithm,
         keys=body.keys,
         keys_url=body.keys_url,
+        pushed_only=body.pushed_only,
         shared=body.shared,
         signed_out_uris=body.signed_out_uris,
         logout_url=body.logout_url,
@@ -88,6 +92,21 @@ async def rotate_app(call: Call, name: str) -> types.MadeApp:
     """Give an app another secret. The one before is worth nothing from now on."""
     app, secret = await call.context.apps.rotate(call.actor, name)
     return types.MadeApp(app=_answer(call, app), secret=secret)
+
+
+@operation("POST", "/app-invitations", needs=Permission.APPS, status=201, raises=[BadInput])
+async def invite_apps(call: Call, body: types.NewAppInvitation) -> types.AppInvitation:
+    """Let programs register apps by themselves, with a secret that is in this answer and nowhere else."""
+    lifetime = timedelta(seconds=body.seconds)
+    made, secret = await call.context.apps.invite(call.actor, body.uses, lifetime)
+    address = f"{call.context.issuer}/register"
+    return types.AppInvitation(secret=secret, uses=made.uses, expires=made.expires, address=address)
+
+
+@operation("DELETE", "/app-invitations", needs=Permission.APPS)
+async def end_app_invitations(call: Call) -> types.EndedInvitations:
+    """Make all invitations to register apps worth nothing. Apps that were registered stay."""
+    return types.EndedInvitations(count=await call.context.apps.end_invitations(call.actor))
 
 
 @operation("POST", "/app-approvals", needs=Permission.APPS, raises=[BadInput, Conflict, NotFound])
@@ -139,6 +158,8 @@ OPERATIONS = (
     create_app,
     rotate_app,
     approve_app,
+    invite_apps,
+    end_app_invitations,
     delete_app,
     list_app_sessions,
     end_app_session,

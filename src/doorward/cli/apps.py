@@ -50,6 +50,7 @@ def _kind(each: types.App) -> str:
         kind = f"{'describes itself' if each.kind == 'document' else 'registered itself'}, {kind}"
     asks = each.asks and not each.approved
     words = {
+        "pushed": each.pushed_only,
         "asks": asks,
         "approved": bool(each.approved),
         "shared": each.shared,
@@ -122,6 +123,7 @@ def create_app(
     service: Flag = False,
     device: Flag = False,
     dpop: Flag = False,
+    par: Flag = False,
     shared: Flag = False,
     node: list[str] | None = None,
     bind_node: Flag = False,
@@ -151,6 +153,7 @@ def create_app(
         device: People may sign in there with a code that they type on another device: a program in a terminal, a screen,
             a browser outside the tailnet.
         dpop: Its tokens are bound to a key that it makes (RFC 9449): it shows a proof of it with each request.
+        par: It leaves each request at /par before it sends a browser; no other one counts (RFC 9126).
         shared: Apps that come by themselves, MCP clients for instance, may have tokens for its resources.
         node: It runs on this tagged node, and is known by that in place of a secret: tag:NAME, or the node's stable id.
         bind_node: Its tokens are good on the node alone that asks for them, and a public app's codes where they were given.
@@ -180,6 +183,7 @@ def create_app(
         service=service,
         device=device,
         dpop=dpop,
+        pushed_only=par,
         shared=shared,
         nodes=tuple(node or ()),
         binds=bind_node,
@@ -270,6 +274,44 @@ def rotate_app(name: str, /, *, json: Flag = False, target: Target | None = None
     """
     made = (target or Target()).call("POST", api_path("apps", name, "secret"), types.MadeApp)
     _hand_over(made, json=json)
+
+
+@app.command(name="invite")
+def invite_apps(
+    *,
+    uses: int = 1,
+    days: float = 1.0,
+    take_back: Flag = False,
+    json: Flag = False,
+    target: Target | None = None,
+) -> None:
+    """Let programs register apps by themselves (RFC 7591), with a secret that is printed once.
+
+    What they register asks each person; `doorward apps approve` ends that.
+
+    Example: `doorward apps invite --uses 5`
+
+    Args:
+        uses: How many apps.
+        days: For how long.
+        take_back: Make all such secrets worth nothing instead.
+        json: Print an object.
+        target: Which server.
+    """
+    if take_back:
+        ended = (target or Target()).call("DELETE", "/app-invitations", types.EndedInvitations)
+        if json:
+            output.as_json(ended)
+        else:
+            output.line(f"{ended.count} invitations are worth nothing now.")
+        return
+    body = types.NewAppInvitation(uses=uses, seconds=round(days * 86_400))
+    made = (target or Target()).call("POST", "/app-invitations", types.AppInvitation, body=body)
+    if json:
+        output.as_json(made)
+        return
+    output.line(f"register at:           {made.address}")
+    output.line(f"initial access token:  {made.secret}")
 
 
 @app.command(name="approve")

@@ -252,6 +252,13 @@ class Apps(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     blocked_hosts: Annotated[
         tuple[str, ...], Meta(description="Hosts whose apps are not wanted, whatever else is set.")
     ] = ()
+    registration_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Hosts whose apps may register themselves from anywhere: those that have people sent back there. Empty: only "
+            "programs of people whom the policy lets, and who has an invitation (`doorward apps invite`)."
+        ),
+    ] = ()
 
     networks: Annotated[
         tuple[str, ...],

@@ -96,11 +96,13 @@ class Authorize:
             return self._bar(decide(Facts(known=Known.NOBODY, arrival=arrival)))
         pairs = await self._pairs(request)
         app = await self._app(request, single(pairs, "client_id"))
-        if app is not None and is_pushed(name := single(pairs, "request_uri")):
+        pushed = is_pushed(name := single(pairs, "request_uri"))
+        if app is not None and pushed:
             # Nothing else in the address counts: anybody may have changed it (RFC 9126 section 4).
             pairs = await take(self._desk, app, name)
         target = find_target(pairs, app)
         try:
+            _check_way(target.app, pushed=pushed)
             asked = read(pairs, target, await self._desk.scopes_known(target.app, pairs))
         except AuthorizeError as error:
             return self._fail(target.app, target.redirect_uri, target.mode, _error(error, target.state))
@@ -478,6 +480,12 @@ class Authorize:
             )
         settings = self._desk.registry.snapshot.settings
         return pages.refusal(error, tailnet=settings.display_name or settings.domain, door=Door.BARRED)
+
+
+def _check_way(app: App, *, pushed: bool) -> None:
+    """RFC 9126 section 6."""
+    if app.pushed_only and not pushed:
+        raise AuthorizeError("invalid_request", "this app leaves its requests at /par first")
 
 
 def _asks(app: App, uri: str) -> bool:

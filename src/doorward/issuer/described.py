@@ -15,6 +15,7 @@ from doorward.issuer.errors import OAuthError
 from doorward.issuer.fetch import check_address
 from doorward.login.apps import ALGORITHMS, MOST_ADDRESSES, read_public_keys
 from doorward.login.redirects import check_redirect, is_local, shown_host
+from doorward.model import Brought
 
 Method = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
 
@@ -51,6 +52,9 @@ class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
     software_statement: str = ""
     application_type: str = ""
     subject_type: str = "public"
+    initiate_login_uri: str = ""
+    require_pushed_authorization_requests: bool = False
+    dpop_bound_access_tokens: bool = False
     id_token_signed_response_alg: str = "RS256"  # noqa: S105 - an algorithm
 
 
@@ -69,6 +73,9 @@ class Described(NamedTuple):
     algorithm: str
     native: bool
     software: str
+    login_uri: str
+    pushed_only: bool
+    dpop: bool
 
 
 def read(body: bytes, *, usual: Method) -> Described:
@@ -100,7 +107,34 @@ def read(body: bytes, *, usual: Method) -> Described:
         algorithm=found.id_token_signed_response_alg,
         native=found.application_type == "native" or all(is_local(one) for one in redirects),
         software=_line(f"{found.software_id} {found.software_version}", _LONGEST_SOFTWARE),
+        login_uri=found.initiate_login_uri,
+        pushed_only=found.require_pushed_authorization_requests,
+        dpop=found.dpop_bound_access_tokens,
     )
+
+
+def fields_of(said: Described, before: Brought) -> dict[str, Any]:
+    """The fields of an App that are its own word; ``before``: what is not, or was its word until now."""
+    return {
+        "redirect_uris": said.redirect_uris,
+        "keys": said.keys,
+        "keys_url": said.keys_url,
+        "algorithm": said.algorithm,
+        "pushed_only": said.pushed_only,
+        "dpop": said.dpop,
+        "brought": msgspec.structs.replace(
+            before,
+            title=said.title,
+            site=said.site,
+            policy=said.policy,
+            terms=said.terms,
+            refreshes=said.refreshes,
+            software=said.software,
+            login_uri=said.login_uri,
+            method=said.method,
+            native=said.native,
+        ),
+    }
 
 
 def _check_what_we_do(said: dict[str, Any], found: _Metadata) -> None:
@@ -114,6 +148,8 @@ def _check_what_we_do(said: dict[str, Any], found: _Metadata) -> None:
         raise _bad(f"id_token_signed_response_alg is one of {', '.join(ALGORITHMS)}")
     if found.application_type not in {"", "web", "native"}:
         raise _bad("application_type is web or native")
+    if found.initiate_login_uri and not _page(found.initiate_login_uri):
+        raise _bad("initiate_login_uri is an https address")
     for name in _NOT_HERE:
         if said.get(name):
             raise _bad(f"{name} is not possible here")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from doorward.errors import BadInput, DoorwardError, RemoteProtocolError
-from doorward.issuer.described import Described, read
+from doorward.issuer.described import Described, fields_of, read
 from doorward.issuer.desk import Desk
 from doorward.issuer.fetch import Fetch, Reach, check_address
 from doorward.issuer.request import UnknownApp
@@ -122,29 +122,17 @@ def _as_app(desk: Desk, client_id: str, said: Described, known: App | None) -> A
     signs = said.method == "private_key_jwt"
     unknown = secrets.digest(desk.random(32)) if signs else b""
     kept = known.secret_hash if known is not None and bool(known.secret_hash) is signs else unknown
-    approved = known.brought.approved if known is not None and known.brought is not None else ()
+    before = None if known is None else known.brought
     return App(
         id=0 if known is None else known.id,
         name=name_of(client_id) if known is None else known.name,
         client_id=client_id,
         secret_hash=kept,
-        keys=said.keys,
-        keys_url=said.keys_url,
-        redirect_uris=said.redirect_uris,
         resources=() if known is None else known.resources,
         asks=True,
-        algorithm=said.algorithm,
         actor=ACTOR if known is None else known.actor,
         created=desk.now() if known is None else known.created,
-        brought=Brought(
-            title=said.title,
-            site=said.site,
-            policy=said.policy,
-            terms=said.terms,
-            refreshes=said.refreshes,
-            approved=approved,
-            software=said.software,
-        ),
+        **fields_of(said, before or Brought(title="")),
     )
 
 

@@ -14,8 +14,16 @@ from doorward.login.proofs import PROOF_ALGORITHMS
 _CONFIDENTIAL = ["client_secret_basic", "client_secret_post", "private_key_jwt", METHOD]
 
 
-def describe(issuer: str, *, openid: bool, documents: bool = True) -> dict[str, Any]:
-    """The document; ``openid`` for OpenID Connect's, else OAuth's own; ``documents``: apps may describe themselves.
+def describe(
+    issuer: str, *, openid: bool, documents: bool = True, registration: bool = False
+) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        issuer: the door.
+        openid: for OpenID Connect's document, else OAuth's own.
+        documents: apps may describe themselves.
+        registration: who asks may register some.
 
     They differ in one word: a program that finds offline_access in OAuth's document asks for it without a need.
     """
@@ -33,6 +41,7 @@ def describe(issuer: str, *, openid: bool, documents: bool = True) -> dict[str, 
         "end_session_endpoint": f"{issuer}/end_session",
         "backchannel_logout_supported": True,
         "backchannel_logout_session_supported": True,
+        **({"registration_endpoint": f"{issuer}/register"} if registration else {}),
         "scopes_supported": [one for one in SCOPES if openid or one != "offline_access"],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],

@@ -27,6 +27,7 @@ from doorward.issuer.logout import PATH as LOGOUT
 from doorward.issuer.logout import Logout
 from doorward.issuer.metadata import describe
 from doorward.issuer.pushed import Pushed
+from doorward.issuer.registration import Registration
 from doorward.issuer.sweep import Sweep
 from doorward.issuer.token import Token
 from doorward.issuer.trust import Trust
@@ -69,6 +70,7 @@ class Issuer:
         self._pushed = Pushed(self._desk, clients, proofs)
         self._documents = Documents(self._desk, fetch)
         self._authorize = Authorize(self._desk, self._documents)
+        self._registration = Registration(self._desk)
         self._devices = Devices(self._desk, clients)
         self._elsewhere = Elsewhere(self._desk, self._authorize)
         self._inspection = Inspection(self._desk, clients, proofs)
@@ -101,6 +103,8 @@ class Issuer:
             ("/device_authorization", self._devices.begin, ["POST"]),
             ("/par", self._pushed.push, ["POST"]),
             ("/userinfo", self._inspection.userinfo, ["GET", "POST"]),
+            ("/register", self._registration.register, ["POST"]),
+            ("/register/{client_id}", self._registration.manage, ["GET", "PUT", "DELETE"]),
             ("/introspect", self._inspection.introspect, ["POST"]),
             ("/revoke", self._inspection.revoke, ["POST"]),
             ("/.well-known/openid-configuration", self._openid, ["GET"]),
@@ -116,16 +120,19 @@ class Issuer:
         ]
 
     async def _openid(self, request: Request) -> Response:
-        return self._described(request, openid=True)
+        return await self._described(request, openid=True)
 
     async def _oauth(self, request: Request) -> Response:
-        return self._described(request, openid=False)
+        return await self._described(request, openid=False)
 
-    def _described(self, request: Request, *, openid: bool) -> Response:
+    async def _described(self, request: Request, *, openid: bool) -> Response:
         self._desk.require_door(request)
-        return _kept(
-            json_answer(describe(self._desk.issuer, openid=openid, documents=self._desk.trust.any_documents))
+        documents, registration = self._desk.trust.any_documents, await self._registration.offered(request)
+        told = json_answer(
+            describe(self._desk.issuer, openid=openid, documents=documents, registration=registration)
         )
+        # Not the same for everybody: what one is offered another is not.
+        return opened(told) if registration else _kept(told)
 
     async def _jwks(self, request: Request) -> Response:
         self._desk.require_door(request)

@@ -17,6 +17,7 @@ class Trust(NamedTuple):
     documents: Documents = "people"  # for whom an address is looked at that ``hosts`` does not name
     hosts: Sequence[str] = ()  # whose are looked at for everybody, also inside our own networks
     blocked: Sequence[str] = ()  # whose are not looked at for anybody
+    callbacks: Sequence[str] = ()  # whose apps may register from anywhere: those that are answered there
 
     def blocks(self, url: str) -> bool:
         """True for an address whose host is not wanted."""
@@ -34,6 +35,10 @@ class Trust(NamedTuple):
         if self.blocks(url):
             return False
         return self.knows(url) or self.documents == "anyone" or (self.documents == "people" and for_person)
+
+    def answers(self, url: str) -> bool:
+        """True for an address at which an app may be answered that registers from anywhere."""
+        return url.startswith("https:") and _named(url, self.callbacks) and not self.blocks(url)
 
     @property
     def any_documents(self) -> bool:

@@ -6,7 +6,7 @@ Nothing here signs anybody in. A secret is shown once, to whoever asked for it; 
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,12 +16,14 @@ from doorward.clock import Clock
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound
 from doorward.login.idtoken import read_keys
 from doorward.login.redirects import check_redirect, shown_host
-from doorward.model import App, Brought, User
-from doorward.store import Connection, Database, app_uses, apps, audit
+from doorward.model import App, AppInvitation, Brought, User
+from doorward.store import Connection, Database, app_uses, apps, audit, comers
 from doorward.store.app_uses import Use
 from doorward.tailnet import secrets
 
 CLIENT = "app"  # how client ids begin: never confused with a person's subject (RFC 9700 section 4.15)
+INVITATION = "dwappinvite"
+MOST_USES, LONGEST_INVITATION = 1000, timedelta(days=365)
 SECRET = "dwapp"  # noqa: S105 - the kind of a secret, not one
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 MOST_ADDRESSES = 20
@@ -62,6 +64,7 @@ class Wanted(NamedTuple):
     opaque: bool = False  # its access tokens say nothing by themselves
     binds: bool = False  # its tokens are bound to the node that asks for them
     dpop: bool = False  # its tokens are bound to a key, always (RFC 9449)
+    pushed_only: bool = False  # what it asks for it leaves here first (RFC 9126)
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
     signed_out_uris: Sequence[str] = ()
     logout_url: str = ""
@@ -114,6 +117,7 @@ class Apps:
             keys_url=wanted.keys_url,
             device=wanted.device,
             dpop=wanted.dpop,
+            pushed_only=wanted.pushed_only,
             shared=wanted.shared,
             nodes=tuple(wanted.nodes),
             opaque=wanted.opaque,
@@ -129,6 +133,22 @@ class Apps:
         secret = secrets.make(SECRET, self._entropy(secrets.ENTROPY))
         app = await self._database.run(_rotate, actor, name, secret, self._clock.now())
         return app, secret.text
+
+    async def invite(self, actor: str, uses: int, lifetime: timedelta) -> tuple[AppInvitation, str]:
+        """Let programs register so many apps, for so long; with the secret that they show. Raises BadInput."""
+        if not 1 <= uses <= MOST_USES or not timedelta(0) < lifetime <= LONGEST_INVITATION:
+            raise BadInput(
+                f"an invitation is for 1 to {MOST_USES} apps, and for {LONGEST_INVITATION.days} days at most"
+            )
+        secret, now = secrets.make(INVITATION, self._entropy(secrets.ENTROPY)), self._clock.now()
+        draft = AppInvitation(
+            id=0, secret_hash=secret.digest, uses=uses, actor=actor, created=now, expires=now + lifetime
+        )
+        return await self._database.run(_invite, draft), secret.text
+
+    async def end_invitations(self, actor: str) -> int:
+        """Make all that are good worth nothing; how many those were."""
+        return await self._database.run(_end_invitations, actor, self._clock.now())
 
     async def approve(self, actor: str, name: str, *, approved: bool = True) -> App:
         """Say of an app that came by itself that nobody need be asked where it is answered now, or take that back.
@@ -292,6 +312,7 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "service": app.service,
         "device": app.device,
         "dpop": app.dpop,
+        "pushed_only": app.pushed_only,
         "shared": app.shared,
         "nodes": list(app.nodes),
         "opaque": app.opaque,
@@ -315,6 +336,19 @@ def _rotate(connection: Connection, actor: str, name: str, secret: secrets.Secre
     changed = apps.update(connection, msgspec.structs.replace(app, secret_hash=secret.digest))
     audit.append(connection, actor, "app.rotate", f"app:{app.name}", {"client_id": app.client_id}, now)
     return changed
+
+
+def _invite(connection: Connection, draft: AppInvitation) -> AppInvitation:
+    made = comers.insert_invitation(connection, draft)
+    details = {"id": made.id, "uses": made.uses, "expires": made.expires.isoformat()}
+    audit.append(connection, made.actor, "app.invite", "apps", details, made.created)
+    return made
+
+
+def _end_invitations(connection: Connection, actor: str, now: datetime) -> int:
+    count = comers.end_invitations(connection, now)
+    audit.append(connection, actor, "app.uninvite", "apps", {"count": count}, now)
+    return count
 
 
 def name_of(url: str) -> str:

@@ -151,6 +151,21 @@ class Brought(msgspec.Struct, frozen=True, kw_only=True):
     refreshes: bool = False  # it wants to stay signed in
     approved: tuple[str, ...] = ()  # hosts at which an administrator has said that nobody need be asked
     software: str = ""  # its own name and version of what it is
+    login_uri: str = ""  # where it can be asked to begin a sign-in
+    method: str = ""  # how it said that it would show who it is, where it has registered
+    native: bool = False  # a program on people's own devices
+    key_hash: bytes = b""  # of what it changes its own registration with; empty where nobody can
+
+
+class AppInvitation(msgspec.Struct, frozen=True, kw_only=True):
+    """What lets programs register apps, so many times. Only its SHA-256 is kept."""
+
+    id: int
+    secret_hash: bytes
+    uses: int  # that are left
+    actor: str  # who made it
+    created: datetime
+    expires: datetime
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +192,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     asks: bool = False  # people are asked before their first sign-in; else an administrator's word is enough
     service: bool = False  # may have tokens of its own, for no person
     algorithm: str = "RS256"  # what its tokens are signed with
+    pushed_only: bool = False  # what it asks for it leaves here first (RFC 9126)
     shared: bool = False  # apps that come by themselves may have tokens for its resources, too
     brought: Brought | None = None  # what it says of itself, where no administrator has made it
     owner_id: int | None = None  # whose program has registered it

@@ -21,6 +21,7 @@ from doorward.policy.document import Document, Kind, Selector
 
 APP = "doorward.dev/cap/app"
 TSIDP = "tailscale.com/cap/tsidp"
+REGISTER = "doorward.dev/cap/register-apps"  # who has it may have their programs register apps; its entries are empty
 LARGEST = 4096  # bytes of JSON that extra claims of one token may have together
 
 # What tokens say by themselves: no policy may have them say otherwise. All registered claims that a program may act on, and
@@ -113,6 +114,11 @@ class _Tsidp(msgspec.Struct, frozen=True, kw_only=True):
 
     extraClaims: dict[str, Any] = {}  # noqa: N815 - its own word
     includeInUserInfo: bool = False  # noqa: N815 - its own word
+    allow_dcr: bool = False
+
+
+class _Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of that capability: there is nothing to say."""
 
 
 class Entitlement(NamedTuple):
@@ -209,6 +215,27 @@ def _handed(entries: Iterable[Entry]) -> dict[str, frozenset[str]]:
     return found
 
 
+def may_register(policy: Policy, user_id: int, node_id: int) -> bool:
+    """True for a person whose device may register apps: by the policy's word alone.
+
+    ``node_id``: the device; it is theirs.
+    """
+    people = policy.roster.people
+    if user_id not in people.by_id or user_id in people.suspended:
+        return False
+    for rule in policy.document.rules:
+        if REGISTER not in rule.app and TSIDP not in rule.app:
+            continue
+        sources = policy.sources(rule.who)
+        if node_id not in sources.nodes and (rule.postures or user_id not in sources.people):
+            continue
+        known = (_read(value, _Tsidp, rule.origin, []) for value in rule.app.get(TSIDP, ()))
+        plain = (_read(value, _Register, rule.origin, []) for value in rule.app.get(REGISTER, ()))
+        if any(one is not None and one.allow_dcr for one in known) or any(one is not None for one in plain):
+            return True
+    return False
+
+
 def problems_of(capability: str, values: Iterable[Any]) -> list[str]:
     """What is wrong with entries of a capability about apps, in words; nothing is said of any other capability."""
     problems: list[str] = []
@@ -216,6 +243,8 @@ def problems_of(capability: str, values: Iterable[Any]) -> list[str]:
         if capability == APP:
             entry = _read(value, Entry, APP, problems)
             merged([{} if entry is None else entry.claims], problems)
+        elif capability == REGISTER:
+            _read(value, _Register, REGISTER, problems)
         elif capability == TSIDP:
             known = _read(value, _Tsidp, TSIDP, problems)
             merged([{} if known is None else known.extraClaims], problems)

@@ -13,7 +13,12 @@ from doorward.tailnet.registry import Registry
 def trust_of(settings: Settings) -> Trust:
     """Whose apps may come by themselves."""
     apps = settings.apps
-    return Trust(documents=apps.documents, hosts=apps.document_hosts, blocked=apps.blocked_hosts)
+    return Trust(
+        documents=apps.documents,
+        hosts=apps.document_hosts,
+        blocked=apps.blocked_hosts,
+        callbacks=apps.registration_hosts,
+    )
 
 
 def open_fetch(settings: Settings, registry: Registry, clock: Clock, authority: Authority) -> Fetch:

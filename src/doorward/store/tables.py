@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 21
+VERSION = 22
 OLDEST = 9  # before, nobody knew of devices that are shut out, and would let them in
 
 # All of them: those of signing in are in a module of their own.
@@ -191,8 +191,20 @@ apps = _table(
     Column("signed_out_uris", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     Column("logout_url", Words(), nullable=False, server_default=text("''")),
     Column("opaque", Flag(), nullable=False, server_default=false()),
+    Column("pushed_only", Flag(), nullable=False, server_default=false()),
     UniqueConstraint("name"),
     UniqueConstraint("client_id"),
+    numbered=True,
+)
+
+app_invitations = _table(
+    "app_invitations",
+    _must("secret_hash", LargeBinary()),
+    _must("uses", whole()),
+    _must("actor", Words()),
+    _must("created", Moment()),
+    _must("expires", Moment()),
+    UniqueConstraint("secret_hash"),
     numbered=True,
 )
 

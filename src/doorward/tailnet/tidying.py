@@ -18,7 +18,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 from doorward.errors import DoorwardError
-from doorward.store import Connection, apps, keys, registrations, signin
+from doorward.store import Connection, apps, comers, keys, registrations, signin
 from doorward.tailnet.writer import Writer
 from doorward.telemetry import log
 
@@ -36,6 +36,7 @@ def tidy(connection: Connection, now: datetime) -> int:
         + signin.delete_over(connection, now - KEPT)
         + registrations.delete_expired(connection, now)
         + apps.delete_over(connection, now, now - KEPT)
+        + comers.delete_over(connection, now, now - KEPT)
     )
 
 
