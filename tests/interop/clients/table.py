@@ -10,7 +10,7 @@ COLUMNS = {
     "silent": "signed in without a click",
     "click": "asked the first time, and not the second",
     "deny": "told that the person said no",
-    "pkce": "a code with another verifier is worth nothing",
+    "pkce": "codes are bound to who asked for them (PKCE, S256)",
     "refresh": "a refresh token gives new tokens, and the next one",
     "replay": "a refresh token that comes twice ends its family",
     "policy": "taken out of the policy between two refreshes",
