@@ -21,6 +21,7 @@ from tests.support.waiting import eventually, until
 
 from doorward.engine.processes import stop, tied_to_us
 
+_ROOT = Path(__file__).parents[2]
 _ANSWERS_WITHIN = 60  # seconds, of a program on a busy machine
 _EVERYBODY = '{"tagOwners": {"tag:robot": []}, "grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
 
@@ -196,4 +197,6 @@ def _environ(device: StockClient, authority: Path) -> dict[str, str]:
         | dict.fromkeys(trusted, str(authority))
         | {"HTTPS_PROXY": proxy, "https_proxy": proxy, "NODE_USE_ENV_PROXY": "1"}
         | dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+        # In another environment than ours doorward is not installed.
+        | {"PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT}"}
     )
