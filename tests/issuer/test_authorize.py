@@ -292,3 +292,21 @@ async def test_people_sign_in_at_once(office: Office) -> None:
         done = [group.create_task(party.sign_in()) for party in parties]
     assert len({one.result()["sub"] for one in done}) == 1
     assert len({one.result()["sid"] for one in done}) == 1
+
+
+async def test_who_wants_tokens_for_a_resource_can_refresh_them(office: Office) -> None:
+    party = await office.app(resources=("https://mcp.example",))
+    await office.person()
+    await party.sign_in(scope="openid", resource="https://mcp.example")
+    assert (
+        party.tokens["scope"] == "openid"
+    )  # or clients would ask for it from then on, and have their person asked
+    assert (await party.refresh(resource="https://mcp.example")).status_code == 200
+    await party.sign_in(scope="openid")
+    assert "refresh_token" not in party.tokens
+    # As far as the policy lets them.
+    await office.policy(
+        '{"grants": [{"src": ["ann"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{"scopes": ["profile"]}]}}]}'
+    )
+    await party.sign_in(scope="openid", resource="https://mcp.example")
+    assert "refresh_token" not in party.tokens

@@ -494,8 +494,14 @@ def _asks(app: App, uri: str) -> bool:
 
 
 def _staying(app: App, asked: Asked) -> Asked:
-    """The request, with refresh tokens for an app that has said of itself that it uses them: such apps ask in no other way."""
-    if app.brought is None or not app.brought.refreshes or OFFLINE in asked.scopes:
+    """The request, with refresh tokens for who uses them and asks in no other way.
+
+    That is an app that has said so of itself, and one that wants tokens for a resource: such programs look for offline_access in
+    OAuth's metadata, where it is not, because they would then have a page ask each time. Without refresh tokens they would send
+    their person to a browser every five minutes.
+    """
+    uses = bool(asked.resources) if app.brought is None else app.brought.refreshes
+    if not uses or OFFLINE in asked.scopes:
         return asked
     return msgspec.structs.replace(asked, scopes=(*asked.scopes, OFFLINE))
 

@@ -1,9 +1,11 @@
 """MCP: servers and clients by the ``mcp`` SDK, with our issuer between them."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
+import httpx2
 import pytest
 from joserfc.jwk import ECKey
 from tests.support.clients import StockClient
@@ -109,8 +111,37 @@ async def test_a_tool_that_takes_more_has_the_client_ask_for_more(
     assert set(asked["scope"][0].split()) == {"files:read", "files:write"}
     assert (asked["resource"], "prompt" in asked) == ([server.resource], False)
     found = await come_back(house, client, event["go"])
-    assert set(found["text"].split()) == {"files:read", "files:write"}
-    assert set((await client.do("tokens"))["scope"].split()) == {"files:read", "files:write"}
+    both = {"files:read", "files:write"}
+    assert set(found["text"].split()) == set((await client.do("tokens"))["scope"].split()) == both
+
+
+@pytest.mark.proves("refresh", "replay")
+async def test_a_token_that_is_over_is_refreshed_without_a_browser(
+    house: House, servers: dict[str, Files], client: Program
+) -> None:
+    server = servers["introspection"]
+    app = await tool(house, client, server, "refresh")
+    await call(house, client, "whoami")
+    first = await client.do("tokens")
+    await client.do("expire")
+    said = json.loads((await client.do("call", tool="whoami"))["text"])
+    second = await client.do("tokens")
+    assert first["refresh_token"] != second["refresh_token"]
+    assert first["access_token"] != second["access_token"]
+    assert said["scope"] == second["scope"] == first["scope"]
+    # Who shows the first one now has stolen it, or was stolen from: the client has to send its person again.
+    async with httpx2.AsyncClient(
+        verify=ssl.create_default_context(cafile=str(house.authority)),
+        proxy=f"http://localhost:{house.laptop.http_port}",
+        trust_env=False,
+    ) as thief:
+        form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+        stolen = await thief.post(f"{house.issuer}/token", data=form, auth=(app.client_id, app.secret))
+    assert stolen.json()["error"] == "invalid_grant"
+    await client.do("expire")
+    event = await client.do("call", tool="whoami")
+    assert event["go"].startswith(f"{house.issuer}/authorize?")
+    assert "text" in await come_back(house, client, event["go"])
 
 
 @pytest.mark.proves("policy")

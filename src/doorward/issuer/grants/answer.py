@@ -30,6 +30,10 @@ async def tokens_of(
     """The tokens. ``scopes`` and ``resources`` are within the grant's."""
     ring, now = await desk.keys.ring(), desk.now()
     allowed = granted(scopes, who.entitlement)
+    if resources:
+        # A matter between the app and us, and nothing that a resource could look at. MCP clients that read it here ask for it from
+        # then on, and with it that their person is asked each time.
+        allowed = tuple(one for one in allowed if one != "offline_access")
     access = await access_token(
         desk,
         app,
