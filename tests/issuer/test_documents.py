@@ -50,6 +50,7 @@ async def test_each_person_is_asked_once_and_sees_where_it_goes(office: Office) 
     assert (await party.redeem()).status_code == 200
     assert (await party.claims())["aud"] == URL
     assert (await party.userinfo()).json()["email"] == "ann@example.com"
+    assert "A tool" in (await browser.get("/me")).text
     # Another time nobody asks her; bob is asked, though she was.
     assert (await party.send()).status_code == 303
     await office.person("bob", 2)

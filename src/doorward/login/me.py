@@ -283,7 +283,7 @@ def _app(app: App, found: dict[str, Any], snapshot: Snapshot, now: datetime) -> 
     grants, nodes = [one for one in found["grants"] if one.app_id == app.id], snapshot.nodes
     return {
         "id": app.id,
-        "name": app.name,
+        "name": app.title,
         "ago": pages.ago(max(one.created for one in grants), now) if grants else "",
         "places": sorted(
             {
