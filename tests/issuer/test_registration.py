@@ -130,7 +130,8 @@ async def test_a_program_on_the_device_of_who_may(office: Office, capability: di
         {"origin": "null"},
         {"origin": DOOR},
         {"sec-fetch-site": "same-origin"},
-        {"sec-fetch-mode": "cors"},
+        {"sec-fetch-mode": "cors", "sec-fetch-site": "cross-site"},
+        {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
     ],
 )
 async def test_t6_a_page_cannot_register_in_the_name_of_who_looks_at_it(
@@ -144,6 +145,14 @@ async def test_t6_a_page_cannot_register_in_the_name_of_who_looks_at_it(
     # With an invitation a page may: nothing that a browser sends by itself counts then.
     said = await ask(office, headers=headers, key=await invitation(office), **TOOL)
     assert said.status_code == 201
+
+
+async def test_a_program_in_node_is_no_page(office: Office) -> None:
+    await office.person("ann")
+    await office.policy(json.dumps({"grants": [LETS_ANN]}))
+    # What its fetch() adds by itself.
+    said = await ask(office, headers={"sec-fetch-mode": "cors", "accept-language": "*"}, **TOOL)
+    assert said.status_code == 201, said.text
 
 
 async def test_t6_a_form_cannot_either(office: Office) -> None:

@@ -41,6 +41,9 @@ _PER_SECOND, _BURST = 1 / 30, 20.0
 _FAILURES_PER_SECOND, _FAILURES = 0.5, 30.0
 _OURS = ("registration_access_token", "registration_client_uri", "client_id_issued_at")
 
+# A browser sends Origin with every POST of a page, and Sec-Fetch-Site with everything. Node.js sends Sec-Fetch-Mode from any program.
+_BY_BROWSERS = frozenset(("origin", "sec-fetch-site", "sec-fetch-dest", "sec-fetch-user"))
+
 
 class _Registrar(NamedTuple):
     """At whose word an app is registered."""
@@ -106,7 +109,7 @@ class Registration:
                 self._failures.take(asker(request))
                 raise _unknown("this invitation is not good, or not good any more")
             return _Registrar(f"invitation:{found.id}", invitation=found)
-        if any(name == "origin" or name.startswith("sec-fetch-") for name in request.headers):
+        if any(name in _BY_BROWSERS for name in request.headers):
             raise _unknown("a page may register an app with an invitation and in no other way")
         registrar = await self._person(request)
         if registrar is not None:
