@@ -170,6 +170,21 @@ async def test_who_is_taken_out_of_the_policy_is_out(house: House, client: str) 
 
 
 @each_web_client
+@pytest.mark.proves("click", "more")
+async def test_an_app_registers_itself_where_the_policy_lets_its_person(house: House, client: str) -> None:
+    async with script(house, client) as program:
+        told = {"issuer": house.issuer, "redirect_uri": BACK}
+        await refused(program.do("register", **told))
+        allowed = {"src": ["alice"], "dst": ["*"], "app": {"doorward.dev/cap/register-apps": [{}]}}
+        async with house.policy(allowed):
+            made = await program.do("register", **told)
+            assert made["redirect_uris"] == [BACK]
+            found = await sign_in(house, program, press="yes")
+            assert found["claims"]["aud"] == made["client_id"]
+            await sign_in(house, program)
+
+
+@each_web_client
 @pytest.mark.proves("logout")
 async def test_who_has_signed_out_is_asked_again(house: House, client: str) -> None:
     out = "https://app.example.com/out"

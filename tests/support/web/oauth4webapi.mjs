@@ -47,6 +47,15 @@ await serve({
     if (said.dpop) await newKey();
     return server;
   },
+  async register(said) {
+    back = said.redirect_uri;
+    how = oauth.None();
+    const issuer = new URL(said.issuer);
+    server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm: "oauth2" }));
+    const wanted = { redirect_uris: [back], client_name: "by itself too", token_endpoint_auth_method: "none" };
+    app = await oauth.processDynamicClientRegistrationResponse(await oauth.dynamicClientRegistrationRequest(server, wanted));
+    return app;
+  },
   async start({ pushed, ...more }) {
     waits = { verifier: oauth.generateRandomCodeVerifier(), state: oauth.generateRandomState(), nonce: oauth.generateRandomNonce() };
     const asked = new URLSearchParams({

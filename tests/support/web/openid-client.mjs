@@ -37,6 +37,13 @@ await serve({
     if (said.dpop) await newKey();
     return config.serverMetadata();
   },
+  async register(said) {
+    back = said.redirect_uri;
+    const wanted = { redirect_uris: [back], client_name: "by itself", token_endpoint_auth_method: "none" };
+    config = await client.dynamicClientRegistration(new URL(said.issuer), wanted, client.None());
+    client.enableNonRepudiationChecks(config);
+    return config.clientMetadata();
+  },
   async start(said) {
     const verifier = client.randomPKCECodeVerifier();
     checks = { pkceCodeVerifier: verifier, expectedState: client.randomState(), expectedNonce: client.randomNonce() };
