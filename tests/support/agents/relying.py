@@ -38,7 +38,13 @@ class Relying:
             "add_ons": {"pkce": _PKCE},
         }
         self._issuer = issuer
-        self._handler = RPHandler(base_url="https://app.example.com", client_configs={issuer: settings})
+        self._handler = RPHandler(
+            base_url="https://app.example.com",
+            client_configs={issuer: settings},
+            key_conf={
+                "key_defs": [{"type": "EC", "crv": "P-256", "use": ["sig"]}]
+            },  # else it keeps files where it runs
+        )
 
     async def start(self) -> str:
         """Where the browser is sent."""
