@@ -1,4 +1,7 @@
+import re
+
 import pytest
+from tests.support.browsing import DOOR
 from tests.support.office import Office, Party
 
 
@@ -25,7 +28,28 @@ async def test_userinfo_by_each_way_and_by_one_alone(office: Office, party: Part
     assert by_get == {"sub": (await party.claims())["sub"], "email": "ann@example.com", "groups": []}
     assert (twice.status_code, twice.json()["error"]) == (400, "invalid_request")
     assert nothing.status_code == in_query.status_code == 401
-    assert nothing.headers["www-authenticate"] == 'Bearer realm="doorward"'
+    where = f'resource_metadata="{DOOR}/.well-known/oauth-protected-resource/userinfo"'
+    assert nothing.headers["www-authenticate"] == f'Bearer realm="doorward", {where}'
+
+
+async def test_a_program_finds_out_by_itself_how_to_ask_who_somebody_is(office: Office) -> None:
+    """From the refusal to the description, and with what it says to a token (RFC 9728)."""
+    await office.person("ann")
+    party = await office.app()
+    async with party.program() as client:
+        refused = await client.get("/userinfo", headers={"authorization": "Bearer x"})
+        (where,) = re.findall(r'resource_metadata="([^"]*)"', refused.headers["www-authenticate"])
+        described = (await client.get(where)).json()
+    assert described["authorization_servers"] == [DOOR]
+    assert described["resource"] == f"{DOOR}/userinfo"
+    await party.sign_in(resource=described["resource"], scope=" ".join(described["scopes_supported"]))
+    assert (await party.userinfo()).status_code == 200
+    token = party.tokens["access_token"]
+    assert (await party.post("/introspect", token=token)).json()["aud"] == described["resource"]
+    assert (await party.refresh()).status_code == 200
+    # Who has such a token and asks about another's has no more right than before.
+    other = await office.app("wiki")
+    assert (await other.post("/introspect", token=token)).json() == {"active": False}
 
 
 async def test_a_token_says_what_it_is_to_its_own_app(office: Office, party: Party) -> None:

@@ -34,7 +34,7 @@ def asked(*more: tuple[str, str], app: App = APP, **changes: str | None) -> Any:
     }
     pairs = [(name, value) for name, value in (given | changes).items() if value is not None]
     pairs += more
-    return read(pairs, find_target(pairs, app), frozenset((*SCOPES, "files:read")))
+    return read(pairs, find_target(pairs, app), frozenset((*SCOPES, "files:read")), app.resources)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ class Authorize:
         target = find_target(pairs, app)
         try:
             _check_way(target.app, pushed=pushed)
-            asked = read(pairs, target, await self._desk.scopes_known(target.app, pairs))
+            known = await self._desk.scopes_known(target.app, pairs)
+            asked = read(pairs, target, known, self._desk.resources(target.app))
         except AuthorizeError as error:
             return self._fail(target.app, target.redirect_uri, target.mode, _error(error, target.state))
         return await self._go_on(request, target.app, _staying(target.app, asked), arrival=arrival)

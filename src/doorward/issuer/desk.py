@@ -114,6 +114,15 @@ class Desk:
                 return None
         return msgspec.structs.replace(app, resources=await self.database.read(apps.shared_resources))
 
+    @property
+    def userinfo(self) -> str:
+        """Where apps ask about people, which tokens may be for by name (RFC 9728 section 2)."""
+        return f"{self.issuer}/userinfo"
+
+    def resources(self, app: App) -> tuple[str, ...]:
+        """What a person's tokens may be for in an app: what is its own, and our own word about the person."""
+        return (*app.resources, self.userinfo)
+
     async def scopes_known(self, app: App, pairs: Pairs) -> frozenset[str]:
         """The scopes that an app may ask for: those about people, its own, and those of the resources that it names.
 

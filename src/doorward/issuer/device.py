@@ -87,7 +87,7 @@ class Devices:
         except RateExceeded as error:
             raise TokenError("temporarily_unavailable", error.message, status=429) from None
         try:
-            resources = resources_of(pairs, app.resources)
+            resources = resources_of(pairs, desk.resources(app))
             scopes = scopes_of(one(pairs, "scope"), await desk.scopes_known(app, pairs))
         except AuthorizeError as error:
             raise TokenError(error.code, error.message) from None

@@ -18,6 +18,7 @@ from doorward.issuer.dpop import HEADER, Proofs
 from doorward.issuer.errors import TokenError, bad_token
 from doorward.issuer.grants.authorization_code import end
 from doorward.issuer.live import Live, live_token
+from doorward.issuer.metadata import describe_userinfo
 from doorward.issuer.nodes import node_of
 from doorward.issuer.request import canonical
 from doorward.issuer.tokens import BadToken
@@ -26,11 +27,12 @@ from doorward.model import App, AppGrant
 from doorward.store import apps
 from doorward.tailnet import secrets
 
+DESCRIBED = "/.well-known/oauth-protected-resource/userinfo"
 _DPOP_CHALLENGE = f'DPoP realm="doorward", algs="{" ".join(PROOF_ALGORITHMS)}"'  # RFC 9449 section 7.1
 
 
 class Inspection:
-    """The three endpoints.
+    """The three endpoints, and what the first says of itself.
 
     Args:
         desk: the issuer's.
@@ -47,6 +49,21 @@ class Inspection:
 
     async def userinfo(self, request: Request) -> Response:
         """``GET`` and ``POST /userinfo``."""
+        try:
+            return await self._userinfo(request)
+        except TokenError as error:
+            if (
+                error.challenge
+            ):  # it says where to read what a token for this has to be (RFC 9728 section 5.1)
+                error.challenge += f', resource_metadata="{self._desk.issuer}{DESCRIBED}"'
+            raise
+
+    async def described(self, request: Request) -> Response:
+        """Of userinfo, as a resource."""
+        self._desk.require_door(request)
+        return opened(json_answer(describe_userinfo(self._desk.issuer)))
+
+    async def _userinfo(self, request: Request) -> Response:
         self._desk.require_door(request)
         token, scheme = await _presented(request)
         try:

@@ -14,6 +14,18 @@ from doorward.login.proofs import PROOF_ALGORITHMS
 _CONFIDENTIAL = ["client_secret_basic", "client_secret_post", "private_key_jwt", METHOD]
 
 
+def describe_userinfo(issuer: str) -> dict[str, Any]:
+    """What programs may read about userinfo as a resource of ours: RFC 9728 section 2."""
+    return {
+        "resource": f"{issuer}/userinfo",
+        "authorization_servers": [issuer],
+        "scopes_supported": [one for one in SCOPES if one != "offline_access"],
+        "bearer_methods_supported": ["header", "body"],
+        "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),
+        "resource_name": "who is signed in",
+    }
+
+
 def describe(
     issuer: str, *, openid: bool, documents: bool = True, registration: bool = False
 ) -> dict[str, Any]:
@@ -35,6 +47,7 @@ def describe(
         "pushed_authorization_request_endpoint": f"{issuer}/par",
         "device_authorization_endpoint": f"{issuer}/device_authorization",
         "userinfo_endpoint": f"{issuer}/userinfo",
+        "protected_resources": [f"{issuer}/userinfo"],
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "introspection_endpoint": f"{issuer}/introspect",
         "revocation_endpoint": f"{issuer}/revoke",

@@ -9,6 +9,7 @@ So nobody on the way reads or changes what was asked for, and an app that has a 
 is bound to the app. What is wrong with the request the app is told at once.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from starlette.requests import Request
@@ -68,7 +69,7 @@ class Pushed:
         except RateExceeded as error:
             raise TokenError("temporarily_unavailable", error.message, status=429) from None
         wanted = [("client_id", app.client_id), *(pair for pair in pairs if pair[0] not in _SHOWN)]
-        _judge(wanted, app, await desk.scopes_known(app, wanted))
+        _judge(wanted, app, await desk.scopes_known(app, wanted), desk.resources(app))
         wanted = await self._bound(request, wanted)
         secret = secrets.make_code(desk.registry.writer.entropy(secrets.ENTROPY))
         draft = PushedRequest(
@@ -91,12 +92,12 @@ class Pushed:
         return [*wanted, ("dpop_jkt", jkt)] if jkt and not said else wanted
 
 
-def _judge(pairs: Pairs, app: App, known: frozenset[str]) -> None:
+def _judge(pairs: Pairs, app: App, known: frozenset[str], allowed: Iterable[str]) -> None:
     """What ``/authorize`` would say of it; it does so again, as the app may have changed by then."""
     if any(name == "request_uri" for name, _ in pairs):
         raise TokenError("invalid_request", "a request that is pushed names no other one")  # section 2.1
     try:
-        read(pairs, find_target(pairs, app), known)
+        read(pairs, find_target(pairs, app), known, allowed)
     except OAuthError as error:
         raise TokenError(error.code, error.message) from None
     except BadInput as error:  # no such address of the app, or it is given twice

@@ -105,8 +105,15 @@ def find_target(pairs: Pairs, app: App | None) -> Target:
     )
 
 
-def read(pairs: Pairs, target: Target, known: frozenset[str]) -> Asked:
-    """All of the request; ``known`` are the scopes that there are. Raises AuthorizeError, which the app is told."""
+def read(pairs: Pairs, target: Target, known: frozenset[str], allowed: Iterable[str]) -> Asked:
+    """All of the request. Raises AuthorizeError, which the app is told.
+
+    Args:
+        pairs: the parameters.
+        target: where the answer goes.
+        known: the scopes that there are.
+        allowed: the resources that tokens may be for.
+    """
     for step in _STEPS:
         step(pairs, target.app)
     try:
@@ -115,7 +122,7 @@ def read(pairs: Pairs, target: Target, known: frozenset[str]) -> Asked:
         raise AuthorizeError("invalid_request", error.message) from None
     seconds = single(pairs, "max_age")
     # First: a resource that is not the app's has no scopes either, and that is not what is wrong.
-    resources = resources_of(pairs, target.app.resources)
+    resources = resources_of(pairs, allowed)
     return Asked(
         client_id=target.app.client_id,
         redirect_uri=target.redirect_uri,

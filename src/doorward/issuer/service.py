@@ -21,7 +21,7 @@ from doorward.issuer.dpop import Proofs
 from doorward.issuer.elsewhere import Elsewhere
 from doorward.issuer.errors import TokenError
 from doorward.issuer.fetch import Fetch
-from doorward.issuer.inspection import Inspection
+from doorward.issuer.inspection import DESCRIBED, Inspection
 from doorward.issuer.keys import Keys
 from doorward.issuer.logout import PATH as LOGOUT
 from doorward.issuer.logout import Logout
@@ -110,6 +110,7 @@ class Issuer:
             ("/.well-known/openid-configuration", self._openid, ["GET"]),
             ("/.well-known/oauth-authorization-server", self._oauth, ["GET"]),
             ("/.well-known/jwks.json", self._jwks, ["GET"]),
+            (DESCRIBED, self._inspection.described, ["GET"]),
         )
         return [
             *pages,

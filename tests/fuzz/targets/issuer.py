@@ -132,7 +132,7 @@ def close() -> None:
 
 def _request(data: bytes) -> None:
     pairs = parse_pairs(data, 60)
-    asked = read(pairs, find_target(pairs, APP), frozenset(SCOPES))
+    asked = read(pairs, find_target(pairs, APP), frozenset(SCOPES), APP.resources)
     assert asked.redirect_uri == BACK
     assert with_answer(asked.redirect_uri, [("state", asked.state)]).startswith(BACK + "?state=")
 

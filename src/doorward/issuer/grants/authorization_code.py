@@ -50,7 +50,7 @@ async def redeem(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[s
             "invalid_grant", "the code is bound to a key (dpop_jkt), and no proof of it came along"
         )
     try:
-        resources = narrowed(resources_of(pairs, app.resources), grant.resources)
+        resources = narrowed(resources_of(pairs, desk.resources(app)), grant.resources)
     except AuthorizeError as error:
         raise TokenError(error.code, error.message) from None
     if resources is None:

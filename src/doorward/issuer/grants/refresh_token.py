@@ -48,7 +48,7 @@ async def refresh(desk: Desk, app: App, pairs: Pairs, binding: Binding) -> dict[
     if scopes is None:
         raise TokenError("invalid_scope", "a refresh token gives no more scopes than it was made with")
     try:
-        resources = narrowed(resources_of(pairs, app.resources), grant.resources)
+        resources = narrowed(resources_of(pairs, desk.resources(app)), grant.resources)
     except AuthorizeError as error:
         raise TokenError(error.code, error.message) from None
     if resources is None:
