@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from doorward.api.types import Answer, Request
+from doorward.api.types import Answer, Lifetime, Request
 
 AppKind = Literal["made", "document", "registered"]
 SigningAlgorithm = Literal["RS256", "ES256", "EdDSA"]
@@ -77,7 +77,7 @@ class NewAppInvitation(Request, frozen=True, kw_only=True):
     """What is to let programs register apps."""
 
     uses: int = 1
-    seconds: int = 86_400
+    seconds: Lifetime = 86_400
 
 
 class AppInvitation(Answer, frozen=True, kw_only=True):
