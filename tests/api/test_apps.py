@@ -1,5 +1,7 @@
 """Apps over the API."""
 
+import json
+
 import httpx2
 from tests.support.world import World
 
@@ -30,6 +32,27 @@ async def test_what_cannot_be_an_app(admin: httpx2.AsyncClient) -> None:
     assert (await admin.post("/apps", json=GRAFANA | {"silent": True})).status_code == 400
     assert (await admin.post("/apps", json=GRAFANA)).status_code == 201
     assert (await admin.post("/apps", json=GRAFANA)).status_code == 409
+
+
+async def test_clients_of_tsidp_are_taken_over(world: World, admin: httpx2.AsyncClient) -> None:
+    known, secret = "0a" * 16, "f00d" * 16
+    clients = json.dumps(
+        {known: {"client_secret": secret, "name": "wiki", "redirect_uri": "https://wiki.example.com/cb"}}
+    )
+    done = [
+        (await admin.post("/app-imports", json={"clients": clients, "dry_run": dry})) for dry in (True, False)
+    ]
+    told = {"client_id": known, "name": "wiki", "outcome": "imported", "reason": "", "asks": False}
+    assert [each.json() for each in done] == [{"apps": [told], "dry_run": dry} for dry in (True, False)]
+    app = (await admin.get("/apps/wiki")).json()
+    assert (app["client_id"], app["public"]) == (known, False)
+    assert secret not in (await admin.get("/apps")).text + (await admin.get("/audit")).text
+    said = await admin.post("/app-imports", json={"clients": f'["{secret}"'})
+    assert said.status_code == 400
+    assert secret not in said.text
+    _, token = await world.registry.create_api_token("cli", description="x", role=Role.IT_ADMIN)
+    async with world.client(admin=False, token=token) as client:
+        assert (await client.post("/app-imports", json={"clients": clients})).status_code == 403
 
 
 async def test_only_administrators_make_apps(world: World) -> None:

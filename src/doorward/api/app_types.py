@@ -102,6 +102,30 @@ class MadeApp(Answer, frozen=True, kw_only=True):
     secret: str
 
 
+class NewAppImport(Request, frozen=True, kw_only=True):
+    """Apps that another server has, to be taken over with their client ids and secrets."""
+
+    clients: str  # tsidp's oidc-funnel-clients.json, as text: 1 MiB and 1,000 clients at most
+    dry_run: bool = False
+
+
+class ImportedApp(Answer, frozen=True, kw_only=True):
+    """What became of one of them."""
+
+    client_id: str
+    name: str  # what the policy calls it from now on; of one that is refused what it was called there
+    outcome: Literal["imported", "there", "refused"]  # "there": it was here before, and was not changed
+    reason: str = ""  # why it is refused, and what to do
+    asks: bool = False  # people are asked before their first sign-in: it had registered itself
+
+
+class AppImport(Answer, frozen=True, kw_only=True):
+    """What became of all of them, in the order of the file."""
+
+    apps: tuple[ImportedApp, ...]
+    dry_run: bool  # nothing was changed; it would have been so
+
+
 class AppSessionFilter(Request, frozen=True, kw_only=True):
     """Which sessions to list; every condition that is given must hold."""
 

@@ -10,6 +10,7 @@ from doorward.api.users import find_user
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
 from doorward.login.apps import Wanted
+from doorward.login.tsidp import LARGEST, read_clients
 from doorward.model import App
 
 
@@ -87,6 +88,22 @@ async def create_app(call: Call, body: types.NewApp) -> types.MadeApp:
     return types.MadeApp(app=_answer(call, app), secret=secret)
 
 
+@operation("POST", "/app-imports", needs=Permission.APPS, body_limit=2 * LARGEST, raises=[BadInput])
+async def import_apps(call: Call, body: types.NewAppImport) -> types.AppImport:
+    """Take over the clients of a tsidp: their client ids and secrets stay good. All that can be are made at once.
+
+    Those that are here already are not changed; those that cannot be apps here are named with the reason.
+    """
+    moved = await call.context.apps.bring(call.actor, read_clients(body.clients), dry_run=body.dry_run)
+    made = tuple(
+        types.ImportedApp(
+            client_id=one.client_id, name=one.name, outcome=one.outcome, reason=one.reason, asks=one.asks
+        )
+        for one in moved
+    )
+    return types.AppImport(apps=made, dry_run=body.dry_run)
+
+
 @operation("POST", "/apps/{name}/secret", needs=Permission.APPS, raises=[NotFound, Conflict])
 async def rotate_app(call: Call, name: str) -> types.MadeApp:
     """Give an app another secret. The one before is worth nothing from now on."""
@@ -156,6 +173,7 @@ OPERATIONS = (
     list_apps,
     get_app,
     create_app,
+    import_apps,
     rotate_app,
     approve_app,
     invite_apps,

@@ -10,7 +10,7 @@ from doorward.cli import output
 from doorward.cli.app_presets import PRESETS, Name, Values, plain, program_url, redirects
 from doorward.cli.connection import Flag, Target, api_path, read_text
 from doorward.cli.times import relative
-from doorward.errors import NotFound
+from doorward.errors import BadInput, NotFound
 
 app = App(
     name="apps",
@@ -196,6 +196,48 @@ def create_app(
     )
     made = (target or Target()).call("POST", "/apps", types.MadeApp, body=body)
     _hand_over(made, json=json, settings=plain if known is None else known.settings, url=url)
+
+
+@app.command(name="import")
+def import_apps(
+    file: Path, /, *, dry_run: Flag = False, json: Flag = False, target: Target | None = None
+) -> None:
+    """Take over the clients of a tsidp. Their client ids and secrets stay good, so that programs need the new issuer alone.
+
+    What is here already is not changed, so the same file may be imported again. Clients that cannot be apps here are named with
+    the reason, and the status is 1. Those that had registered themselves ask each person before their first sign-in.
+
+    Example: `doorward apps import oidc-funnel-clients.json --dry-run`
+
+    Args:
+        file: The file oidc-funnel-clients.json of tsidp's state directory, or - for what is piped in.
+        dry_run: Say what would become of each, and change nothing.
+        json: Print an object.
+        target: Which server.
+    """
+    body = types.NewAppImport(clients=read_text(file), dry_run=dry_run)
+    found = (target or Target()).call("POST", "/app-imports", types.AppImport, body=body)
+    if json:
+        output.as_json(found)
+    else:
+        new = "would be imported" if dry_run else "imported"
+        words = {"imported": new, "there": "is here already", "refused": "refused"}
+        output.table(
+            ("CLIENT ID", "NAME", "OUTCOME"),
+            (
+                (each.client_id, each.name or "-", words[each.outcome] + (", asks" if each.asks else ""))
+                for each in found.apps
+            ),
+            empty="There are no clients in the file.",
+        )
+        for each in found.apps:
+            if each.reason:
+                output.line(f"{each.client_id}: {each.reason}")
+    if refused := sum(each.outcome == "refused" for each in found.apps):
+        raise BadInput(
+            f"{refused} of {len(found.apps)} clients cannot be imported",
+            cure="Mend them in the file and import it again, or make them with `doorward apps create`.",
+        )
 
 
 @app.command(name="sessions")

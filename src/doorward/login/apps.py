@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -70,6 +70,29 @@ class Wanted(NamedTuple):
     logout_url: str = ""
 
 
+class Moving(NamedTuple):
+    """An app of another server's that is to be one here, under the client id and with the secret that it has."""
+
+    client_id: str
+    title: str  # what it was called there
+    secret: str  # empty for a public one
+    wanted: Wanted | None = None  # its name is a wish: another app may have it
+    why: str = ""  # why it cannot be one here, where nothing is wanted
+
+    def __repr__(self) -> str:
+        return f"Moving(client_id={self.client_id!r}, title={self.title!r})"
+
+
+class Moved(NamedTuple):
+    """What became of it."""
+
+    client_id: str
+    name: str  # here; what it was called there, where it is none
+    outcome: Literal["imported", "there", "refused"]
+    reason: str = ""
+    asks: bool = False
+
+
 class Apps:
     """All of them.
 
@@ -127,6 +150,16 @@ class Apps:
         )
         made = await self._database.run(_create, actor, draft)
         return made, "" if secret is None or made.signs or made.nodes else secret.text
+
+    async def bring(self, actor: str, moving: Sequence[Moving], *, dry_run: bool = False) -> Sequence[Moved]:
+        """Make apps of another server's, all of them that can be at once; what became of each, in order.
+
+        One whose client id is here stays as it is. ``dry_run`` says the same and changes nothing.
+        """
+        now = self._clock.now()
+        if dry_run:
+            return await self._database.read(_bring, actor, moving, now, False)
+        return await self._database.run(_bring, actor, moving, now, True)
 
     async def rotate(self, actor: str, name: str) -> tuple[App, str]:
         """Give an app another secret; the one before is worth nothing. Raises NotFound, and Conflict for a public one."""
@@ -296,11 +329,67 @@ def _find(connection: Connection, name: str) -> App:
     return found
 
 
+def _bring(
+    connection: Connection, actor: str, moving: Sequence[Moving], now: datetime, really: bool
+) -> list[Moved]:
+    known = {app.client_id: app.name for app in apps.load_all(connection)}
+    taken = {*known.values(), *known, *(one.client_id for one in moving)}
+    done: list[Moved] = []
+    for one in moving:
+        wanted = one.wanted
+        if one.client_id in known:
+            done.append(Moved(one.client_id, known[one.client_id], "there"))
+            continue
+        why = one.why if wanted is None else _why_not(wanted)
+        if wanted is None or why:
+            done.append(Moved(one.client_id, one.title, "refused", why))
+            continue
+        name = _free(wanted.name, taken)
+        taken.add(name)
+        if really:
+            draft = App(
+                id=0,
+                name=name,
+                client_id=one.client_id,
+                secret_hash=b"" if wanted.public else secrets.digest(one.secret),
+                redirect_uris=tuple(wanted.redirect_uris),
+                asks=wanted.asks,
+                actor=actor,
+                created=now,
+            )
+            _store(connection, actor, draft, "app.import")
+        done.append(Moved(one.client_id, name, "imported", asks=wanted.asks))
+    return done
+
+
+def _why_not(wanted: Wanted) -> str:
+    """Why this cannot be an app, and what to do; empty if it can."""
+    try:
+        _check(wanted)
+    except BadInput as error:
+        return error.sentence()
+    return ""
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """This name, or with the first number that nobody has."""
+    if name not in taken:
+        return name
+    number = 2
+    while (other := f"{name[:36].rstrip('-')}-{number}") in taken:
+        number += 1
+    return other
+
+
 def _create(connection: Connection, actor: str, draft: App) -> App:
     if apps.by_name(connection, draft.name) is not None:
         raise Conflict(
             f"there is an app {draft.name!r} already", cure="Choose another name, or delete that one."
         )
+    return _store(connection, actor, draft, "app.create")
+
+
+def _store(connection: Connection, actor: str, draft: App, action: str) -> App:
     app = apps.insert(connection, draft)
     details = {
         "client_id": app.client_id,
@@ -322,7 +411,7 @@ def _create(connection: Connection, actor: str, draft: App) -> App:
         "keys": [one.get("kid", "") for one in app.keys],
         "keys_url": app.keys_url,
     }
-    audit.append(connection, actor, "app.create", f"app:{app.name}", details, app.created)
+    audit.append(connection, actor, action, f"app:{app.name}", details, app.created)
     return app
 
 

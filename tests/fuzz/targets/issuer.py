@@ -27,6 +27,7 @@ from doorward.issuer.trust import Trust
 from doorward.login.apps import Wanted, _check, name_of, read_public_keys
 from doorward.login.asking import parse_pairs
 from doorward.login.redirects import allows, check_redirect, is_local, origin_of, shown_host
+from doorward.login.tsidp import read_clients
 from doorward.model import App
 from doorward.policy.apps import Entry, _read, merged
 
@@ -54,6 +55,8 @@ COVERS = (
     "login.apps:_check_resource",
     "login.apps:_check_scopes",
     "login.apps:read_public_keys",
+    "login.tsidp:read_clients",
+    "login.tsidp:_read",
     "login.asking:parse_pairs",
     "login.redirects:_split",
     "login.redirects:allows",
@@ -100,6 +103,9 @@ SEEDS = (
     b'{"client_id":"https://a.example/c","client_name":"x","redirect_uris":["https://a.example/cb"],"jwks_uri":"https://a.example/k"}',
     b"max-age=600, no-store",
     b'{"apps":["grafana"],"roles":["x"],"claims":{"a":[1]}}',
+    b'{"%s":{"client_id":null,"client_secret":"%s","client_name":"A b","redirect_uris":["https://a.example/cb"]},'
+    b'"%s":{"client_id":"x","name":"old","redirect_uri":"http://b","dynamically_registered":true}}'
+    % (b"0a" * 16, b"f00d" * 16, b"1b" * 16),
     b'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"a"}]}',
 )
 
@@ -155,7 +161,7 @@ def _address(text: str) -> None:
     assert canonical(canonical(text)) == canonical(text)
     feed(Wanted("a", (BACK,), keys_url=text), _check)
     feed(Wanted("a", (BACK,), logout_url=text), _check)
-    feed(text, _keys)
+    feed(text, _keys, _moving)
     check_redirect(text, public=True)
     assert text.isascii()
     assert not text.lower().startswith(("javascript:", "data:"))
@@ -175,6 +181,20 @@ def _keys(text: str) -> None:
     """What is kept of keys is public."""
     for one in read_public_keys(text):
         assert one.keys() <= {"kty", "n", "e", "crv", "x", "y", "kid", "alg", "use"}
+
+
+def _moving(text: str) -> None:
+    """A client of another server's has a name that policies may say, and an id that is no person's; or a reason."""
+    for one in read_clients(text):
+        assert (one.wanted is None) == bool(one.why)
+        if one.wanted is not None:
+            feed(one.wanted._replace(redirect_uris=(BACK,)), _check_name)
+            assert one.client_id.isascii()
+            assert ":" not in one.client_id
+
+
+def _check_name(wanted: Wanted) -> None:
+    _check(wanted)
 
 
 async def _whole(party: Party, data: bytes, text: str, value: Any) -> None:
