@@ -1,7 +1,10 @@
 import base64
+import json
 
 import pytest
 from tests.support.office import Office
+
+from doorward.login.tsidp import read_clients
 
 
 @pytest.mark.parametrize("how", ["basic", "post"])
@@ -66,3 +69,19 @@ async def test_who_guesses_is_stopped(office: Office) -> None:
     assert (await party.post("/token", grant_type="x")).status_code == 429
     office.world.clock.advance(60)
     assert (await party.post("/token", grant_type="x")).status_code == 400
+
+
+@pytest.mark.parametrize("how", ["basic", "post"])
+async def test_an_app_that_comes_from_tsidp_signs_people_in_with_the_secret_that_it_has(
+    office: Office, how: str
+) -> None:
+    party = await office.app()
+    client_id, secret = "0a" * 16, "f00d" * 16
+    back = list(party.app.redirect_uris)
+    clients = {client_id: {"client_secret": secret, "client_name": "Wiki", "redirect_uris": back}}
+    await office.world.context.apps.bring("cli", read_clients(json.dumps(clients)))
+    await office.person("ann")
+    party.app, party.secret = await office.world.context.apps.find("wiki"), secret
+    await party.send()
+    assert (await party.redeem(how=how)).status_code == 200
+    assert (await party.claims())["aud"] == client_id
