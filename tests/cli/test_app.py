@@ -38,7 +38,7 @@ policy history, policy history show, policy history diff, policy what-can, polic
 policy edit, policy add-member, policy remove-member, policy add-tag-owner, policy remove-tag-owner
 policy set-host, policy add-grant, policy add-ssh, policy remove-rule
 tokens create, tokens list, tokens revoke
-apps create, apps list, apps show, apps rotate, apps delete
+apps create, apps list, apps show, apps rotate, apps delete, apps import, apps approve, apps invite, apps sessions, apps sign-out
 ssh setup, ssh known-hosts, ssh browser, ssh checks list, ssh checks approve, ssh checks deny
 audit list, audit show, audit tail, audit verify, audit export, audit checkpoints, audit key
 setup client
