@@ -114,6 +114,10 @@ def test_domains_that_are_none(tmp_path: Path, domain: str) -> None:
         ("listen", "8080"),
         ("apps.networks", ["10.0.0.1/8"]),
         ("apps.networks", ["wiki.lan"]),
+        ("apps.tsidp_numbers", ["ann=7"]),
+        ("apps.tsidp_numbers", ["3=userid:7"]),
+        ("apps.tsidp_numbers", ["3=7", "4=007"]),
+        ("apps.tsidp_numbers", ["3=7", "03=8"]),
         ("audit.syslog", "logs.example.com"),
         ("audit.syslog", "unix:dev/log"),
         ("audit.syslog", "http://logs.example.com"),
@@ -130,7 +134,7 @@ def test_other_settings_that_cannot_hold(tmp_path: Path, name: str, value: objec
     with pytest.raises(ConfigError) as refused:
         _load(tmp_path, **{name: value})
     assert refused.value.cure
-    assert refused.value.place == "--" + name.replace(".", "-")
+    assert refused.value.place == "--" + name.replace(".", "-").replace("_", "-")
     assert "hunter2" not in refused.value.sentence()
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from doorward.config import ConfigError, Ports, Settings, leaves, reference, split_listen
+from doorward.config.settings import Apps
 
 
 def test_every_leaf_has_its_own_variable_and_a_description() -> None:
@@ -53,3 +54,9 @@ def test_the_reference_page_names_every_setting_its_variable_and_default() -> No
         assert f"`{leaf.variable}`" in page
     assert '| `domain` | `"tailnet.internal"` |' in page
     assert "| `relay.enabled` | `true` |" in page
+
+
+def test_the_numbers_that_apps_know_are_one_for_each_person() -> None:
+    known = Settings(apps=Apps(tsidp_numbers=("3=7234567890123456", " 4 = 5")))
+    assert known.known_numbers() == {3: 7234567890123456, 4: 5}
+    assert Settings().known_numbers() == {}

@@ -46,6 +46,16 @@ async def test_all_processes_have_the_same_keys_and_subjects(world: World) -> No
     assert read(second, sign(first, "ES256", "JWT", {"a": 1}), "JWT") == {"a": 1}
 
 
+async def test_people_have_the_number_that_apps_know_from_tsidp_and_nobody_else_has(world: World) -> None:
+    writer = world.registry.writer
+    keys = Keys(writer.database, world.clock, writer.entropy, b"k" * 32, {2: 7234567890123456, 3: 1})
+    ring, opaque = await keys.ring(), await keys_of(world).ring()
+    assert (ring.subject(2), ring.subject(3)) == ("userid:7234567890123456", "userid:1")
+    # Whose number here is one of tsidp's is not whom tsidp meant.
+    assert ring.subject(1) == opaque.subject(1)
+    assert ":" not in ring.subject(1)
+
+
 async def test_a_new_key_is_published_before_it_signs_and_an_old_one_after(world: World) -> None:
     keys = keys_of(world)
     old = await keys.ring()

@@ -3,6 +3,7 @@
 import pytest
 from tests.support.browsing import LOCAL
 from tests.support.office import BACK, PAGE, Office
+from tests.support.world import World
 
 
 async def test_an_app_signs_a_person_in_without_a_click_inside_the_tailnet(office: Office) -> None:
@@ -96,3 +97,29 @@ async def test_t6_no_page_may_answer_for_a_person(office: Office) -> None:
     browser.client.headers["sec-fetch-site"] = "cross-site"
     assert (await grafana.press(browser)).status_code == 403
     assert not grafana.answer
+
+
+async def test_all_that_apps_get_has_the_number_that_they_know_from_tsidp(world: World) -> None:
+    ann, bob = [await world.registry.create_user("cli", name) for name in ("ann", "bob")]
+    office = Office(world, numbers={ann.id: 7234567890123456})
+    told = "https://grafana.example.com/logout"
+    grafana = await office.app(signed_out_uris=(BACK,), logout_url=told)
+    office.published[told] = b""
+    await office.person("bob", number=2)
+    said = await grafana.sign_in()
+    assert str(bob.id) not in said["sub"].split(":")
+    assert ":" not in said["sub"]
+    of_bob = grafana.tokens["id_token"]
+    await office.person("ann")
+    said = await grafana.sign_in()
+    known = "userid:7234567890123456"
+    token, hint = grafana.tokens["access_token"], grafana.tokens["id_token"]
+    assert said["sub"] == (await grafana.userinfo()).json()["sub"] == known
+    assert (await grafana.post("/introspect", token=token)).json()["sub"] == known
+    assert "code" in (page := await grafana.send(prompt="none", id_token_hint=hint)).headers["location"], (
+        page.text
+    )
+    await grafana.send(prompt="none", id_token_hint=of_bob)
+    assert grafana.answer["error"] == "login_required"
+    await grafana.end_session(id_token_hint=hint)
+    assert {each["sub"] for _, each in await office.told()} == {known}

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -36,7 +37,7 @@ def challenge(verifier: str = VERIFIER) -> str:
 class Office(House):
     """A house with an issuer in it."""
 
-    def __init__(self, world: World, door: str = DOOR) -> None:
+    def __init__(self, world: World, door: str = DOOR, numbers: Mapping[int, int] | None = None) -> None:
         super().__init__(world, door)
         self.apps = Apps(self.registry.writer.database, world.clock, self.registry.writer.entropy)
         self.published: dict[str, bytes | DoorwardError] = {}  # by address
@@ -44,7 +45,12 @@ class Office(House):
         self.posted: list[tuple[str, dict[str, str]]] = []  # forms, and where they were sent
         fetch = Fetch(self.registry, world.clock, open_fetcher=lambda rules: _Published(self, rules))
         self.issuer = Issuer(
-            self.askings, world.clock, b"k" * 32, fetch=fetch, provider_keys=self.corp.upstream.keys
+            self.askings,
+            world.clock,
+            b"k" * 32,
+            fetch=fetch,
+            provider_keys=self.corp.upstream.keys,
+            numbers=numbers,
         )
         self.routes.extend(self.issuer.routes())
 

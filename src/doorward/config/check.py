@@ -69,6 +69,14 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
             f"apps.networks: {error}",
             "Write addresses or networks: 192.168.1.0/24, 10.1.2.3.",
         )
+    try:
+        settings.known_numbers()
+    except ValueError as error:
+        refuse(
+            "apps.tsidp_numbers",
+            f"apps.tsidp_numbers: {error}",
+            "Write the id that `doorward users list --json` has, and the number that tsidp said: 3=7234567890123456.",
+        )
     if settings.workers > 1 and not settings.database.url.startswith(("postgresql://", "postgres://")):
         refuse(
             "workers",

@@ -1,5 +1,6 @@
 """The settings as types, with their defaults and what each is for; the reference page is made from them."""
 
+import re
 import typing
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -16,6 +17,7 @@ VARIABLE_PREFIX = "DOORWARD_"
 # Clients treat only these ranges as Tailscale's own (control.md 14 and 28.23).
 TAILNET_V4 = IPv4Network("100.64.0.0/10")
 TAILNET_V6 = IPv6Network("fd7a:115c:a1e0::/48")
+_NUMBERS = re.compile(r"([0-9]{1,18})=([0-9]{1,18})")
 
 
 class ConfigError(BadInput):
@@ -271,6 +273,13 @@ class Apps(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None,
         Meta(description="PEM file of more authorities to trust for it, besides those of the system."),
     ] = None
+    tsidp_numbers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="People whom apps know by the numbers that tsidp told them, each as `OURS=THEIRS`: `3=7234567890123456` has the `sub` "
+            "of the person with the id 3 (`doorward users list --json`) be `userid:7234567890123456`. All others have one that says nothing."
+        ),
+    ] = ()
 
 
 class Audit(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -379,6 +388,21 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def private_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """``apps.networks``; a single address is a network of one. Raises ValueError for anything else."""
         return tuple(ip_network(text) for text in self.apps.networks)
+
+    def known_numbers(self) -> dict[int, int]:
+        """``apps.tsidp_numbers``: by a person's id here the number that apps know. Raises ValueError where two have one, or one has two."""
+        found: dict[int, int] = {}
+        for text in self.apps.tsidp_numbers:
+            match = _NUMBERS.fullmatch(text.replace(" ", ""))
+            if match is None:
+                raise ValueError(f"{text[:60]!r} is not of the form OURS=THEIRS")
+            ours, theirs = int(match[1]), int(match[2])
+            if ours in found:
+                raise ValueError(f"the person {ours} has two numbers")
+            if theirs in found.values():
+                raise ValueError(f"two people have the number {theirs}: apps would take one for the other")
+            found[ours] = theirs
+        return found
 
     def ordered(self) -> dict[str, str]:
         """Which addresses (``url``, ``door``) get their certificate by ACME, each with its host name."""

@@ -12,8 +12,8 @@ key derived from control's own, which is in a file: a copy of the database signs
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,9 +57,16 @@ class Ring:
     signing: dict[str, OpenKey]  # by algorithm
     verifying: dict[str, OpenKey]  # by kid
     salt: str
+    numbers: Mapping[int, int] = field(default_factory=dict)  # what tsidp called people before
 
     def subject(self, user_id: int) -> str:
-        """What apps call a person: opaque, the same for all apps, and never the same as anybody else's."""
+        """What apps call a person: the same for all apps, and never the same as anybody else's.
+
+        Opaque, but for whom the settings give the number that apps know from tsidp. No opaque one has a colon, and no two people
+        have one number, so nobody comes by another's account.
+        """
+        if user_id in self.numbers:
+            return f"userid:{self.numbers[user_id]}"
         digest = hashlib.sha256(f"doorward subject {self.salt} {user_id}".encode()).digest()
         return base64.b32encode(digest[:15]).decode().lower()
 
@@ -72,11 +79,18 @@ class Keys:
         clock: the time of everything.
         entropy: random bytes.
         secret: what only doorward's files hold, the same for all processes.
+        numbers: by id the people whom apps know by a number of tsidp's, no number twice.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, entropy: Callable[[int], bytes], secret: bytes
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        secret: bytes,
+        numbers: Mapping[int, int] | None = None,
     ) -> None:
+        self._numbers = dict(numbers or {})
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -180,7 +194,8 @@ class Keys:
             )
         newest = sorted(known, key=lambda each: -each.id)
         # The secret half verifies as well as the public one, and of ours only what we made counts.
-        return Ring(tuple(each.public for each in newest), signing, {one.kid: one for _, one in opened}, salt)
+        verifying = {one.kid: one for _, one in opened}
+        return Ring(tuple(each.public for each in newest), signing, verifying, salt, self._numbers)
 
 
 def _salt(connection: Connection) -> str:

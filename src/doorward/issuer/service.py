@@ -1,7 +1,7 @@
 """The issuer's endpoints, put together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -48,6 +48,7 @@ class Issuer:
         trust: whose apps may come by themselves.
         fetch: how others are asked; on the open internet alone by default.
         provider_keys: what an outside provider signs with; without it nobody's word is good.
+        numbers: by id the people whom apps know by a number of tsidp's, no number twice.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class Issuer:
         fetch: Fetch | None = None,
         provider_keys: ProviderKeys | None = None,
         trust: Trust | None = None,
+        numbers: Mapping[int, int] | None = None,
     ) -> None:
         writer = askings.registry.writer
-        keys = Keys(writer.database, clock, writer.entropy, secret)
+        keys = Keys(writer.database, clock, writer.entropy, secret, numbers)
         self._desk = Desk(askings, keys, clock, provider_keys, trust)
         fetch = fetch or Fetch(askings.registry, clock)
         clients = Clients(self._desk, Assertions(self._desk, fetch))

@@ -180,6 +180,7 @@ class Worker:
                 fetch=fetch,
                 provider_keys=upstream.keys,
                 trust=trust_of(self._settings),
+                numbers=self._settings.known_numbers(),
             )
             acme = self._acme(registry)
             accepting = asyncio.Event()

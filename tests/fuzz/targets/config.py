@@ -29,6 +29,7 @@ COVERS = (
     "config.load:_line_of",
     "config.load:_convert",
     "config.load:_from_text",
+    "config.settings:Settings.known_numbers",
     "config.settings:Settings.ordered",
     "config.settings:Settings.plain_listener",
     "config.settings:Settings.private_networks",
@@ -38,6 +39,7 @@ COVERS = (
 )
 LIMIT = 64 << 10  # a file of the operator's own: it is read whole, and is not an attacker's
 SEEDS = (
+    b"3=7234567890123456, 4=5",
     (
         b'listen = "0.0.0.0:8080"\nurl = "http://192.168.1.5:8080"\ndoor = "https://door.example.com"\ndomain = "ts.example"\n'
         b'trusted_proxies = ["10.0.0.0/8"]\n[relay]\nenabled = true\nregion = 901\nmaps = ["a.json", "https://x/y"]\n'
@@ -99,5 +101,8 @@ def fuzz(data: bytes) -> None:
         Settings(trusted_proxies=(text,)).proxies()
     with suppress(ValueError):
         Settings(apps=Apps(networks=(text,))).private_networks()
+    with suppress(ValueError):
+        numbers = Settings(apps=Apps(tsidp_numbers=tuple(text.split(",")))).known_numbers()
+        assert len(set(numbers.values())) == len(numbers)
     whole = config.encode(Settings())
     assert config.decode(whole) == Settings()
