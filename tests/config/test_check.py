@@ -252,3 +252,40 @@ def test_acme_that_cannot_work_is_refused_with_its_cure(
         _load(tmp_path, **ACME | flags)
     assert refused.value.place.endswith(place)
     assert refused.value.cure
+
+
+def test_origins_are_written_as_browsers_send_them(tmp_path: Path) -> None:
+    _load(
+        tmp_path,
+        **{
+            "console.origins": [
+                "https://console.example.com",
+                "https://a.example:8443",
+                "http://localhost:5173",
+            ]
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("origin", "message", "cure"),
+    [
+        ("*", "any page at all", "Name each"),
+        ("null", "any page at all", "Name each"),
+        ("console.example.com", "not an address", "paths"),
+        ("https://console.example.com/", "not an address", "paths"),
+        ("https://*.example.com", "no browser writes", "DNS name"),
+        ("http://console.example.com", "is not https", "Use https"),
+        ("https://Console.example.com", "no browser writes", "https://console.example.com."),
+        ("https://console.example.com:443", "no browser writes", "https://console.example.com."),
+        ("http://localhost:80", "no browser writes", "http://localhost."),
+        ("https://me@console.example.com", "not an address", "paths"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(
+    tmp_path: Path, origin: str, message: str, cure: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        _load(tmp_path, **{"console.origins": [origin]})
+    assert cure in refused.value.cure
+    assert refused.value.place == "--console-origins"

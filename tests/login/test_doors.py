@@ -23,7 +23,9 @@ def test_the_host_says_which_door() -> None:
             doors.require(request(other))
         assert "https://door.example.com" in refused.value.cure
         assert "http://localhost:8080" in refused.value.cure
+    assert doors.origins == {"https://door.example.com", "http://localhost:8080"}
     assert Doors("https://door.example.com").local is None
+    assert Doors("https://door.example.com:443").origins == {"https://door.example.com"}
 
 
 def test_an_origin_is_written_as_browsers_do() -> None:

@@ -6,10 +6,12 @@ import ssl
 from typing import Any
 
 import pytest
+import structlog
 from tests.support.relay import HOST, RunningRelay, node_key, running_relay
 from tests.support.waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from doorward.engine.derp import Packet, PeerGone
 from doorward.protocol import derp
@@ -91,6 +93,67 @@ async def test_the_subprotocol_is_required() -> None:
         with pytest.raises(InvalidStatus, match="403"):
             async with dial(relay, subprotocols=None):
                 pass
+
+
+PAGES = frozenset({"https://door.example.com", "http://localhost:8080"})
+
+
+@pytest.mark.parametrize("origin", [None, *sorted(PAGES)])
+async def test_a_program_and_a_page_of_ours_come_in(origin: str | None) -> None:
+    async with running_relay(tls=False, origins=PAGES) as relay, dial(relay, origin=origin) as socket:
+        await Tab(socket).shake_hands(TAB)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example.com",
+        "http://door.example.com",
+        "https://door.example.com:8443",
+        "https://door.example.com.evil.example.com",
+        "https://DOOR.example.com",
+        "null",
+        "",
+    ],
+)
+async def test_a_page_of_another_origin_is_refused(origin: str) -> None:
+    with structlog.testing.capture_logs() as said:
+        async with running_relay(tls=False, origins=PAGES) as relay:
+            for _ in range(2):
+                with pytest.raises(InvalidStatus, match="403"):
+                    async with dial(relay, additional_headers={"Origin": origin}):
+                        pass
+    (line,) = (one for one in said if "another origin" in one["event"])  # once for each origin
+    assert line["origin"] == origin
+    assert "console.origins" in line["cure"]
+
+
+async def test_two_origins_are_none_that_a_browser_sends() -> None:
+    both = [("Origin", origin) for origin in sorted(PAGES)]
+    async with running_relay(tls=False, origins=PAGES) as relay:
+        with pytest.raises(InvalidStatus, match=r"HTTP 40[03]"):
+            async with dial(relay, additional_headers=both):
+                pass
+
+
+async def test_whoever_invents_origins_does_not_fill_the_log() -> None:
+    with structlog.testing.capture_logs() as said:
+        async with running_relay(tls=False, origins=PAGES) as relay:
+            for number in range(40):
+                with pytest.raises(InvalidStatus, match="403"):
+                    async with dial(relay, origin=Origin(f"https://{number:02}{'x' * 300}.example.com")):
+                        pass
+    told = [one["origin"] for one in said if "another origin" in one["event"]]
+    assert len(told) == 20
+    assert max(map(len, told)) == 100
+
+
+async def test_a_relay_that_knows_no_pages_takes_any() -> None:
+    async with (
+        running_relay(tls=False) as relay,
+        dial(relay, origin=Origin("https://x.example.com")) as socket,
+    ):
+        await Tab(socket).shake_hands(TAB)
 
 
 @pytest.mark.parametrize("nonsense", ["text", b"\xff" * 8, derp.frame(derp.SEND_PACKET, bytes(64))])

@@ -20,11 +20,14 @@ from tests.support.clock import FakeClock
 from tests.support.mmdb import countries
 from tests.support.waiting import eventually, until
 from tests.support.workers import Working, data_folder, relay_of, settings_in, working, write_certificate
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin, Subprotocol
 
 from doorward.audit.notary import CHECKPOINTS_FILE, PUBLIC_FILE
 from doorward.cli.audit_files import verify_files
 from doorward.clock import SystemClock
-from doorward.config.settings import Audit, Certificate, Policy, Relay, Tls
+from doorward.config.settings import Audit, Certificate, Console, Policy, Relay, Tls
 from doorward.engine.derp import pinned_context
 from doorward.errors import BadInput, DoorwardError, Unavailable
 from doorward.model import Session
@@ -68,6 +71,27 @@ async def test_the_control_address_answers_what_clients_ask_first(folder: Path) 
         assert "nosuchlink" not in unknown.text
         assert len(unknown.headers["x-request-id"]) == 12  # pages, too: what they change has it on record
         assert "default-src 'none'" in unknown.headers["content-security-policy"]
+
+
+async def test_pages_of_the_doors_and_of_named_origins_speak_to_the_relay(folder: Path) -> None:
+    settings = settings_in(folder, console=Console(origins=("https://console.example.com",)))
+    async with working(settings) as running:
+        port = running.settings.listen.rpartition(":")[2]
+        ours = (running.settings.door, f"http://localhost:{port}", "https://console.example.com", None)
+        for origin in (*ours, f"http://127.0.0.1:{port}", "https://evil.example.com"):
+            connecting = connect(
+                f"ws://127.0.0.1:{port}/derp",
+                subprotocols=[Subprotocol("derp")],
+                origin=None if origin is None else Origin(origin),
+                proxy=None,
+                compression=None,
+            )
+            if origin in ours:
+                async with connecting as socket:
+                    assert (await socket.recv())[:1] == b"\x01"  # the relay's key
+            else:
+                with pytest.raises(InvalidStatus, match="403"):
+                    await connecting
 
 
 async def test_the_api_is_the_administrator_s_where_the_data_directory_is_and_nobody_s_elsewhere(

@@ -5,7 +5,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -146,6 +146,7 @@ async def running_relay(
     host: str = HOST,
     port: int = 0,
     path: Path | None = None,
+    origins: Collection[str] | None = None,
 ) -> AsyncIterator[RunningRelay]:
     """Start a relay, on a free port of 127.0.0.1 unless told otherwise, and end it with the block.
 
@@ -153,7 +154,7 @@ async def running_relay(
     """
     clock = clock or SystemClock()
     key = DERPPrivate.from_entropy(os.urandom(32))
-    relay = Relay(key, admit, clock, os.urandom, limits, mesh_key=mesh_key)
+    relay = Relay(key, admit, clock, os.urandom, limits, mesh_key=mesh_key, origins=origins)
     if path is None:
         bound = listening(host, port)
         host, port = bound.getsockname()

@@ -87,6 +87,8 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
         if one.startswith("http://"):
             refuse("relay.maps", f"{one} could be changed on the way", "Use an https address, or a file.")
     _check_audit(settings, refuse)
+    for origin in settings.console.origins:
+        _check_origin(origin, refuse)
 
 
 def _check_tls(settings: Settings, whole: Settings, refuse: Any) -> None:
@@ -159,6 +161,32 @@ def _check_door(settings: Settings, refuse: Any) -> None:
             f"the door and control have the same name {host}: inside the tailnet the door resolves to doorward's node,"
             " and control must not",
             "Give the door a name of its own.",
+        )
+
+
+def _check_origin(text: str, refuse: Any) -> None:
+    """Browsers send an origin in one spelling, and it is compared with that: any other would never be met."""
+    if text in {"*", "null"}:
+        refuse(
+            "console.origins",
+            f"console.origins has {text!r}: any page at all could use the cookies of whoever has it open",
+            "Name each origin: https://console.example.com.",
+        )
+    host = _web_host(text, "console.origins", refuse)
+    if text.startswith("http:") and host != "localhost":
+        refuse(
+            "console.origins",
+            f"the origin {text} is not https",
+            "Use https; only http://localhost:PORT may do without.",
+        )
+    parts = urlsplit(text)
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    if parts.port == usual or text != text.lower() or not is_dns_name(host):
+        port = "" if parts.port in {None, usual} else f":{parts.port}"
+        refuse(
+            "console.origins",
+            f"no browser writes an origin as {text!r}",
+            f"Write a DNS name in small letters, without the usual port: {parts.scheme}://{host.lower()}{port}.",
         )
 
 

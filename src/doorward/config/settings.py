@@ -320,6 +320,18 @@ class Audit(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 15
 
 
+class Console(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The console, and the tabs of browsers that are nodes."""
+
+    origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Origins besides the door's whose pages may speak to the relay from a browser, such as "
+            "`https://console.example.com`. Each is one origin, exactly as browsers write it."
+        ),
+    ] = ()
+
+
 class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting. From ``load`` they are complete but for ports; ``settled`` fills those in."""
 
@@ -380,6 +392,7 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     login: Login = Login()
     apps: Apps = Apps()
     audit: Audit = Audit()
+    console: Console = Console()
 
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """``trusted_proxies`` as networks; a single address is a network of one. Raises ValueError for anything else."""

@@ -65,6 +65,11 @@ class Doors:
         # A client may write the port that its scheme has anyway.
         self._by_host |= {f"{place.host}:{place.port}": place for place in known}
 
+    @property
+    def origins(self) -> frozenset[str]:
+        """Those of their pages, as browsers write them."""
+        return frozenset(place.origin for place in (self.main, self.local) if place is not None)
+
     def of(self, request: Request) -> Place | None:
         """The place that a request came to, by its Host; None for any other."""
         return self._by_host.get(request.headers.get("host", "").lower())

@@ -1,7 +1,7 @@
 """The relay as a whole: who may come in, what runs beside the packets, and its HTTP routes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from starlette.routing import BaseRoute
@@ -36,6 +36,7 @@ class Relay:
         entropy: gives so many random bytes.
         limits: what one connection may take.
         mesh_key: 64 hex digits that other relays of the region prove themselves by; empty: there are none.
+        origins: whose pages may come by WebSocket, as browsers write them; None for any page's.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Relay:
         limits: Limits | None = None,
         *,
         mesh_key: str = "",
+        origins: Collection[str] | None = None,
     ) -> None:
         self.key = key
         self.admit = admit
         self.entropy = entropy
         self.hub = Hub(limits or Limits(), entropy, mesh_key=mesh_key)
         self.now = clock.monotonic
+        self._origins = origins
         self._sessions: set[Session] = set()
         self._greeting: set[Session] = set()
         # A stalled connection, the bytes unsent when it last moved, and when that was.
@@ -85,7 +88,7 @@ class Relay:
 
     def routes(self, *, verify: bool = True) -> list[BaseRoute]:
         """Everything over ordinary HTTP: probes, the WebSocket, and ``/verify`` for other relays if wanted."""
-        return [websocket_route(self), *relay_routes(self.admit if verify else None)]
+        return [websocket_route(self, self._origins), *relay_routes(self.admit if verify else None)]
 
     def running(self) -> bool:
         """Whether ``run`` runs."""

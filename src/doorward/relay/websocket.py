@@ -1,22 +1,30 @@
 """DERP for browsers: the same bytes in binary WebSocket messages (protocol note derp.md, section 1).
 
-Messages are pieces of one byte stream; neither side aligns them with frames. Any origin may connect: who comes in is
-decided by the node key, which a page of another origin does not have.
+Messages are pieces of one byte stream; neither side aligns them with frames. Who comes in is decided by the node key, which a
+page of another origin does not have. Where a relay knows whose pages are to speak to it, others are refused all the same, so that no
+page that somebody happens to have open makes connections here in their name, from inside their network. Programs send no Origin.
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, Final, Protocol
 
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from doorward.relay.session import WRITE_HIGH, WRITE_LOW, House, Session
+from doorward.telemetry import counter, log
 from doorward.transport.lobby import Guest
 
 SUBPROTOCOL: Final = "derp"
 
 _POLICY_VIOLATION: Final = 1008
 _TRY_AGAIN_LATER: Final = 1013
+_MOST_TOLD: Final = 20  # origins that the log names: whoever sends many wants to fill it
+_LONGEST_TOLD: Final = 100  # characters of one
+
+_REFUSED = counter("relay_origins_refused_total", "WebSockets refused for the page that opened them.")
+_log = log("relay")
 
 
 class WebSocketHouse(House, Protocol):
@@ -123,10 +131,34 @@ class _SocketWire:
         return default
 
 
-def websocket_route(house: WebSocketHouse) -> BaseRoute:
-    """The route ``/derp`` for WebSockets that offer the subprotocol ``derp``."""
+def websocket_route(house: WebSocketHouse, origins: Collection[str] | None = None) -> BaseRoute:
+    """The route ``/derp`` for WebSockets that offer the subprotocol ``derp``.
+
+    Args:
+        house: the relay.
+        origins: whose pages may connect (RFC 6455 section 10.2), as browsers write them; None for any page's.
+    """
+    told: set[str] = set()
+
+    def welcome(socket: WebSocket) -> bool:
+        named = socket.headers.getlist("origin")
+        if origins is None or not named or (len(named) == 1 and named[0] in origins):
+            return True
+        _REFUSED.inc()
+        origin = ", ".join(named)[:_LONGEST_TOLD]
+        if origin not in told and len(told) < _MOST_TOLD:
+            told.add(origin)
+            _log.warning(
+                "a page of another origin wanted to speak to the relay",
+                origin=origin,
+                cure="If it is a console of yours, add its origin to console.origins.",
+            )
+        return False
 
     async def serve(socket: WebSocket) -> None:
+        if not welcome(socket):
+            await socket.close(_POLICY_VIOLATION)  # as below
+            return
         if SUBPROTOCOL not in socket.scope.get("subprotocols", []):
             await socket.close(_POLICY_VIOLATION)  # before it was accepted: the answer is HTTP 403
             return

@@ -325,7 +325,14 @@ class Worker:
                 await registry.writer.find(key)
             return good(registry.snapshot, key)
 
-        relay = Relay(self._derp_key, admit, self._clock, os.urandom, mesh_key=self._team.mesh_key)
+        relay = Relay(
+            self._derp_key,
+            admit,
+            self._clock,
+            os.urandom,
+            mesh_key=self._team.mesh_key,
+            origins=self._doors().origins | set(self._settings.console.origins),
+        )
 
         def changed(before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
             for node_id in before.nodes if touched is None else touched:
@@ -338,9 +345,13 @@ class Worker:
 
     def _askings(self, registry: Registry) -> Askings:
         """Who sits before a browser, at the door and on this machine."""
-        here = next((way for way in ways(self._settings) if way.is_here), None)
-        doors = Doors(self._settings.door, 0 if here is None else place_of(here.origin).port)
+        doors = self._doors()
         return Askings(registry, Sessions(registry, doors), doors, self._clock)
+
+    def _doors(self) -> Doors:
+        """Where people come in."""
+        here = next((way for way in ways(self._settings) if way.is_here), None)
+        return Doors(self._settings.door, 0 if here is None else place_of(here.origin).port)
 
     def _invitations(self, registry: Registry) -> Invitations:
         return Invitations(registry.writer.database, self._clock, os.urandom)
