@@ -5,12 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 CODE := src tests bench
 
-.PHONY: help setup web demo test interop check format lock docs bench fuzz soak clean
+# The console's pages: built again when what they are made of is newer.
+BUNDLE := src/doorward/console/static/.vite/manifest.json
+PAGES := $(shell find web/src -type f) web/vite.config.ts web/vite.compress.ts
+
+.PHONY: help setup web web-build demo test interop check format lock docs bench fuzz soak clean
 help:
 	@echo "make demo   doorward, three machines, ssh lines to paste and an app to open"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
 	@echo "make interop  every client of the issuer that nobody here wrote, in a table"
-	@echo "make setup  .venv and the stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"
+	@echo "make setup  .venv, pages, stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"
 	@echo "make soak   an hour of churn, and what it leaves; MINUTES=60"
 
 $(STAMP): requirements/dev.txt pyproject.toml
@@ -31,7 +35,13 @@ $(WEB): web/package.json web/package-lock.json $(STAMP)
 
 web: $(WEB)
 
-setup: $(STAMP)
+$(BUNDLE): $(PAGES) $(WEB)
+	@$(IN_WEB) && vite build
+	@touch $@
+
+web-build: $(BUNDLE)
+
+setup: $(STAMP) $(BUNDLE)
 	@$(BIN)/doorward setup client
 
 demo: setup
@@ -74,4 +84,4 @@ soak: $(STAMP)
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache src/doorward/console/static

@@ -29,6 +29,7 @@ from doorward.asgi import ByPath, NumberRequests, SecurityHeaders, StripIdentity
 from doorward.audit import Auditing
 from doorward.clock import Clock, SystemClock
 from doorward.config import Settings
+from doorward.console import Console
 from doorward.control import Control
 from doorward.control.join import JoinPage
 from doorward.errors import BadInput, DoorwardError
@@ -462,6 +463,7 @@ class Worker:
             *Me(askings, self._clock, _makes_tokens).routes(),
             *issuer.routes(),
             *pages.routes(),
+            *Console(askings).routes(),
             *([] if acme is None else acme.answers.routes()),
             Route("/ca.pem", self._ca, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),

@@ -1,0 +1,167 @@
+"""Who gets which page, and the files that the pages load.
+
+=================================  ==============================================================================
+``GET /``                          on to ``/machines``
+``GET /machines``                  the tailnet's machines, and each person's way into them
+``GET /terminal/MACHINE``          a terminal on it; ``/terminal/MACHINE/ACCOUNT`` as that account
+``GET /assets/NAME``               a script, style or font; never changes
+=================================  ==============================================================================
+
+Whoever is not known goes to sign in, and comes back with what they asked for. A device in the tailnet is enough to look; a terminal
+is opened by somebody who has signed in.
+"""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from doorward import __version__
+from doorward.console.bundle import BundleMissing, Bundles
+from doorward.console.pages import SCHEME_COOKIE, Title, page
+from doorward.login.asking import Askings, as_page
+from doorward.login.doors import Place
+
+MACHINES = "web/src/console/page.tsx"
+TERMINAL = "web/src/terminal/page.tsx"
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a page starts with."""
+
+    base: str  # the path of the console, ending in a slash
+    tailnet: str
+    version: str
+    machine: str | None = None  # of a terminal
+    account: str | None = None  # None: the person chooses
+
+
+def _no_sockets() -> Sequence[str]:
+    return ()
+
+
+class Console:
+    """The pages.
+
+    Args:
+        askings: who is asking, and where people come in.
+        bundles: what the pages are made of.
+        sockets: the origins of relays that a terminal may connect to, beside our own.
+    """
+
+    def __init__(
+        self,
+        askings: Askings,
+        bundles: Bundles | None = None,
+        *,
+        sockets: Callable[[], Sequence[str]] = _no_sockets,
+    ) -> None:
+        self._askings = askings
+        self._registry = askings.registry
+        self._bundles = bundles or Bundles()
+        self._sockets = sockets
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+        table = (
+            ("/", self._first),
+            ("/machines", self._machines),
+            ("/terminal/{machine}", self._terminal),
+            ("/terminal/{machine}/{account}", self._terminal),
+        )
+        return [
+            *(Route(path, as_page(self._registry, endpoint), methods=["GET"]) for path, endpoint in table),
+            Route("/assets/{name}", self._asset, methods=["GET"]),
+        ]
+
+    async def _first(self, request: Request) -> Response:
+        self._askings.doors.require(request)
+        return _go(f"{_base(request)}machines")
+
+    async def _machines(self, request: Request) -> Response:
+        place = self._askings.doors.require(request)
+        visitor = await self._askings.sessions.visitor(request)
+        if visitor.user is None:
+            return _sign_in(request)
+        return self._page(request, place, MACHINES, "Machines")
+
+    async def _terminal(self, request: Request) -> Response:
+        place = self._askings.doors.require(request)
+        visitor = await self._askings.sessions.visitor(request)
+        if visitor.signed_in is None:
+            return _sign_in(request)
+        machine, account = request.path_params["machine"], request.path_params.get("account")
+        return self._page(request, place, TERMINAL, machine, machine=machine, account=account)
+
+    def _page(
+        self,
+        request: Request,
+        place: Place,
+        entry: str,
+        title: str,
+        *,
+        machine: str | None = None,
+        account: str | None = None,
+    ) -> Response:
+        base, settings = _base(request), self._registry.snapshot.settings
+        tailnet = settings.display_name or settings.domain
+        return page(
+            Title(title, tailnet),
+            self._bundles.current().needs(entry),
+            base=base,
+            bootstrap=Start(
+                base=base, tailnet=tailnet, version=__version__, machine=machine, account=account
+            ),
+            sockets=(_socket_origin(place), *self._sockets()),
+            scheme=request.cookies.get(SCHEME_COOKIE, ""),
+            plain="<h1>This page needs scripts</h1>\n<p>They come from this server alone. "
+            "Without them there is the <code>doorward</code> command.</p>",
+        )
+
+    async def _asset(self, request: Request) -> Response:
+        headers = {"X-Content-Type-Options": "nosniff", "Vary": "Accept-Encoding"}
+        accepted = _codings(request.headers.get("accept-encoding", ""))
+        try:
+            asset = self._bundles.current().asset(request.path_params["name"], accepted)
+        except BundleMissing as error:
+            return Response(f"{error.sentence()}\n", error.status, headers, "text/plain")
+        if asset is None:
+            return Response("There is no such file.\n", 404, headers, "text/plain")
+        if asset.coding:
+            headers["Content-Encoding"] = asset.coding
+        # An address with this hash in it can never mean anything else.
+        headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return Response(asset.content, headers=headers, media_type=asset.kind)
+
+
+def _base(request: Request) -> str:
+    return f"{str(request.scope.get('root_path', '')).rstrip('/')}/"
+
+
+def _go(path: str) -> Response:
+    return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
+
+
+def _sign_in(request: Request) -> Response:
+    """To sign in, and back to what was asked for with all of its query."""
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    wanted = quote(str(request.scope["path"])) + (f"?{query}" if query else "")
+    return _go(f"{_base(request)}signin?next={quote(wanted, safe='/')}")
+
+
+def _socket_origin(place: Place) -> str:
+    """The door's origin as a WebSocket's: not every browser takes ``'self'`` for that."""
+    return "ws" + place.origin.removeprefix("http")
+
+
+def _codings(header: str) -> frozenset[str]:
+    """The codings that an Accept-Encoding header names and does not refuse (RFC 9110 section 12.5.3)."""
+    found = set()
+    for part in header.split(","):
+        name, _, weight = part.partition(";")
+        if weight.replace(" ", "").lower() not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}:
+            found.add(name.strip().lower())
+    return frozenset(found)

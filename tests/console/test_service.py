@@ -1,0 +1,160 @@
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.support.browsing import LOCAL, House
+from tests.support.world import World, open_world
+
+from doorward.console import Console
+from doorward.console.bundle import Bundles
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def house(world: World, bundle: Path) -> House:
+    made = House(world)
+    made.routes += Console(
+        made.askings, Bundles(bundle), sockets=lambda: ["wss://relay.example:8443"]
+    ).routes()
+    return made
+
+
+def start(text: str) -> dict[str, object]:
+    found = re.search(r'id="bootstrap">(.*?)</script>', text, re.DOTALL)
+    assert found, text
+    made: dict[str, object] = json.loads(found[1])
+    return made
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/machines",
+        "/machines?q=web&sort=name&q=2",
+        "/terminal/web-1",
+        "/terminal/web-1/deploy?new=1",
+        "/terminal/d%C3%BCrer/a%26b%3Fc",
+    ],
+)
+async def test_whoever_is_not_known_signs_in_and_comes_back_to_all_of_it(house: House, path: str) -> None:
+    browser = house.browser()
+    answer = await browser.get(path)
+    assert answer.status_code == 303
+    target = urlsplit(answer.headers["location"])
+    assert (target.path, parse_qs(target.query)["next"]) == ("/signin", [path])
+    assert answer.headers["cache-control"] == "no-store"
+    ann = await house.resident("ann")
+    await ann.post("/signout")
+    await ann.get(path)
+    await ann.follow()
+    await ann.prove()
+    assert ann.page.headers["location"] == path
+    assert (await ann.follow()).status_code == 200
+
+
+async def test_the_first_page_is_the_machines(house: House) -> None:
+    ann = await house.resident("ann")
+    answer = await ann.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/machines")
+    answer = await ann.follow()
+    assert answer.status_code == 200
+    assert start(answer.text) == {
+        "base": "/",
+        "tailnet": house.registry.snapshot.settings.domain,
+        "version": "0.1.0",
+    }
+    assert "/assets/console-eeee.js" in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    policy = answer.headers["content-security-policy"]
+    assert "connect-src 'self' wss://door.tailnet.internal:8443 wss://relay.example:8443;" in policy
+
+
+async def test_a_device_may_look_and_opens_no_terminal(house: House) -> None:
+    await house.registry.create_user("cli", "ann")
+    house.identity = await house.world.join(1, "laptop", "ann")
+    device = house.browser()
+    assert (await device.get("/machines")).status_code == 200
+    assert (await device.get("/terminal/web-1")).headers["location"] == "/signin?next=/terminal/web-1"
+    await house.registry.set_policy("cli", '{"tagOwners": {"tag:ci": []}}')
+    house.identity = await house.world.join(2, "runner", None, "tag:ci")
+    assert (await device.get("/machines")).status_code == 303
+
+
+async def test_a_terminal_knows_what_it_was_asked_for(house: House) -> None:
+    ann = await house.resident("ann")
+    page = await ann.get("/terminal/%3Cscript%3E/%2A")
+    assert start(page.text) | {"base": ""} == {
+        "base": "",
+        "tailnet": house.registry.snapshot.settings.domain,
+        "version": "0.1.0",
+        "machine": "<script>",
+        "account": "*",
+    }
+    assert "account" not in start((await ann.get("/terminal/web-1")).text)
+
+
+async def test_a_plain_door_opens_plain_sockets(house: House) -> None:
+    _, code = await house.invitations.invite("cli", await house.registry.create_user("cli", "ann"))
+    here = house.browser(LOCAL)
+    await here.take(code)
+    answer = await here.get("/machines")
+    assert "connect-src 'self' ws://localhost:8080 wss://" in answer.headers["content-security-policy"]
+
+
+async def test_under_another_name_there_is_no_page(house: House) -> None:
+    stranger = house.browser("http://rebound.example")
+    for path in ("/", "/machines", "/terminal/web-1"):
+        assert (await stranger.get(path)).status_code == 421
+
+
+async def test_without_a_bundle_the_page_says_how_to_make_one(house: House, bundle: Path) -> None:
+    ann = await house.resident("ann")
+    (bundle / ".vite" / "manifest.json").unlink()
+    answer = await ann.get("/machines")
+    assert answer.status_code == 503
+    assert "<code>make web-build</code>" in answer.text
+    assert str(bundle) not in answer.text
+    assert (await ann.get("/assets/shared-aaaa.js")).status_code == 503
+
+
+async def test_assets_never_change_and_are_as_small_as_the_browser_takes_them(house: House) -> None:
+    anybody = house.browser().client
+    codings = {"br;q=1.0, gzip": "br", "gzip, br;q=0": "gzip", "GZIP": "gzip", "identity": None, "": None}
+    for accepted, coding in codings.items():
+        answer = await anybody.get("/assets/shared-bbbb.css", headers={"accept-encoding": accepted})
+        assert "content-encoding" not in answer.headers
+        request = anybody.build_request(
+            "GET", "/assets/shared-aaaa.js", headers={"accept-encoding": accepted}
+        )
+        raw = await anybody.send(request, stream=True)  # what is in our files is no real compression
+        assert raw.headers.get("content-encoding") == coding
+        assert raw.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert raw.headers["x-content-type-options"] == "nosniff"
+        assert raw.headers["vary"] == "Accept-Encoding"
+        assert raw.headers["content-type"] == "text/javascript; charset=utf-8"
+        await raw.aclose()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/assets/nothing.js",
+        "/assets/..%2f..%2fsecret.js",
+        "/assets/%2e%2e/%2e%2e/secret.js",
+        "/assets/.vite/manifest.json",
+        "/assets/",
+        "/assets/shared-aaaa.js%00.css",
+    ],
+)
+async def test_no_other_file_is_served(house: House, path: str) -> None:
+    answer = await house.browser().get(path)
+    assert answer.status_code == 404
+    assert "business" not in answer.text
