@@ -88,6 +88,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "transport.streams:Http2.room",
     ),
     "a description that described.read has read before": ("issuer.registration:_check_change",),
+    "the manifest of the bundle, which comes with doorward": ("console.bundle:Bundle.__init__",),
     "random bytes of our own": (
         "engine.client:ControlClient._pause",
         "server.acme.keeper:Keeper._failed",
