@@ -1,0 +1,55 @@
+import { describe, expect, it } from "vitest";
+import { coded, explained, KINDS } from "../../src/terminal/failures.ts";
+
+const ORIGIN = "https://door.example.net";
+const say = (kind: string, account: string | null = "deploy") =>
+  explained({ kind: kind as "server", message: "", cure: "" }, "web-1", account, ORIGIN);
+
+describe.each(KINDS)("%s", (kind) => {
+  const state = say(kind);
+
+  it("is a state of its own, says why, and what to do", () => {
+    expect(state.kind).toBe(kind);
+    expect(state.steps.length).toBeGreaterThan(0);
+    for (const text of [state.title, state.why, state.state, ...state.steps]) {
+      expect(text.length).toBeGreaterThan(4);
+      expect(coded(text).length % 2, text).toBe(1); // each backtick has its other
+      expect(text).not.toMatch(/!|please|oops|something went wrong/iu);
+    }
+  });
+
+  it("can be tried again, or says what to do first", () => {
+    expect(state.retry !== null || state.signIn || kind === "no-secure-context").toBe(true);
+  });
+});
+
+it("no two kinds have the same title", () => {
+  expect(new Set(KINDS.map((kind) => say(kind).title)).size).toBe(KINDS.length);
+});
+
+it("whoever saw it has the first word, and the first cure", () => {
+  const state = explained(
+    { kind: "not-allowed", message: "no rule names group:dev for web-1", cure: "add one\u202e" },
+    "web-1",
+    "root",
+    ORIGIN,
+  );
+  expect(state.why.startsWith("No rule names group:dev for web-1. ")).toBe(true);
+  expect(state.steps[0]).toBe("Add one.");
+});
+
+it("the star is no account", () => {
+  expect(say("no-account", "*")).toMatchObject({ title: "`*` is no account", retry: null });
+  expect(say("no-account").title).toBe("web-1 has no account deploy");
+});
+
+it("a blocked relay shows the lines for the proxies, with the name of this door", () => {
+  const samples = say("relay-blocked").samples;
+  expect(samples.map((one) => one.name)).toEqual(["nginx", "Caddy"]);
+  expect(samples[0]?.text).toContain("proxy_set_header Upgrade $http_upgrade;");
+  expect(samples[1]?.text).toContain("door.example.net {");
+});
+
+it("an unknown kind is a fault of the server's, not of the page", () => {
+  expect(say("nonsense").kind).toBe("server");
+});
