@@ -116,7 +116,10 @@ export class Session {
         ask: (title, text, questions) =>
           new Promise((resolve) => {
             this.#answers = resolve;
-            this.#hears(handle, { is: "asked", asking: { what: "questions", asked: { title, text, questions } } });
+            this.#hears(handle, {
+              is: "asked",
+              asking: { what: "questions", asked: { title, text, questions } },
+            });
           }),
         open: () => {
           this.#hears(handle, { is: "open", at: Date.now() });
