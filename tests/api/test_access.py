@@ -46,6 +46,12 @@ def test_the_cure_names_who_may() -> None:
     assert caught.value.cure == "Ask with one of these roles: owner, admin, network-admin."
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_the_console_is_for_people_whatever_their_role(role: Role) -> None:
+    with pytest.raises(NotPermitted, match="a person in a browser"):
+        Principal("token:1", role).require(Permission.CONSOLE)
+
+
 def test_the_socket_is_an_owner() -> None:
     assert Principal("cli", Role.OWNER) == ADMINISTRATOR
 
@@ -98,6 +104,7 @@ def roles_table() -> str:
     lines += [
         f"| {ACTS[each]} | " + " | ".join("yes" if each in ALLOWED[role] else "" for role in roles) + " |"
         for each in Permission
+        if each is not Permission.CONSOLE  # which is about nobody but who asks
     ]
     return "\n".join(lines) + "\n"
 

@@ -21,6 +21,7 @@ from doorward import __version__
 from doorward.api import app as api
 from doorward.api import types
 from doorward.api.context import ApiContext
+from doorward.api.feeds import Feeds
 from doorward.errors import Unavailable
 from doorward.login.apps import Apps
 from doorward.login.doors import Doors
@@ -99,6 +100,7 @@ class World:
             apps=Apps(database, clock, registry.writer.entropy),
             issuer="https://door.tailnet.internal:8443",
             upstream=Upstream(clock, registry.writer.entropy, SEALER, open_fetcher=lambda _: Nowhere()),
+            feeds=Feeds(registry),
             visitor=Sessions(registry, Doors("https://door.test", 8080)).visitor,
         )
         self.app: ASGIApp = Starlette(routes=api.create(self.context))

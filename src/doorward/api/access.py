@@ -40,6 +40,7 @@ class Permission(StrEnum):
     CHECKS = "checks"
     TOKENS = "tokens"
     APPS = "apps"
+    CONSOLE = "console"
 
 
 ACTS: dict[Permission, str] = {
@@ -59,9 +60,11 @@ ACTS: dict[Permission, str] = {
     Permission.CHECKS: "decide about checks of ssh, whoever asks",
     Permission.TOKENS: "make and revoke API tokens",
     Permission.APPS: "say in which apps people sign in, and give them secrets",
+    Permission.CONSOLE: "use the console in a browser: see the machines that are for oneself",
 }
 
-_EVERYTHING = frozenset(Permission)
+# The console is about whoever sits before it: no role has it, and everybody has their own.
+_EVERYTHING = frozenset(Permission) - {Permission.CONSOLE}
 _LOOK = frozenset({Permission.READ})
 _NETWORK = _LOOK | {Permission.KEYS, Permission.NODES, Permission.APPROVE, Permission.CUT}
 _PEOPLE = frozenset({Permission.USERS, Permission.INVITE, Permission.SESSIONS, Permission.FACTORS})
@@ -112,6 +115,10 @@ class Principal:
 
     def require(self, permission: Permission) -> None:
         """Raise NotPermitted unless the role allows it."""
+        if permission is Permission.CONSOLE:
+            raise NotPermitted(
+                "this is for a person in a browser", cure="Open the door's own pages and do it there."
+            )
         if permission not in ALLOWED[self.role]:
             able = ", ".join(role for role in Role if permission in ALLOWED[role])
             raise NotPermitted(

@@ -1,7 +1,6 @@
 """All of the API as routes, and the one place where it is decided who is asking."""
 
 from functools import cache
-from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,6 +9,7 @@ from starlette.routing import Route
 from doorward.api import (
     apps,
     audit,
+    console,
     cuts,
     dns,
     joining,
@@ -34,11 +34,10 @@ from doorward.api.access import (
     Principal,
     bounded,
 )
-from doorward.api.context import ApiContext, Call
+from doorward.api.context import ApiContext, Browser, Call
 from doorward.api.openapi import describe
 from doorward.asgi import SAFE_METHODS, Operation, RateLimit, operation, routes
 from doorward.errors import NotPermitted, Unauthenticated
-from doorward.login.sessions import SignedIn
 from doorward.model import User
 from doorward.transport.sources import address_key
 
@@ -75,6 +74,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *tokens.OPERATIONS,
     *apps.OPERATIONS,
     *audit.OPERATIONS,
+    *console.OPERATIONS,
     get_openapi,
 )
 
@@ -83,14 +83,6 @@ OPERATIONS: tuple[Operation, ...] = (
 def _document() -> bytes:
     """The description, made when somebody first asks for it."""
     return describe(OPERATIONS, prefix=PREFIX)
-
-
-class _Browser(NamedTuple):
-    """A browser, or another program, of a person."""
-
-    user: User
-    door: str  # the origin of whose pages it may come
-    signed_in: SignedIn | None  # None: it is known by its device alone
 
 
 class _Gate:
@@ -102,7 +94,7 @@ class _Gate:
         self._failures = RateLimit(rate=FAILURES_PER_SECOND, burst=FAILURE_BURST, clock=context.clock)
 
     async def enter(self, request: Request, needed: Operation) -> Call:
-        browser: _Browser | None = None
+        browser: Browser | None = None
         if (request.scope.get("state") or {}).get("listener") == ADMIN_LISTENER:
             principal = ADMINISTRATOR
         elif "authorization" in request.headers:
@@ -123,7 +115,7 @@ class _Gate:
             leaves = own and needed.needs is Permission.SESSIONS and browser.signed_in is not None
             if needed.needs is not Permission.READ and not leaves:
                 self._check_proof(request, needed, browser)
-        return Call(self._context, principal)
+        return Call(self._context, principal, browser, request.headers.get("accept", ""))
 
     async def _of_token(self, request: Request) -> Principal:
         scheme, _, secret = request.headers["authorization"].partition(" ")
@@ -142,18 +134,18 @@ class _Gate:
         self._requests.take(principal.actor)
         return principal
 
-    async def _of_browser(self, request: Request) -> _Browser:
+    async def _of_browser(self, request: Request) -> Browser:
         visitor = await self._context.visitor(request)
         if visitor.signed_in is not None:
             session = visitor.signed_in.session
             self._requests.take(f"session:{session.id}")
-            return _Browser(visitor.signed_in.user, session.origin, visitor.signed_in)
+            return Browser(visitor.signed_in.user, session.origin, visitor.signed_in, visitor.node)
         host = request.headers.get("host", "").lower()
         door = next((way.origin for way in self._context.ways if _host(way.origin) == host), None)
         if visitor.owner is None or door is None:
             raise _stranger()
         self._requests.take(f"device:{visitor.owner.id}")
-        return _Browser(visitor.owner, door, None)
+        return Browser(visitor.owner, door, None, visitor.node)
 
     def _as_now(self, known: User) -> Principal:
         """The person by what is true at this moment: a role or a suspension counts at once, whoever looked before."""
@@ -162,7 +154,7 @@ class _Gate:
             raise _stranger()
         return _person(user)
 
-    def _check_proof(self, request: Request, needed: Operation, browser: _Browser) -> None:
+    def _check_proof(self, request: Request, needed: Operation, browser: Browser) -> None:
         """Refuse a change by somebody who may have left the browser alone."""
         if request.method in SAFE_METHODS:
             return
@@ -176,6 +168,8 @@ class _Gate:
                 "this device says whose it is, and not who holds it: to change something you have to sign in",
                 cure=f"Sign in at {browser.door}/signin, and try again.",
             )
+        if needed.needs is Permission.CONSOLE:
+            return  # a terminal gives no more than the person's own devices have; the policy asks again where it wants to
         if not browser.signed_in.is_fresh(self._context.clock.now()):
             raise FreshProofNeeded(
                 "to change something you have to show again who you are",
@@ -214,6 +208,8 @@ def _person(user: User) -> Principal:
 
 def _is_own(principal: Principal, request: Request, needed: Operation) -> bool:
     """Whether it is about the person who asks, and so needs no role."""
+    if needed.needs is Permission.CONSOLE:
+        return principal.person is not None
     if principal.person is None or needed.needs not in OWN or not needed.path.startswith("/users/{name}"):
         return False
     return request.path_params.get("name") == principal.person.name

@@ -2,18 +2,20 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 
 from doorward.api.access import Principal
+from doorward.api.feeds import Feeds
 from doorward.api.types import Finding, Pong, Status
 from doorward.clock import Clock
 from doorward.login.apps import Apps
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
-from doorward.login.sessions import Visitor
+from doorward.login.sessions import SignedIn, Visitor
 from doorward.login.upstream import Upstream
-from doorward.model import Node
+from doorward.model import Node, User
 from doorward.protocol.auditlog import AuditPublic, Verdict
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.snapshot import Snapshot
@@ -41,6 +43,7 @@ class ApiContext:
         apps: the apps in which people sign in.
         issuer: what these know us by; empty where none could.
         upstream: asks outside providers.
+        feeds: the pages of the console that are told of changes.
         visitor: who a request is from, by its connection and its cookie; without it everybody is a stranger.
     """
 
@@ -57,15 +60,27 @@ class ApiContext:
     apps: Apps
     issuer: str
     upstream: Upstream
+    feeds: Feeds
     visitor: Callable[[Request], Awaitable[Visitor]] = _stranger
+
+
+class Browser(NamedTuple):
+    """A browser, or another program, of a person."""
+
+    user: User
+    door: str  # the origin of whose pages it may come
+    signed_in: SignedIn | None  # None: it is known by its device alone
+    device: Node | None  # which it comes from, where the connection says so
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request to the API: the context, and who is asking."""
+    """One request to the API: the context, who is asking, and from which browser, if it comes from one."""
 
     context: ApiContext
     principal: Principal
+    browser: Browser | None = None
+    accepts: str = ""  # the header Accept
 
     @property
     def registry(self) -> Registry:

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from doorward.api import app as api
 from doorward.api.access import ALLOWED, Permission
 from doorward.api.context import ApiContext
+from doorward.api.feeds import Feeds
 from doorward.asgi import ByPath, NumberRequests, SecurityHeaders, StripIdentityHeaders
 from doorward.audit import Auditing
 from doorward.clock import Clock, SystemClock
@@ -185,6 +186,7 @@ class Worker:
             )
             acme = self._acme(registry)
             accepting = asyncio.Event()
+            feeds = Feeds(registry)
             app = self._app(
                 registry,
                 control,
@@ -197,6 +199,7 @@ class Worker:
                 acme,
                 auditing,
                 upstream,
+                feeds,
             )
             async with asyncio.TaskGroup() as group:
                 background = [
@@ -234,6 +237,7 @@ class Worker:
                     background.append(group.create_task(acme.keeper.run()))
                 await stop.wait()
                 registry.writer.changes.end_all()
+                feeds.end_all()
                 for task in reversed(background):
                     task.cancel()
                 await server
@@ -417,6 +421,7 @@ class Worker:
         acme: "Acme | None",
         auditing: Auditing,
         upstream: Upstream,
+        feeds: Feeds,
     ) -> Starlette:
         """What the listeners serve: all the same paths, and each endpoint looks at where the request came in."""
         siblings = Siblings(self._team, registry, control.questions.reach)
@@ -447,6 +452,7 @@ class Worker:
             apps=Apps(registry.writer.database, self._clock, os.urandom),
             issuer=askings.doors.main.origin,
             upstream=upstream,
+            feeds=feeds,
             visitor=askings.sessions.visitor,
         )
         routes: list[BaseRoute] = [

@@ -1,0 +1,142 @@
+"""Pages that are told of what changes while somebody looks at them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from doorward.api import console_types as types
+from doorward.api.access import ALLOWED, Permission
+from doorward.api.machines import Board, Stream, View
+from doorward.errors import DoorwardError, TooMany
+from doorward.model import Node, Session
+from doorward.store import signin
+from doorward.tailnet.registry import Registry
+from doorward.tailnet.snapshot import Snapshot
+
+COALESCE = 0.25  # seconds between two events about machines at least
+KEEP_ALIVE = 15.0  # seconds until a comment is sent: proxies close what is silent for a minute
+MOST_STREAMS = 40  # of one person; a page has one
+
+
+class Feeds:
+    """The streams of events that are open in this process, by person.
+
+    Args:
+        registry: the tailnet.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._boards: dict[int, Board] = {}
+        self._closed = False
+        registry.writer.watch(self._changed)
+
+    def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
+        for user_id, board in self._boards.items():
+            # Whom a person sees depends on what of theirs there is; what they may do, on nobody's devices.
+            roster, known = after.policy.roster, before.policy.roster
+            moved = roster.by_owner.get(user_id) != known.by_owner.get(user_id)
+            mine = roster.by_owner.get(user_id, frozenset())
+            moved = moved or (
+                touched is not None and not mine.isdisjoint(touched) and after.policy is not before.policy
+            )
+            board.note(touched, wide=moved)
+
+    def end_all(self) -> None:
+        """The process stops: pages connect again by themselves."""
+        self._closed = True
+        for board in self._boards.values():
+            for stream in board.streams:
+                stream.over = True
+                stream.wake.set()
+
+    def board(self, user_id: int) -> Board:
+        """The board of a person: the one that their open pages share, or a new one."""
+        return self._boards.get(user_id) or Board(
+            lambda: view_of(self._registry.snapshot, user_id), self._expired
+        )
+
+    def _expired(self, node: Node) -> bool:
+        return node.expired(self._registry.writer.now())
+
+    async def listen(self, user_id: int, session: Session | None) -> AsyncIterator[bytes]:
+        """The events for one page, until it goes or nobody is signed in there any more.
+
+        ``session`` is the one by which somebody is; None where the page is known by its device.
+        """
+        stream = Stream()
+        board = self._boards.setdefault(user_id, self.board(user_id))
+        board.streams.add(stream)
+        loop = asyncio.get_running_loop()
+        beat = loop.time() + KEEP_ALIVE
+        try:
+            await board.refresh()
+            stream.different.clear()  # the page asks for all machines once it hears us
+            yield b": listening\n\n"
+            while not (stream.over or self._closed):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(beat):
+                        await stream.wake.wait()
+                stream.wake.clear()
+                beats = loop.time() >= beat
+                if not self._is_welcome(user_id) or (beats and not await self._is_signed_in(session)):
+                    yield _event("session", types.SessionEvent(state="over"))
+                    return
+                if beats:
+                    beat = loop.time() + KEEP_ALIVE
+                    yield b": still here\n\n"
+                await board.refresh()
+                if stream.different:
+                    ids, stream.different = stream.different, set()
+                    yield b"event: machines\ndata: " + board.told(ids) + b"\n\n"
+                    await asyncio.sleep(COALESCE)
+        finally:
+            board.streams.discard(stream)
+            if not board.streams and self._boards.get(user_id) is board:
+                del self._boards[user_id]
+
+    def _is_welcome(self, user_id: int) -> bool:
+        user = self._registry.snapshot.users.get(user_id)
+        return user is not None and not user.suspended
+
+    async def _is_signed_in(self, session: Session | None) -> bool:
+        """Whether the session still is; a store that cannot be asked ends none."""
+        if session is None:
+            return True
+        writer = self._registry.writer
+        try:
+            found = await writer.database.read(signin.session_by_id, session.id)
+        except DoorwardError:
+            return True
+        return found is not None and found.is_open(writer.now())
+
+    def require_room(self, user_id: int) -> None:
+        """Raise TooManyStreams where a person listens at too many pages."""
+        board = self._boards.get(user_id)
+        if board is not None and len(board.streams) >= MOST_STREAMS:
+            raise TooManyStreams
+
+
+class TooManyStreams(TooMany):
+    """A person has more pages of the console open than are told of changes."""
+
+    problem = "too-many-streams"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"{MOST_STREAMS} pages of yours are told of changes already", cure="Close some of them."
+        )
+
+
+def view_of(snapshot: Snapshot, user_id: int) -> View | None:
+    """What a person sees now; None for one who is suspended or gone."""
+    user = snapshot.users.get(user_id)
+    if user is None or user.suspended:
+        return None
+    return View(snapshot, user, everything=Permission.READ in ALLOWED[user.role])
+
+
+def _event(name: str, data: types.SessionEvent) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))
