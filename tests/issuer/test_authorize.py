@@ -1,10 +1,13 @@
 """What becomes of a request to sign in; threats by their numbers (``test_threats``)."""
 
 import asyncio
+import re
 from datetime import timedelta
 
 import pytest
 from tests.support.office import PAGE, Office
+
+from doorward.login.pages import _static_address
 
 APP = "doorward.dev/cap/app"
 
@@ -168,7 +171,8 @@ async def test_t5_the_page_that_asks_is_shown_in_no_frame(office: Office) -> Non
     page = await wiki.send()
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     assert "autofocus" not in page.text
-    assert "<script" not in page.text
+    assert re.findall(r"<script[^>]*>", page.text) == [f'<script src="{_static_address("steady.js")}" defer>']
+    assert "script-src 'self'" in page.headers["content-security-policy"]
 
 
 async def test_t8_a_program_without_a_browser_gets_no_code(office: Office) -> None:

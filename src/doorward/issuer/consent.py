@@ -40,6 +40,7 @@ def page(
         tailnet=tailnet,
         door=Door.AJAR,
         label="an app asks",
+        script="steady.js",
         before=pages.person_side(user.name, user.id, "" if node is None else f"on {node.name}"),
         behind=Side(pages.tailnet_side(tailnet).picture, app.title, "the app"),
         user=user,

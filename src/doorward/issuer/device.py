@@ -348,6 +348,7 @@ class Devices:
             status=200 if error is None else error.status,
             before=before,
             behind=behind,
+            script="steady.js" if state == "ask" else "",
             state=state,
             error=error,
             user=user,

@@ -195,7 +195,7 @@ class Askings:
             label="sign in" if asking.act == SIGN_IN else "asks who you are",
             status=200 if error is None else error.status,
             before=None if user is None else pages.person_side(user.name, user.id, "to show it"),
-            script=True,
+            script="passkey.js",
             title=waiting.title,
             text=waiting.text,
             asking=asking.id,

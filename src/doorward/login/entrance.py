@@ -194,7 +194,7 @@ class Entrance:
             status=200 if error is None else error.status,
             before=pages.person_side(user.name, user.id, "signs in with it"),
             behind=pages.tailnet_side(self._tailnet),
-            script=True,
+            script="passkey.js",
             asking=asking.id,
             options=msgspec.json.encode(options).decode(),
             place=place,

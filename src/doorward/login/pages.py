@@ -50,6 +50,7 @@ _STATIC = {
     "door.css": "text/css; charset=utf-8",
     "door.svg": "image/svg+xml",
     "passkey.js": "text/javascript; charset=utf-8",
+    "steady.js": "text/javascript; charset=utf-8",
 }
 _FILES = {name: files("doorward.login").joinpath("static", name).read_bytes() for name in _STATIC}
 _VERSIONS = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in _FILES.items()}
@@ -230,7 +231,7 @@ def page(
     refresh: int = 0,
     before: Side | None = None,
     behind: Side | None = None,
-    script: bool = False,
+    script: str = "",
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> HTMLResponse:
@@ -245,7 +246,7 @@ def page(
         refresh: seconds after which the browser asks again; 0 for never.
         before: who or what stands before the door.
         behind: what it opens.
-        script: it asks for a passkey, which takes a script.
+        script: what it does better with a script: ``passkey.js`` asks for a passkey, ``steady.js`` has its buttons wait.
         headers: more headers.
         values: what the template needs besides.
     """
