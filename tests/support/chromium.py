@@ -6,7 +6,7 @@ Through a device it is known by its tailnet connection; its proxy is that device
 import base64
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -37,7 +37,12 @@ _AUTHENTICATOR = {
 
 def pin_of(server: Server) -> str:
     """What Chromium is told to trust: the door's own key, and nothing else beside its own authorities."""
-    leaf = x509.load_pem_x509_certificate((server.folder / "tls" / "door.pem").read_bytes())
+    return pin((server.folder / "tls" / "door.pem").read_bytes())
+
+
+def pin(certificate: bytes) -> str:
+    """The key of a certificate (PEM), as Chromium is told to trust it."""
+    leaf = x509.load_pem_x509_certificate(certificate)
     public = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(hashlib.sha256(public).digest()).decode()
 
@@ -50,6 +55,7 @@ async def chromium(
     through: StockClient | None = None,
     dark: bool = False,
     phone: bool = False,
+    sites: Mapping[str, tuple[int, bytes]] | None = None,
 ) -> AsyncIterator[Page]:
     """A browser with a profile and an authenticator of its own; its first page.
 
@@ -59,12 +65,19 @@ async def chromium(
         through: the device it runs on; None for a machine outside the tailnet.
         dark: what the person prefers.
         phone: a small screen.
+        sites: for the host of an https address, at 443, the port of this machine where it is served, and its certificate (PEM). There
+            it goes by itself, not through the device.
     """
+    sites = sites or {}
+    pins = {pin_of(server), *(pin(certificate) for _, certificate in sites.values())}
     options = [
         "--no-sandbox",
         "--disable-dev-shm-usage",
-        f"--ignore-certificate-errors-spki-list={pin_of(server)}",
+        f"--ignore-certificate-errors-spki-list={','.join(pins)}",
     ]
+    if sites:
+        served = ",".join(f"MAP {host}:443 127.0.0.1:{port}" for host, (port, _) in sites.items())
+        options += [f"--host-resolver-rules={served}", f"--proxy-bypass-list={';'.join(sites)}"]
     if through is not None:
         options.append(f"--proxy-server=socks5://localhost:{through.socks_port}")
     async with async_playwright() as playwright:
