@@ -77,7 +77,9 @@ def test_a_page_is_opened_once_and_only_a_few_in_a_minute() -> None:
         "",
         "door.example.com",
         "https://",
-        "https://door.example.com/x",
+        "https://door.example.com/x?y",
+        "https://door.example.com/../x",
+        "https://door.example.com//x",
         "https://a@door.example.com",
         'https://door.example.com" x',
         "https://door.example.com:port",
@@ -87,12 +89,15 @@ def test_a_page_is_opened_once_and_only_a_few_in_a_minute() -> None:
         "https://a..b",
     ],
 )
-def test_a_door_is_a_scheme_a_host_and_a_port(door: str) -> None:
+def test_a_door_is_a_scheme_a_host_a_port_and_a_path(door: str) -> None:
     with pytest.raises(BadInput, match="is not a door"):
         plain_door(door)
 
 
-@pytest.mark.parametrize("door", ["http://localhost:8080", "https://[fd7a::1]:1", "https://Door.example.com"])
+@pytest.mark.parametrize(
+    "door",
+    ["http://localhost:8080", "https://[fd7a::1]:1", "https://Door.example.com", "https://a.example/b-c/d"],
+)
 def test_and_nothing_more(door: str) -> None:
     assert plain_door(door) == door
 

@@ -188,7 +188,7 @@ def test_without_systemd_it_says_what_to_start(tmp_path: Path, capsys: pytest.Ca
     )
 
 
-@pytest.mark.parametrize("door", ['https://x" y', 7, "", "https://a/b"])
+@pytest.mark.parametrize("door", ['https://x" y', 7, "", "https://a/b c"])
 def test_a_door_that_is_none_installs_nothing(
     tmp_path: Path, systemd: Systemd, door: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,15 +64,44 @@ def test_control_may_not_lie_inside_the_magic_dns_domain(tmp_path: Path, domain:
     _load(tmp_path, url="https://mycontrol.example.com", domain="control.example.com")
 
 
-@pytest.mark.parametrize(
-    "url", ["", "x", "ftp://a", "http://", "https://a/b", "https://a/", "https://u@a", "https://a:x"]
-)
+@pytest.mark.parametrize("url", ["x", "ftp://a", "http://", "https://a/", "https://u@a", "https://a:x"])
 def test_addresses_are_an_origin(tmp_path: Path, url: str) -> None:
-    if url:  # empty means: follow from listen
-        with pytest.raises(ConfigError, match="not an address of the form"):
-            _load(tmp_path, url=url)
-        with pytest.raises(ConfigError, match="not an address of the form"):
-            _load(tmp_path, door=url)
+    with pytest.raises(ConfigError, match="not an address of the form"):
+        _load(tmp_path, url=url)
+    with pytest.raises(ConfigError, match="not an address of the form"):
+        _load(tmp_path, door=url)
+
+
+@pytest.mark.parametrize("path", ["/tailnet", "/a/b.c/d_e-f", "/" + "x" * 99])
+def test_the_door_may_have_a_path_and_control_may_not(tmp_path: Path, path: str) -> None:
+    _load(tmp_path, door=f"https://intranet.example.com:8443{path}")
+    with pytest.raises(ConfigError, match="not an address of the form"):
+        _load(tmp_path, url=f"https://control.example.com{path}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/x/",
+        "//x",
+        "/x//y",
+        "/..",
+        "/x/../y",
+        "/.well-known",
+        "/a%20b",
+        "/a b",
+        "/a?b",
+        "/a#b",
+        "/ü",
+        "/a\n",
+        "/;a",
+        "/" + "x" * 100,
+    ],
+)
+def test_a_path_that_could_be_written_in_two_ways_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="not an address of the form") as refused:
+        _load(tmp_path, door=f"https://intranet.example.com{path}")
+    assert "slashes at the end" in refused.value.cure
 
 
 @pytest.mark.parametrize(

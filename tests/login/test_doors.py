@@ -28,6 +28,19 @@ def test_the_host_says_which_door() -> None:
     assert Doors("https://door.example.com:443").origins == {"https://door.example.com"}
 
 
+def test_a_door_may_have_a_path_that_is_none_of_its_origin() -> None:
+    doors = Doors("https://intranet.example.com/tailnet/", 8080)
+    assert doors.main == Place("https://intranet.example.com", "intranet.example.com", "/tailnet")
+    assert doors.main.base == "https://intranet.example.com/tailnet"
+    assert doors.local is not None
+    assert doors.local.base == doors.local.origin
+    assert doors.of(request("intranet.example.com:443")) == doors.main
+    assert doors.origins == {"https://intranet.example.com", "http://localhost:8080"}
+    with pytest.raises(WrongDoor) as refused:
+        doors.require(request("other.example.com"))
+    assert "https://intranet.example.com/tailnet" in refused.value.cure
+
+
 def test_an_origin_is_written_as_browsers_do() -> None:
     assert place_of("https://[fd7a::1]:8443/x").origin == "https://[fd7a::1]:8443"
     assert place_of("http://localhost:80").origin == "http://localhost"

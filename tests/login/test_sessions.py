@@ -1,9 +1,12 @@
 from datetime import timedelta
 
+import pytest
+from starlette.responses import Response
 from tests.support.browsing import DOOR, LOCAL, House
 from tests.support.nouns import node_key
 
-from doorward.login.sessions import FRESH, LIFETIME, SignedIn
+from doorward.login.doors import place_of
+from doorward.login.sessions import FRESH, LIFETIME, SignedIn, cookie_name, set_cookie
 from doorward.store import signin
 
 
@@ -88,3 +91,22 @@ async def test_who_signed_in_is_who_is_there_whosever_the_device(house: House) -
     house.identity = await house.world.join(1, "laptop", "ann")
     page = await bob.get("/me")
     assert "<h1><bdi>bob</bdi></h1>" in page.text
+
+
+@pytest.mark.parametrize(
+    ("door", "name", "path"),
+    [
+        ("https://door.example.com", "__Host-doorward", "/"),
+        ("https://intranet.example.com/tailnet", "__Secure-doorward", "/tailnet"),
+        ("http://localhost:8080", "doorward-8080", "/"),
+    ],
+)
+def test_a_cookie_is_for_one_place_and_no_neighbour_of_it(door: str, name: str, path: str) -> None:
+    place, response = place_of(door), Response()
+    set_cookie(response, place, cookie_name(place), "secret", timedelta(hours=1))
+    first, *said = response.headers["set-cookie"].split("; ")
+    assert first == f"{name}=secret"
+    assert f"Path={path}" in said
+    assert ("Secure" in said) == door.startswith("https")
+    assert "HttpOnly" in said
+    assert not any(one.startswith("Domain") for one in said)

@@ -134,7 +134,7 @@ def test_ways_in_are_those_that_can_work(
     tmp_path: Path, given: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     found = ways(settings_in(tmp_path, **given).settled(PORTS))
-    assert [(way.origin, way.where) for way in found] == expected
+    assert [(way.address, way.where) for way in found] == expected
     assert [way.is_here for way in found] == ["own machine" in where for _, where in expected]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import socket
 import sqlite3
 import ssl
@@ -125,22 +126,8 @@ async def test_a_browser_of_somebody_who_has_signed_in_uses_the_api(folder: Path
     async with working(settings_in(folder)) as running:
         user = await running.ask("POST", "/users", name="ann", role="admin")
         port = running.settings.listen.rpartition(":")[2]
-        origin, now = f"http://localhost:{port}", SystemClock().now()
-        session = Session(
-            id=0,
-            user_id=user["id"],
-            secret_hash=secrets.digest("cookie"),
-            origin=origin,
-            created=now,
-            seen=now,
-            expires=now + timedelta(days=1),
-            proven=now,
-            method="passkey:1",
-            address="127.0.0.1",
-            agent="a browser",
-        )
-        async with await Database.open(folder / "doorward.db", clock=SystemClock()) as database:
-            await database.run(signin.insert_session, session)
+        origin = f"http://localhost:{port}"
+        await _signed_in(folder, user["id"], origin)
         headers = {"Host": f"localhost:{port}", "Cookie": f"doorward-{port}=cookie"}
         seen = await _fetch(running, "/api/v1/sessions", **headers)
         assert [each["user"] for each in seen.json()] == ["ann"]
@@ -324,6 +311,94 @@ async def test_a_certificate_that_cannot_be_renewed_keeps_no_other_back(
             cert.write_text("half a fi")
             clock.advance(tls.LEAF_LIFE * 0.4)
             await laptop.until(lambda _: relay_of(laptop).CertName != before)
+
+
+async def test_the_door_is_under_a_path_and_what_programs_know_is_not(folder: Path) -> None:
+    door = "https://intranet.example.com/tailnet"
+    settings = settings_in(folder, url="http://127.0.0.1:1", door=door)
+    async with working(settings) as running:
+        user = await running.ask("POST", "/users", name="ann", role="admin")
+        secret = await _signed_in(folder, user["id"], "https://intranet.example.com")
+        port = running.settings.listen.rpartition(":")[2]
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers={"Host": "intranet.example.com"}, trust_env=False
+        ) as client:
+            cookie = {"Cookie": f"__Secure-doorward={secret}"}
+            page = await client.get("/tailnet/me", headers=cookie)
+            assert page.status_code == 200
+            links = re.findall(r'(?:href|action|src)="(/[^"]*)"', page.text)
+            assert len(links) > 4
+            assert [link for link in links if not link.startswith("/tailnet/")] == []
+            assert (await client.get(links[0])).headers["content-type"] == "image/svg+xml"
+            assert (await client.get("/tailnet/api/v1/status", headers=cookie)).status_code == 200
+            described = (await client.get("/tailnet/api/v1/openapi.json", headers=cookie)).json()
+            assert "/tailnet/api/v1/status" in described["paths"]
+            about = (await client.get("/tailnet/.well-known/openid-configuration")).json()
+            assert about["issuer"] == door
+            assert (await client.get(about["jwks_uri"].removeprefix("https://intranet.example.com"))).json()[
+                "keys"
+            ]
+            told = (await client.get("/.well-known/oauth-authorization-server/tailnet")).json()
+            assert told["token_endpoint"] == f"{door}/token"
+            described = (await client.get("/tailnet/userinfo")).headers["www-authenticate"]
+            assert (
+                "https://intranet.example.com/.well-known/oauth-protected-resource/tailnet/userinfo"
+                in described
+            )
+            known = await client.get("/.well-known/oauth-protected-resource/tailnet/userinfo")
+            assert known.json()["resource"] == f"{door}/userinfo"
+            left = await client.post(
+                "/tailnet/signout",
+                data={"": ""},
+                headers={**cookie, "Origin": "https://intranet.example.com"},
+            )
+            assert left.headers["location"] == "/tailnet/signin"
+            assert "Path=/tailnet;" in left.headers["set-cookie"]
+            for path in ("/me", "/api/v1/status", "/.well-known/openid-configuration", "/join/x"):
+                assert (await client.get(path, headers=cookie)).status_code == 404
+            for path in ("/key?v=140", "/derp/probe", "/ca.pem"):
+                assert (await client.get(path)).status_code == 200
+            assert (await client.get("/")).headers["location"] == "/tailnet/"
+            assert (await client.get("/tailnet/")).headers["location"] == "/tailnet/machines"
+            asked = await client.get("/tailnet/machines?q=x")
+            assert asked.headers["location"] == "/tailnet/signin?next=/machines%3Fq%3Dx"
+            assert (await client.get(asked.headers["location"])).status_code == 200
+            control = {"Host": "127.0.0.1:1"}
+            assert (await client.get("/join/nosuchlink", headers=control)).status_code == 404
+            assert "/_doorward/" in (await client.get("/join/nosuchlink", headers=control)).text
+        invited = await running.ask("POST", "/invitations", user="ann")
+        assert {link["url"].rpartition("/invite/")[0] for link in invited["links"]} == {
+            door,
+            f"http://localhost:{port}",
+        }
+
+
+async def test_a_door_under_a_path_of_our_own_is_refused(folder: Path) -> None:
+    settings = settings_in(folder, url="http://127.0.0.1:1", door="https://intranet.example.com/signin")
+    with pytest.raises(BadInput, match="doorward serves /signin itself"):
+        async with working(settings):
+            pass
+
+
+async def _signed_in(folder: Path, user: int, origin: str) -> str:
+    """A browser in which a person has signed in at a door; what its cookie holds."""
+    now = SystemClock().now()
+    session = Session(
+        id=0,
+        user_id=user,
+        secret_hash=secrets.digest("cookie"),
+        origin=origin,
+        created=now,
+        seen=now,
+        expires=now + timedelta(days=1),
+        proven=now,
+        method="passkey:1",
+        address="127.0.0.1",
+        agent="a browser",
+    )
+    async with await Database.open(folder / "doorward.db", clock=SystemClock()) as database:
+        await database.run(signin.insert_session, session)
+    return "cookie"
 
 
 async def test_reloading_reads_the_policy_file_and_a_bad_one_changes_nothing(folder: Path) -> None:

@@ -38,6 +38,8 @@ from doorward.api.context import ApiContext, Browser, Call
 from doorward.api.openapi import describe
 from doorward.asgi import SAFE_METHODS, Operation, RateLimit, operation, routes
 from doorward.errors import NotPermitted, Unauthenticated
+from doorward.login.doors import Place, place_of
+from doorward.login.prefix import at
 from doorward.model import User
 from doorward.transport.sources import address_key
 
@@ -55,7 +57,7 @@ FAILURE_BURST = 10.0
 async def get_openapi(call: Call) -> Response:
     """Describe this API as OpenAPI 3.1."""
     del call
-    return Response(_document(), media_type="application/json")
+    return Response(_document(at(PREFIX)), media_type="application/json")
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -80,9 +82,9 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 @cache
-def _document() -> bytes:
-    """The description, made when somebody first asks for it."""
-    return describe(OPERATIONS, prefix=PREFIX)
+def _document(prefix: str) -> bytes:
+    """The description, made when somebody first asks for it under this prefix."""
+    return describe(OPERATIONS, prefix=prefix)
 
 
 class _Gate:
@@ -90,6 +92,7 @@ class _Gate:
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
+        self._doors = [place_of(way.address) for way in context.ways]
         self._requests = RateLimit(rate=REQUESTS_PER_SECOND, burst=REQUEST_BURST, clock=context.clock)
         self._failures = RateLimit(rate=FAILURES_PER_SECOND, burst=FAILURE_BURST, clock=context.clock)
 
@@ -139,9 +142,12 @@ class _Gate:
         if visitor.signed_in is not None:
             session = visitor.signed_in.session
             self._requests.take(f"session:{session.id}")
-            return Browser(visitor.signed_in.user, session.origin, visitor.signed_in, visitor.node)
+            door = next((one for one in self._doors if one.origin == session.origin), None)
+            return Browser(
+                visitor.signed_in.user, door or place_of(session.origin), visitor.signed_in, visitor.node
+            )
         host = request.headers.get("host", "").lower()
-        door = next((way.origin for way in self._context.ways if _host(way.origin) == host), None)
+        door = next((one for one in self._doors if _host(one.origin) == host), None)
         if visitor.owner is None or door is None:
             raise _stranger()
         self._requests.take(f"device:{visitor.owner.id}")
@@ -161,19 +167,19 @@ class _Gate:
         if needed.needs in ASKED_EACH_TIME:
             raise FreshProofNeeded(
                 "for this you have to show who you are each time",
-                cure=f"Do it on its page at {browser.door}, or with the `doorward` command.",
+                cure=f"Do it on its page at {browser.door.base}, or with the `doorward` command.",
             )
         if browser.signed_in is None:
             raise FreshProofNeeded(
                 "this device says whose it is, and not who holds it: to change something you have to sign in",
-                cure=f"Sign in at {browser.door}/signin, and try again.",
+                cure=f"Sign in at {browser.door.base}/signin, and try again.",
             )
         if needed.needs is Permission.CONSOLE:
             return  # a terminal gives no more than the person's own devices have; the policy asks again where it wants to
         if not browser.signed_in.is_fresh(self._context.clock.now()):
             raise FreshProofNeeded(
                 "to change something you have to show again who you are",
-                cure=f"Sign in once more at {browser.door}/signin, and try again.",
+                cure=f"Sign in once more at {browser.door.base}/signin, and try again.",
             )
 
 
@@ -181,7 +187,7 @@ def _host(origin: str) -> str:
     return origin.partition("://")[2]
 
 
-def _check_page(request: Request, door: str) -> None:
+def _check_page(request: Request, door: Place) -> None:
     """Refuse what no page of the door has asked for.
 
     A browser sends its cookie along with whatever any page asks for, and a device its place in the tailnet. Only a page of
@@ -191,14 +197,14 @@ def _check_page(request: Request, door: str) -> None:
     site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
     writes = request.method not in SAFE_METHODS
     ours = (
-        request.headers.get("host", "").lower() == _host(door)
-        and origin in {"", door}
+        request.headers.get("host", "").lower() == _host(door.origin)
+        and origin in {"", door.origin}
         and site in ({"", "same-origin"} if writes else {"", "same-origin", "none"})
     )
     if not ours or (writes and not site and not origin):
         raise NotPermitted(
             "only a page of the door where you come in may do this",
-            cure=f"Open {door} and do it there.",
+            cure=f"Open {door.base} and do it there.",
         )
 
 

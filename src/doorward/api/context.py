@@ -11,6 +11,7 @@ from doorward.api.feeds import Feeds
 from doorward.api.types import Finding, Pong, Status
 from doorward.clock import Clock
 from doorward.login.apps import Apps
+from doorward.login.doors import Place
 from doorward.login.invitations import Invitations, Way
 from doorward.login.means import Means
 from doorward.login.sessions import SignedIn, Visitor
@@ -68,7 +69,7 @@ class Browser(NamedTuple):
     """A browser, or another program, of a person."""
 
     user: User
-    door: str  # the origin of whose pages it may come
+    door: Place  # of whose pages it may come
     signed_in: SignedIn | None  # None: it is known by its device alone
     device: Node | None  # which it comes from, where the connection says so
 

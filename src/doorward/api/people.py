@@ -30,7 +30,7 @@ async def invite(call: Call, body: types.NewInvitation) -> types.MadeInvitation:
     return types.MadeInvitation(
         user=None if user is None else user.name,
         expires=made.expires,
-        links=tuple(types.Link(url=link(way.origin, code), where=way.where) for way in ways),
+        links=tuple(types.Link(url=link(way.address, code), where=way.where) for way in ways),
     )
 
 

@@ -18,7 +18,7 @@ from doorward.tailnet.outside import group_domains
 
 def _redirect_uris(call: Call, provider: Provider) -> tuple[str, ...]:
     """What the provider has to know: a browser comes back to the door that it left."""
-    return tuple(f"{way.origin}{CALLBACK}{provider.name}" for way in call.context.ways)
+    return tuple(f"{way.address}{CALLBACK}{provider.name}" for way in call.context.ways)
 
 
 def _answer(call: Call, provider: Provider) -> types.Provider:

@@ -27,7 +27,10 @@ from doorward.errors import BadInput, NotFound
 MOST, SPAN = 5, 60.0  # pages in so many seconds: a person answers one at a time
 REMEMBERED = 100  # pages that are not opened twice
 RETRY = 5.0  # seconds until a daemon that went away is asked again
-_DOOR = re.compile(r"https?://(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
+_DOOR = re.compile(
+    r"https?://(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
+    r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+)
 
 Opened = Callable[[str], Coroutine[Any, Any, None]]
 
@@ -50,7 +53,7 @@ def browser(*, door: str, socket: Path = Path(DEFAULT_SOCKET)) -> None:
 
 
 def plain_door(door: str) -> str:
-    """A door's address as its pages begin. Raises BadInput for anything but a scheme, a host and a port."""
+    """A door's address as its pages begin. Raises BadInput for anything but a scheme, a host, a port and a plain path."""
     found = door.removesuffix("/")
     if not _DOOR.fullmatch(found):
         raise BadInput(f"{door!r} is not a door", cure="Write it as https://door.example.com.")

@@ -16,6 +16,8 @@ _PLAIN_HTTP = tuple(
     for text in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 )
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# Letters that nobody writes in two ways, so that a path can be compared as text. No part is hidden, or leads elsewhere.
+_PATH = re.compile(r"(?=.{1,100}\Z)(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _EMAIL = re.compile(r"[!-~]{1,64}@[A-Za-z0-9.-]{1,253}")
 
 
@@ -142,7 +144,7 @@ def _check_url(settings: Settings, refuse: Any) -> None:
 
 
 def _check_door(settings: Settings, refuse: Any) -> None:
-    host = _web_host(settings.door, "door", refuse)
+    host = _web_host(settings.door, "door", refuse, path=True)
     if settings.door.startswith("http:") and host != "localhost":
         refuse(
             "door",
@@ -310,8 +312,8 @@ def _is_syslog(text: str) -> bool:
     return parts.scheme in {"udp", "tcp", "tls"} and bool(host) and not rest and "@" not in text
 
 
-def _web_host(url: str, name: str, refuse: Any) -> str:
-    """The host of ``http(s)://HOST[:PORT]`` in lower case; refuses everything else."""
+def _web_host(url: str, name: str, refuse: Any, *, path: bool = False) -> str:
+    """The host of ``http(s)://HOST[:PORT]`` in lower case, where ``path`` says so also with a path; refuses everything else."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -320,15 +322,20 @@ def _web_host(url: str, name: str, refuse: Any) -> str:
     if (
         parts.scheme not in {"http", "https"}
         or not host
-        or parts.path
+        or (parts.path and not (path and _PATH.fullmatch(parts.path)))
         or parts.query
         or parts.fragment
         or "@" in url
+        or not (
+            url.isascii() and url.isprintable()
+        )  # a line end is left out by who reads it, and stays with us
     ):
         refuse(
             name,
-            f"{url!r} is not an address of the form http(s)://HOST[:PORT]",
-            "Leave out paths and slashes at the end.",
+            f"{url!r} is not an address of the form http(s)://HOST[:PORT]{'[/PATH]' if path else ''}",
+            "Leave out slashes at the end, and in the path all but letters, digits, hyphens, dots and underscores."
+            if path
+            else "Leave out paths and slashes at the end.",
         )
     return str(host)
 

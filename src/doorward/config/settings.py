@@ -348,7 +348,8 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     door: Annotated[
         str,
         Meta(
-            description="The people's address. Empty: `https://door.DOMAIN:PORT` under doorward's own authority."
+            description="The people's address, such as `https://door.example.com`, where it has to be with a path: "
+            "`https://intranet.example.com/tailnet`. Empty: `https://door.DOMAIN:PORT` under doorward's own authority."
         ),
     ] = ""
     domain: Annotated[str, Meta(description="The MagicDNS domain: nodes are NAME.DOMAIN.")] = (

@@ -261,7 +261,7 @@ def _waits(
         here=seen.here,
         user=user,
         arch="" if user is None else pages.arch(user.name, user.id),
-        doors=[place.origin for place in (seen.doors.main, seen.doors.local) if place is not None],
+        doors=[place.base for place in (seen.doors.main, seen.doors.local) if place is not None],
         name_needed=len(snapshot.users) != 1,  # with one person only, the command knows whose it is
     )
 

@@ -70,7 +70,7 @@ class Desk:
         self.keys = keys
         self.clock = clock
         self.provider_keys = provider_keys or _none_known
-        self.issuer = askings.doors.main.origin
+        self.issuer = askings.doors.main.base
 
     @property
     def registry(self) -> Registry:

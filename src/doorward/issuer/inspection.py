@@ -55,7 +55,9 @@ class Inspection:
             if (
                 error.challenge
             ):  # it says where to read what a token for this has to be (RFC 9728 section 5.1)
-                error.challenge += f', resource_metadata="{self._desk.issuer}{DESCRIBED}"'
+                door = self._desk.askings.doors.main
+                described = f"{door.origin}{DESCRIBED.replace('/userinfo', f'{door.path}/userinfo')}"
+                error.challenge += f', resource_metadata="{described}"'
             raise
 
     async def described(self, request: Request) -> Response:

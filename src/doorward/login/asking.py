@@ -411,7 +411,7 @@ def recovery_digest(code: str) -> bytes:
 
 def _cookie(place: Place, number: int) -> str:
     """One for each asking, so that two tabs do not answer each other's."""
-    return f"__Host-doorward-asking-{number}" if place.secure else f"doorward-{place.port}-asking-{number}"
+    return f"{cookie_name(place)}-asking-{number}"
 
 
 def _take(

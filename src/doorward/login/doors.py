@@ -27,6 +27,12 @@ class Place(NamedTuple):
 
     origin: str  # "https://door.example.com:8443", as browsers write it
     host: str  # without the port: passkeys are made for it (their RP ID)
+    path: str = ""  # what all its paths begin with, "/tailnet"; empty where they begin with themselves
+
+    @property
+    def base(self) -> str:
+        """What a link to a page begins with: ``https://door.example.com/tailnet``."""
+        return self.origin + self.path
 
     @property
     def secure(self) -> bool:
@@ -41,19 +47,19 @@ class Place(NamedTuple):
 
 
 def place_of(address: str) -> Place:
-    """The place at an address; what follows the port is of no account, and letter case neither."""
+    """The place at an address. Letter case is of no account in its name, nor is a slash at its end."""
     parts = urlsplit(address)
     host = (parts.hostname or "").lower()
     shown = f"[{host}]" if ":" in host else host
     port = "" if parts.port in {None, _USUAL.get(parts.scheme)} else f":{parts.port}"
-    return Place(f"{parts.scheme}://{shown}{port}", host)
+    return Place(f"{parts.scheme}://{shown}{port}", host, parts.path.rstrip("/"))
 
 
 class Doors:
     """All of them.
 
     Args:
-        door: the people's address, ``https://door.example.com``.
+        door: the people's address, ``https://door.example.com``, with a path or without.
         local_port: where ``localhost`` answers on doorward's own machine; 0 where it does not.
     """
 
@@ -72,16 +78,18 @@ class Doors:
 
     def of(self, request: Request) -> Place | None:
         """The place that a request came to, by its Host; None for any other."""
-        return self._by_host.get(request.headers.get("host", "").lower())
+        return self.named(request.headers.get("host", ""))
+
+    def named(self, host: str) -> Place | None:
+        """The place whose Host this is."""
+        return self._by_host.get(host.lower())
 
     def require(self, request: Request) -> Place:
         """The same; raises WrongDoor, whose cure names the places."""
         place = self.of(request)
         if place is None:
             local = f", or on doorward's own machine {self.local.origin}" if self.local else ""
-            raise WrongDoor(
-                "this page is not served under this name", cure=f"Open {self.main.origin}{local}."
-            )
+            raise WrongDoor("this page is not served under this name", cure=f"Open {self.main.base}{local}.")
         return place
 
 

@@ -37,14 +37,14 @@ _CODE_LENGTH = 32  # characters that 160 bits take
 class Way(NamedTuple):
     """One of the addresses at which people come in."""
 
-    origin: str  # "https://door.example.com"
+    address: str  # "https://door.example.com", with the path that all there begins with
     where: str  # from where it can be reached, in words that follow a link
     is_here: bool = False  # it is reached on doorward's own machine alone
 
 
-def link(origin: str, code: str) -> str:
+def link(address: str, code: str) -> str:
     """The link with this code at a door, such as ``https://door.example.com``. It is a secret."""
-    return f"{origin.rstrip('/')}{PATH}{code}"
+    return f"{address.rstrip('/')}{PATH}{code}"
 
 
 class Invitations:

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from doorward.asgi import PAGE_POLICY, RateExceeded
 from doorward.errors import DoorwardError
 from doorward.login.drawing import Door, device, finger, glyph, large_door
+from doorward.login.prefix import at
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -194,7 +195,7 @@ def tailnet_side(name: str) -> Side:
 
 
 def _static_address(name: str) -> str:
-    return f"{STATIC_PREFIX}{name}?v={_VERSIONS[name]}"
+    return at(f"{STATIC_PREFIX}{name}?v={_VERSIONS[name]}")
 
 
 @functools.cache
@@ -212,6 +213,7 @@ def _environment() -> "Environment":
     )
     made.filters |= {"shown": shown, "code_marks": code_marks, "moment": moment}
     made.globals |= {
+        "at": at,
         "finger": finger(),
         "glyph": glyph,
         "large_door": large_door,

@@ -145,7 +145,7 @@ class Providers:
 
 
 def _back(place: Place, provider: Provider) -> str:
-    return f"{place.origin}{CALLBACK}{provider.name}"
+    return f"{place.base}{CALLBACK}{provider.name}"
 
 
 def _shown_at(claims: Claims, now: datetime) -> datetime:

@@ -127,20 +127,25 @@ class Sessions:
 
 
 def cookie_name(place: Place) -> str:
-    """The prefix has browsers refuse one that was set for a whole domain or without https.
+    """The name of the session's cookie at a place; those of others begin with it.
 
+    ``__Host-`` has browsers refuse one that was set for a whole domain or without https, and allows no path. Where the door has a
+    path, it shares its name with others, who would be sent every cookie without one: there the path matters more. A neighbour
+    who plants a cookie instead can have a browser signed in as themselves, and as nobody else.
     All of localhost shares its cookies whatever the port, so the port is in the name there.
     """
-    return "__Host-doorward" if place.secure else f"doorward-{place.port}"
+    if not place.secure:
+        return f"doorward-{place.port}"
+    return "__Secure-doorward" if place.path else "__Host-doorward"
 
 
 def set_cookie(response: Response, place: Place, name: str, value: str, lifetime: timedelta) -> None:
-    """Add a cookie for this origin alone, that no script sees. An empty value removes it."""
+    """Add a cookie for this place alone, that no script sees. An empty value removes it."""
     response.set_cookie(
         name,
         value,
         max_age=int(lifetime.total_seconds()) if value else 0,
-        path="/",
+        path=place.path or "/",
         secure=place.secure,
         httponly=True,
         samesite="lax",

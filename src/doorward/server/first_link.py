@@ -89,7 +89,7 @@ class FirstLink:
             if await self._invitations.somebody_administers():
                 self._file.unlink(missing_ok=True)
             return
-        links = [(link(way.origin, made[1]), way.where) for way in self._ways]
+        links = [(link(way.address, made[1]), way.where) for way in self._ways]
         if self._terminal.isatty():
             shown = "".join(f"\n    {address}\n      {where}\n" for address, where in links)
             self._terminal.write(

@@ -43,6 +43,7 @@ from doorward.login.entrance import Entrance
 from doorward.login.invitations import Invitations
 from doorward.login.me import Me
 from doorward.login.means import Means
+from doorward.login.prefix import Prefixed, check_prefix, not_here
 from doorward.login.providers import Providers
 from doorward.login.sealing import Sealer
 from doorward.login.sessions import Sessions
@@ -356,7 +357,7 @@ class Worker:
     def _doors(self) -> Doors:
         """Where people come in."""
         here = next((way for way in ways(self._settings) if way.is_here), None)
-        return Doors(self._settings.door, 0 if here is None else place_of(here.origin).port)
+        return Doors(self._settings.door, 0 if here is None else place_of(here.address).port)
 
     def _invitations(self, registry: Registry) -> Invitations:
         return Invitations(registry.writer.database, self._clock, os.urandom)
@@ -450,18 +451,24 @@ class Worker:
             means=Means(registry.writer.database, self._clock),
             ways=ways(self._settings),
             apps=Apps(registry.writer.database, self._clock, os.urandom),
-            issuer=askings.doors.main.origin,
+            issuer=askings.doors.main.base,
             upstream=upstream,
             feeds=feeds,
             visitor=askings.sessions.visitor,
         )
-        routes: list[BaseRoute] = [
+        # What programs know by its path, whatever the door's is.
+        known: list[BaseRoute] = [
             *control.routes,
+            WebSocketRoute(PATH, _Endpoint(noise.websocket)),
+            *relay.routes(),
+            *([] if acme is None else acme.answers.routes()),
+            Route("/ca.pem", self._ca, methods=["GET"]),
+        ]
+        routes: list[BaseRoute] = [
+            *known,
             *siblings.routes,
             *JoinPage(askings, self._clock).routes(),
             *CheckPage(askings, self._clock).routes(),
-            WebSocketRoute(PATH, _Endpoint(noise.websocket)),
-            *relay.routes(),
             *api.create(context),
             whoami_route(lambda: registry.snapshot, self._clock),
             *Entrance(askings, invitations, self._clock).routes(),
@@ -470,15 +477,16 @@ class Worker:
             *issuer.routes(),
             *pages.routes(),
             *Console(askings).routes(),
-            *([] if acme is None else acme.answers.routes()),
-            Route("/ca.pem", self._ca, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
         ]
+        doors = askings.doors
+        check_prefix(doors.main.path, routes)
         app = Starlette(
             middleware=[
                 Middleware(NumberRequests),
                 Middleware(StripIdentityHeaders),
                 Middleware(SecurityHeaders),
+                Middleware(Prefixed, doors=doors, outside=ByPath([*known, not_here(doors)])),
             ]
         )
         app.router = ByPath(routes)

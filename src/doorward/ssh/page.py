@@ -150,7 +150,7 @@ class CheckPage:
             quiet=pages.duration(found.period) if found.period else "",
             asked=pages.ago(found.created, now),
             left=pages.duration((found.expires - now).total_seconds()),
-            door_origin=self._askings.doors.main.origin,
+            door_address=self._askings.doors.main.base,
         )
 
 

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from doorward.clock import Clock
 from doorward.config import Settings
+from doorward.login.doors import place_of
 from doorward.server import tls
 from doorward.server.acme.folder import Answer, Folder
 from doorward.server.relays import host_of
@@ -102,7 +103,9 @@ def proving_context(answer: Answer, now: datetime) -> ssl.SSLContext:
 def plain_app(answers: Answers, settings: Settings) -> Starlette:
     """What the listener on port 80 serves: proofs, and the way to https for people who typed no scheme."""
     known = {
-        host_of(address): address for address in (settings.url, settings.door) if address[:6] == "https:"
+        host_of(address): place_of(address).origin
+        for address in (settings.url, settings.door)
+        if address[:6] == "https:"
     }
 
     async def lead(request: Request) -> Response:
