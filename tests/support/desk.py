@@ -1,0 +1,70 @@
+"""People who have signed in at the console of a real server, in a browser on doorward's own machine."""
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+from tests.support.devtools import PlainChromium, Tab
+from tests.support.server import Server
+
+from doorward.clock import SystemClock
+from doorward.login.doors import place_of
+from doorward.login.sessions import LIFETIME, cookie_name
+from doorward.model import Session
+from doorward.store import Database, signin, users
+from doorward.tailnet.secrets import base32, digest
+
+
+class Desk:
+    """A person's browser at the second door of a server.
+
+    Args:
+        server: whose console it is.
+        user: who sits there; exists.
+    """
+
+    def __init__(self, server: Server, user: str = "alice") -> None:
+        self.server = server
+        self.user = user
+        self.origin = f"http://localhost:{server.listens_at[1]}"
+        self.cookie = cookie_name(place_of(self.origin))
+        self.secret = ""  # of the cookie, once signed in
+
+    async def sign_in(self, *, proven_ago: timedelta = timedelta(0)) -> str:
+        """Have a session as a sign-in makes one; returns the cookie's secret."""
+        clock, secret = SystemClock(), base32(secrets.token_bytes(20))
+        now = clock.now()
+        async with await Database.open(self.server.folder / "doorward.db", clock=clock) as database:
+            person = await database.read(users.by_name, self.user)
+            assert person is not None, f"no {self.user}"
+            session = Session(
+                id=0,
+                user_id=person.id,
+                secret_hash=digest(secret),
+                origin=self.origin,
+                created=now,
+                seen=now,
+                expires=now + LIFETIME,
+                proven=now - proven_ago,
+                method="passkey:1",
+                address="127.0.0.1",
+                agent="a browser",
+            )
+            await database.run(signin.insert_session, session)
+        self.secret = secret
+        return secret
+
+    async def open(self, browser: PlainChromium, path: str) -> Tab:
+        """A page of the console in a new tab, signed in."""
+        tab = await browser.tab()
+        await browser.cookie(tab, self.origin, self.cookie, self.secret or await self.sign_in())
+        await tab.go(f"{self.origin}{path}")
+        return tab
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> httpx2.Response:
+        """One call of the API, as a page of the console makes it."""
+        sent = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin", **headers}
+        cookies = {self.cookie: self.secret or await self.sign_in()}
+        async with httpx2.AsyncClient(trust_env=False, timeout=30, cookies=cookies) as client:
+            return await client.request(method, f"{self.origin}/api/v1{path}", json=body, headers=sent)
