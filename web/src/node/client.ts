@@ -46,7 +46,6 @@ export interface WorkerLike {
 export interface PageLike {
   addEventListener(kind: string, listener: (event: { persisted?: boolean }) => void): void;
   readonly navigator: { sendBeacon(url: string, body: string): boolean };
-  readonly location: { readonly origin: string };
 }
 
 export interface NodeOptions {
@@ -140,10 +139,7 @@ export class NodeClient {
       this.#worker = this.#options.worker?.() ?? this.#start();
       this.#worker.addEventListener("message", ({ data }) => this.#heard(data));
       this.#worker.addEventListener("error", ({ message: why }) => this.#broken(why ?? ""));
-      this.#worker.postMessage(
-        { kind: "start", api: this.#options.api, origin: this.#page.location.origin },
-        [],
-      );
+      this.#worker.postMessage({ kind: "start", api: this.#options.api }, []);
     }
     this.#worker.postMessage(message, transfer);
   }

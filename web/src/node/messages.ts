@@ -30,7 +30,7 @@ export type FileCall =
 export type FileAnswer = FileEntry[] | string | null;
 
 export type ToWorker =
-  | { readonly kind: "start"; readonly api: string; readonly origin: string }
+  | { readonly kind: "start"; readonly api: string }
   | { readonly kind: "open"; readonly id: number; readonly request: TerminalRequest }
   | { readonly kind: "write"; readonly id: number; readonly data: Uint8Array }
   | { readonly kind: "ack"; readonly id: number; readonly bytes: number }

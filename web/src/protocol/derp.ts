@@ -38,6 +38,7 @@ export type DerpEvent =
   | { readonly kind: "packet"; readonly from: Uint8Array; readonly packet: Uint8Array }
   | { readonly kind: "gone"; readonly peer: Uint8Array }
   | { readonly kind: "health"; readonly problem: string }
+  | { readonly kind: "pong" }
   | { readonly kind: "restarting"; readonly reconnectIn: number; readonly tryFor: number };
 
 /**
@@ -95,6 +96,11 @@ export class DerpClient {
     this.#outgoing.push(frame(FRAME.sendPacket, to, packet));
   }
 
+  /** Ask whether the relay is still there: an event ``pong`` says so. */
+  ping(): void {
+    if (this.#ready) this.#outgoing.push(frame(FRAME.ping, new Uint8Array(8)));
+  }
+
   events(): DerpEvent[] {
     const events = this.#events;
     this.#events = [];
@@ -129,6 +135,9 @@ export class DerpClient {
         // Bounded, since the relay decides how many there are and each is kept until it is sent.
         if (payload.length <= 1000 && this.#outgoing.length < 1024)
           this.#outgoing.push(frame(FRAME.pong, payload));
+        return;
+      case FRAME.pong:
+        this.#events.push({ kind: "pong" });
         return;
       case FRAME.health:
         this.#events.push({ kind: "health", problem: printable(payload) });

@@ -44,13 +44,15 @@ export interface ServerOptions {
   readonly greeting?: string;
   /** Whether the key exchange's signature is somebody else's. */
   readonly impostor?: boolean;
+  /** What its host key is made of. */
+  readonly key?: number;
   /** Messages to put before the answer of the key exchange. */
   readonly before?: readonly Uint8Array[];
 }
 
 export class TestServer {
-  readonly hostKey = new Uint8Array(32).fill(3);
-  readonly blob = fields("ssh-ed25519", ed25519.getPublicKey(this.hostKey));
+  readonly hostKey: Uint8Array;
+  readonly blob: Uint8Array;
   readonly #options: Required<ServerOptions>;
   readonly #stream: Duplex;
   readonly #incoming = new ByteQueue();
@@ -71,8 +73,11 @@ export class TestServer {
       greeting: "SSH-2.0-Test",
       impostor: false,
       before: [],
+      key: 3,
       ...options,
     };
+    this.hostKey = new Uint8Array(32).fill(this.#options.key);
+    this.blob = fields("ssh-ed25519", ed25519.getPublicKey(this.hostKey));
   }
 
   /** Version and keys; afterwards the client is about to ask for its service. */

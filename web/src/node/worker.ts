@@ -1,0 +1,42 @@
+/** The Worker: the node in a browser. Its private key is made here, and there is no message that could carry it. */
+
+import { SleeplessClock } from "./clock.ts";
+import type { Environment, Socket } from "./environment.ts";
+import { Hub } from "./hub.ts";
+import type { ToWorker } from "./messages.ts";
+import { primitives } from "./webcrypto.ts";
+
+/** What of a Worker's surroundings is used. */
+interface Scope {
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  postMessage(message: unknown, transfer: Transferable[]): void;
+}
+
+const scope = globalThis as unknown as Scope;
+const clock = new SleeplessClock({ steady: () => performance.now(), wall: () => Date.now() });
+
+const environment: Environment = {
+  now: () => clock.now(),
+  epoch: clock.epoch,
+  entropy: (size) => crypto.getRandomValues(new Uint8Array(size)),
+  after: (milliseconds, call) => {
+    const timer = setTimeout(call, milliseconds);
+    return () => clearTimeout(timer);
+  },
+  socket: (url) => new WebSocket(url, "derp") as unknown as Socket,
+  fetch: (path, { method, body, keepalive }) =>
+    fetch(path, {
+      method,
+      ...(body === undefined ? {} : { body, headers: { "Content-Type": "application/json" } }),
+      keepalive: keepalive === true,
+      credentials: "same-origin",
+      cache: "no-store",
+      // A page of somebody else is no answer of ours, wherever it was sent from.
+      redirect: "error",
+      referrerPolicy: "no-referrer",
+    }),
+  primitives: primitives(globalThis.crypto.subtle as SubtleCrypto | undefined),
+};
+
+const hub = new Hub(environment, (message, transfer = []) => scope.postMessage(message, transfer));
+scope.onmessage = ({ data }) => hub.hear(data);
