@@ -1,4 +1,4 @@
-"""Clients in Go that only tests use: one module with its lock (``tests/support/golang``), built once."""
+"""Programs in Go that only tests use: modules with their locks (``tests/support/golang``), each built once."""
 
 import fcntl
 import hashlib
@@ -18,18 +18,27 @@ _HERE = Path(__file__).parent / "golang"
 
 def relying_program() -> Path:
     """The relying party by go-oidc. Its packages come from the Go module proxy, each checked by its hash."""
-    sources = [*sorted(_HERE.glob("*.go")), _HERE / "go.mod", _HERE / "go.sum"]
+    return _program(_HERE, "relying", ".")
+
+
+def headscale_program() -> Path:
+    """Headscale, the same way. It takes minutes the first time."""
+    return _program(_HERE / "headscale", "headscale", "github.com/juanfont/headscale/cmd/headscale")
+
+
+def _program(folder: Path, name: str, package: str) -> Path:
+    sources = [*sorted(folder.glob("*.go")), folder / "go.mod", folder / "go.sum"]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:12]
-    program = cache_folder(os.environ) / "golang" / f"relying-{digest}"
+    program = cache_folder(os.environ) / "golang" / f"{name}-{digest}"
     program.parent.mkdir(parents=True, exist_ok=True)
     with (program.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be at it
         if not program.exists():
-            _build(program)
+            _build(folder, package, program)
     return program
 
 
-def _build(program: Path) -> None:
+def _build(folder: Path, package: str, program: Path) -> None:
     with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
         made = Path(scratch) / program.name
         try:
@@ -39,8 +48,8 @@ def _build(program: Path) -> None:
             missing(f"Go cannot be had: {error.sentence()}")
         environ = {name: value for name, value in os.environ.items() if name != "GOFLAGS"}
         environ |= {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0"} | extra
-        command = [str(go), "build", "-mod=readonly", "-trimpath", "-o", str(made), "."]
-        done = subprocess.run(command, cwd=_HERE, env=environ, capture_output=True, text=True, check=False)
+        command = [str(go), "build", "-mod=readonly", "-trimpath", "-o", str(made), package]
+        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
         if done.returncode:
             missing(f"{program.name} cannot be built: {done.stderr[-1000:]}")
         made.rename(program)

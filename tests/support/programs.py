@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from tests.support.golang import relying_program
+from tests.support.golang import headscale_program, relying_program
 from tests.support.require import missing
 from tests.support.venv import interop_python
 
@@ -128,6 +128,7 @@ def prepare(*, heavy: bool = False) -> None:
     relying_program()
     if heavy:
         interop_python()
+        headscale_program()
 
 
 if __name__ == "__main__":
