@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from doorward.config import ConfigError, is_dns_name, load
+from doorward.config import ConfigError, Settings, is_dns_name, load
 
 
-def _load(tmp_path: Path, **flags: object) -> object:
+def _load(tmp_path: Path, **flags: object) -> Settings:
     return load(environ={"HOME": str(tmp_path)}, flags={"data_dir": str(tmp_path)} | flags)
 
 
@@ -318,3 +318,33 @@ def test_an_origin_that_no_browser_sends_is_refused(
         _load(tmp_path, **{"console.origins": [origin]})
     assert cure in refused.value.cure
     assert refused.value.place == "--console-origins"
+
+
+BEHIND = {"url": "https://control.example.com", "relay.proxied": True}
+
+
+def test_a_relay_behind_a_proxy_is_at_the_control_address(tmp_path: Path) -> None:
+    settings = _load(tmp_path, **BEHIND, **{"relay.listen": "0.0.0.0"})
+    assert settings.relay_is_at_url()
+    assert not settings.url_has_certificate()
+    assert settings.relay_listens_on() == "0.0.0.0"
+    assert not _load(tmp_path, url="https://control.example.com").relay_is_at_url()
+    assert _load(tmp_path, listen="[::1]:8080").relay_listens_on() == "::1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "place"),
+    [
+        (BEHIND | {"relay.host": "192.0.2.1"}, "relay.host that they do elsewhere", "--relay-proxied"),
+        (BEHIND | {"url": "http://192.168.1.2"}, "which is not https", "--relay-proxied"),
+        (BEHIND | {"url": None}, "which is not https", "--relay-proxied"),
+        ({"relay.listen": "localhost"}, "not an address to listen on", "--relay-listen"),
+        ({"relay.listen": "0.0.0.0:8444"}, "not an address to listen on", "--relay-listen"),
+    ],
+)
+def test_a_relay_that_nobody_would_find_is_refused(
+    tmp_path: Path, flags: dict[str, object], message: str, place: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        _load(tmp_path, **flags)
+    assert refused.value.place == place

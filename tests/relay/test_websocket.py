@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from websockets.typing import Origin
 
 from doorward.engine.derp import Packet, PeerGone
 from doorward.protocol import derp
-from doorward.protocol.keys import NodePrivate
+from doorward.protocol.keys import NodePrivate, NodePublic
 
 ALICE, TAB = node_key(1), node_key(2)
 
@@ -154,6 +155,33 @@ async def test_a_relay_that_knows_no_pages_takes_any() -> None:
         dial(relay, origin=Origin("https://x.example.com")) as socket,
     ):
         await Tab(socket).shake_hands(TAB)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_behind_a_proxy_that_is_trusted_the_client_is_who_it_speaks_for(trusted: bool) -> None:
+    asked: list[str] = []
+
+    def admit(_: NodePublic, source: str) -> bool:
+        asked.append(source)
+        return True
+
+    proxies = [ip_network("127.0.0.0/8")] if trusted else []
+    forwarded = {"X-Forwarded-For": "198.51.100.7, 203.0.113.9"}
+    async with running_relay(tls=False, admit=admit, proxies=proxies) as relay:
+        async with dial(relay, additional_headers=forwarded) as socket:
+            await Tab(socket).shake_hands(TAB)
+        reader, writer = await asyncio.open_connection(HOST, relay.port)
+        writer.write(
+            b"GET /derp HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n"
+            b"X-Forwarded-For: 198.51.100.7, 203.0.113.9\r\n\r\n"
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101")
+        key = derp.read_server_key((await reader.readexactly(45))[5:])
+        writer.write(derp.client_info(derp.ClientInfo(version=2), ALICE, key, os.urandom(24)))
+        await until(lambda: len(asked) == 2)
+        writer.close()
+    assert set(asked) == {"203.0.113.9" if trusted else HOST}
 
 
 @pytest.mark.parametrize("nonsense", ["text", b"\xff" * 8, derp.frame(derp.SEND_PACKET, bytes(64))])

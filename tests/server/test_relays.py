@@ -3,21 +3,28 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.workers import settings_in, write_certificate
+from tests.support.workers import data_folder, settings_in, write_certificate
 
 from doorward.config import Ports
 from doorward.config.settings import Relay
 from doorward.errors import BadInput
 from doorward.server.relays import MAX_MAP, REGION, OtherRelays, address_of, host_of, own_region, parse
+from doorward.server.sockets import PUBLIC, RELAY, STUN, bind
 
 PORTS = Ports(listen=8080, door=8443, relay=8444, stun=3478)
 PIN = "sha256-raw:" + "ab" * 32
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with data_folder() as name:
+        yield name
 
 
 def _map(*ids: int, **node: Any) -> dict[str, Any]:
@@ -66,6 +73,21 @@ def test_a_relay_that_shares_control_s_certificate_needs_no_pin(tmp_path: Path, 
     settings = settings_in(tmp_path, url=url).settled(PORTS)
     (node,) = own_region(settings, PIN, shared=True).Nodes
     assert (node.CertName, node.DERPPort) == ("", port)
+
+
+def test_behind_a_proxy_the_relay_is_at_the_proxy_s_port(folder: Path) -> None:
+    relay = Relay(proxied=True, listen="127.0.0.2")
+    settings = settings_in(folder, url="https://control.example.com:8443", relay=relay)
+    bound = bind(settings, {})
+    try:
+        assert RELAY not in bound.sockets  # nobody would come to one of its own
+        assert bound.sockets[STUN][0].getsockname()[0] == "127.0.0.2"
+        assert bound.sockets[PUBLIC][0].getsockname()[0] == "127.0.0.1"
+        assert bound.settings.relay_is_at_url()
+    finally:
+        bound.close()
+    (node,) = own_region(bound.settings, PIN, shared=bound.settings.relay_is_at_url()).Nodes
+    assert (node.HostName, node.DERPPort, node.CertName) == ("control.example.com", 8443, "")
 
 
 def test_a_relay_may_have_a_region_and_an_address_of_its_own(tmp_path: Path) -> None:

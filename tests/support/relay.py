@@ -27,6 +27,7 @@ from doorward.relay.certificate import relay_chain, relay_leaf_pin
 from doorward.relay.session import Admit
 from doorward.relay.stun import STUNServer, bind_stun
 from doorward.transport.listener import ListenerSpec, serve
+from doorward.transport.sources import Networks
 
 HOST = "127.0.0.1"
 
@@ -147,6 +148,7 @@ async def running_relay(
     port: int = 0,
     path: Path | None = None,
     origins: Collection[str] | None = None,
+    proxies: Networks = (),
 ) -> AsyncIterator[RunningRelay]:
     """Start a relay, on a free port of 127.0.0.1 unless told otherwise, and end it with the block.
 
@@ -170,7 +172,7 @@ async def running_relay(
         answering.start()
         running = group.create_task(relay.run())
         serving = group.create_task(
-            serve([spec], app, {"derp": relay.takeover}, clock=clock, stop=stop, ready=ready)
+            serve([spec], app, {"derp": relay.takeover}, clock=clock, stop=stop, ready=ready, proxies=proxies)
         )
         try:
             await ready.wait()

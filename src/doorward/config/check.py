@@ -85,12 +85,29 @@ def check(settings: Settings, places: Mapping[tuple[str, ...], str]) -> None:
             f"{settings.workers} workers cannot share SQLite",
             "Set database.url to a PostgreSQL, or leave workers at 1.",
         )
-    for one in settings.relay.maps:
-        if one.startswith("http://"):
-            refuse("relay.maps", f"{one} could be changed on the way", "Use an https address, or a file.")
+    _check_relay(settings, refuse)
     _check_audit(settings, refuse)
     for origin in settings.console.origins:
         _check_origin(origin, refuse)
+
+
+def _check_relay(settings: Settings, refuse: Any) -> None:
+    if settings.relay.proxied and (settings.relay.host or not settings.url.startswith("https:")):
+        refuse(
+            "relay.proxied",
+            "relay.proxied says that clients reach the relay at url, "
+            + ("and relay.host that they do elsewhere" if settings.relay.host else "which is not https"),
+            "Set url to the https address of the proxy, and leave out relay.host; or leave out relay.proxied.",
+        )
+    if settings.relay.listen and not _is_address(settings.relay.listen):
+        refuse(
+            "relay.listen",
+            f"{settings.relay.listen!r} is not an address to listen on",
+            "Write an IP address, such as 0.0.0.0 for all of this machine's.",
+        )
+    for one in settings.relay.maps:
+        if one.startswith("http://"):
+            refuse("relay.maps", f"{one} could be changed on the way", "Use an https address, or a file.")
 
 
 def _check_tls(settings: Settings, whole: Settings, refuse: Any) -> None:
@@ -338,6 +355,14 @@ def _web_host(url: str, name: str, refuse: Any, *, path: bool = False) -> str:
             else "Leave out paths and slashes at the end.",
         )
     return str(host)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_dns_name(text: str) -> bool:

@@ -168,6 +168,16 @@ class Relay(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Name or IP address under which clients reach this relay itself. Empty: that of `url`."
         ),
     ] = ""
+    listen: Annotated[
+        str, Meta(description="Address that the relay's own TLS and STUN listen on. Empty: that of `listen`.")
+    ] = ""
+    proxied: Annotated[
+        bool,
+        Meta(
+            description="A proxy that ends TLS at `url` passes `/derp` on, so that clients reach the relay there. Otherwise it has "
+            "a port and a certificate of its own, unless doorward has a certificate for `url`."
+        ),
+    ] = False
     region: Annotated[
         int,
         Meta(
@@ -431,6 +441,14 @@ class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def url_has_certificate(self) -> bool:
         """Whether the public listener speaks TLS, with a certificate that clients trust."""
         return self.tls.url.cert is not None or "url" in self.ordered()
+
+    def relay_is_at_url(self) -> bool:
+        """Whether clients reach the relay where control is, with a certificate that they trust."""
+        return not self.relay.host and (self.relay.proxied or self.url_has_certificate())
+
+    def relay_listens_on(self) -> str:
+        """The address of the relay's own TLS, and of STUN."""
+        return self.relay.listen or split_listen(self.listen)[0]
 
     def plain_listener(self) -> str:
         """HOST:PORT of the listener that only answers http-01; empty where there is none."""

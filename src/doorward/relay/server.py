@@ -76,7 +76,7 @@ class Relay:
             return Refusal(426, "This is a DERP relay.\n", (("upgrade", "DERP"),))
         if self._group is None:
             return Refusal(503, "The relay is not running.\n")
-        source, port = request.peer or ("", None)
+        source, port = request.client or request.peer or ("", None)
         return Session(
             self,
             source=source,

@@ -166,12 +166,15 @@ def websocket_route(house: WebSocketHouse, origins: Collection[str] | None = Non
         if not house.running():
             await socket.close(_TRY_AGAIN_LATER)
             return
-        client = socket.client
-        guest = (socket.scope.get("state") or {}).get("guest") or Guest()
+        state = socket.scope.get("state") or {}
+        host, port = (
+            state.get("client") or socket.client or ("", 0)
+        )  # as a trusted proxy says it, else the peer
+        guest = state.get("guest") or Guest()
         session = Session(
             house,
-            source=client.host if client else "",
-            port=client.port if client else 0,
+            source=host,
+            port=port,
             settle=guest.settle,
         )
         await _SocketWire(socket, session).run()

@@ -25,7 +25,7 @@ class Certificates:
         public: of the control address, where the operator has one for it.
         door: of the people's address.
         relay: of the relay's own listener; clients know it by its pin.
-        relay_is_public: the relay shares the control address's listener.
+        relay_is_public: clients reach the relay at the control address, behind the certificate that is seen there.
         ordered: those that ACME provides, by host; where ``acme`` keeps them.
     """
 
@@ -59,8 +59,7 @@ class Certificates:
             self.door = order("door")
         else:
             self.door = tls.IssuedCertificate(authority, "door", clock, names=(door_host,))
-        # A relay with an address of its own has a listener of its own, too.
-        self.relay_is_public = self.public is not None and not settings.relay.host
+        self.relay_is_public = settings.relay_is_at_url()
         host = relay_host(settings)
         address = address_of(host)
         self.relay: tls.ServerCertificate = tls.IssuedCertificate(

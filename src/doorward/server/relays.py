@@ -27,8 +27,8 @@ def own_region(settings: Settings, pin: str, *, shared: bool) -> DERPRegion:
     Args:
         settings: with the ports that are bound.
         pin: of the relay's own certificate, see ``tls.ServerCertificate``.
-        shared: the control address has a certificate of its own, and the relay shares that listener; else it has its own
-            port, with the pinned certificate.
+        shared: the relay is where the control address is, behind a certificate that clients trust; else it has its own port,
+            with the pinned certificate.
     """
     host = relay_host(settings)
     address = address_of(host)

@@ -4,9 +4,9 @@
 | --- | --- | --- |
 | ``public`` | control, relay over HTTP, pages | ``listen`` |
 | ``door`` | the identity listener: whom the daemon forwards to us from the tailnet | 127.0.0.1, the door's port |
-| ``relay`` | the relay's own TLS, where control has no certificate or is elsewhere | the host of ``listen`` |
+| ``relay`` | the relay's own TLS, where it is not at control's address | ``relay.listen``, else the host of ``listen`` |
 | ``acme`` | proofs for http-01, and the way to https | ``tls.acme.listen`` |
-| ``stun`` | STUN, over UDP | the host of ``listen`` |
+| ``stun`` | STUN, over UDP | the same |
 | ``admin`` | the API for whoever may read the data directory | ``DATA_DIR/doorward.sock``, mode 0600 |
 | ``worker`` | one worker of several: mesh of the relay, questions that only it can answer | ``DATA_DIR/worker-N.sock``, mode 0600 |
 
@@ -165,9 +165,10 @@ def _bind_tcp_and_udp(settings: Settings, sockets: dict[str, list[socket.socket]
     door = wanted.door or _port_of(settings.door)
     need(DOOR, socket.SOCK_STREAM, LOOPBACK, door, kept.door, USUAL.door)
     if settings.relay.enabled:
-        if not settings.url_has_certificate() or settings.relay.host:
-            need(RELAY, socket.SOCK_STREAM, host, wanted.relay, kept.relay, USUAL.relay)
-        need(STUN, socket.SOCK_DGRAM, host, wanted.stun, kept.stun, USUAL.stun)
+        at = settings.relay_listens_on()
+        if not settings.relay_is_at_url():
+            need(RELAY, socket.SOCK_STREAM, at, wanted.relay, kept.relay, USUAL.relay)
+        need(STUN, socket.SOCK_DGRAM, at, wanted.stun, kept.stun, USUAL.stun)
     if plain := settings.plain_listener():
         host, port = split_listen(plain)
         need(ACME, socket.SOCK_STREAM, host, port, 0, 0)

@@ -18,6 +18,7 @@ COVERS = (
     "config.check:_is_syslog",
     "config.check:_check_door",
     "config.check:_check_origin",
+    "config.check:_is_address",
     "config.check:_check_acme",
     "config.check:_check_challenge",
     "config.check:_web_host",
@@ -35,6 +36,7 @@ COVERS = (
     "config.settings:Settings.plain_listener",
     "config.settings:Settings.private_networks",
     "config.settings:Settings.proxies",
+    "config.settings:Settings.relay_listens_on",
     "config.settings:Settings.settled",
     "config.settings:split_listen",
 )
@@ -56,7 +58,7 @@ SEEDS = (
     b'{"listen":1,"door":2,"relay":3,"stun":4}',
     b"[::1]:8080",
     b"https://[fe80::1%25eth0]:1/",
-    b'[console]\norigins = ["https://console.example.com:8443"]\n',
+    b'relay = {listen = "::1"}\n[console]\norigins = ["https://console.example.com:8443"]\n',
     b"door.example.com",
     b"10.0.0.0/8, 192.0.2.7",
     b'[audit]\nfile = "a.jsonl"\nsyslog = "tls://[::1]:6514"\nwebhook = "https://u@x/y"\n',
@@ -69,7 +71,9 @@ WORDS = tuple(leaf.name.encode() for leaf in leaves())
 def _file(folder: Path, data: bytes) -> None:
     path = folder / "doorward.toml"
     path.write_bytes(data)
-    config.load(path, {"DOORWARD_DATA_DIR": str(folder), "HOME": str(folder)}, {}).plain_listener()
+    settings = config.load(path, {"DOORWARD_DATA_DIR": str(folder), "HOME": str(folder)}, {})
+    settings.plain_listener()
+    settings.relay_listens_on()
 
 
 def _kept(folder: Path, data: bytes) -> None:
