@@ -19,6 +19,7 @@ import pytest
 from cryptography import x509
 from tests.support.clock import FakeClock
 from tests.support.mmdb import countries
+from tests.support.signed_in import sign_in
 from tests.support.waiting import eventually, until
 from tests.support.workers import Working, data_folder, relay_of, settings_in, working, write_certificate
 from websockets.asyncio.client import connect
@@ -31,15 +32,13 @@ from doorward.clock import SystemClock
 from doorward.config.settings import Audit, Certificate, Console, Policy, Relay, Tls
 from doorward.engine.derp import pinned_context
 from doorward.errors import BadInput, DoorwardError, Unavailable
-from doorward.model import Session
 from doorward.protocol.keys import NodePrivate
 from doorward.server import tls
 from doorward.server import worker as module
 from doorward.server.child import Child
 from doorward.server.sockets import bind
 from doorward.server.team import Team, encode_payload
-from doorward.store import Database, signin
-from doorward.tailnet import keeping, secrets
+from doorward.tailnet import keeping
 
 CLOSED = '{"grants": []}'
 OPEN = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}]}'
@@ -127,8 +126,8 @@ async def test_a_browser_of_somebody_who_has_signed_in_uses_the_api(folder: Path
         user = await running.ask("POST", "/users", name="ann", role="admin")
         port = running.settings.listen.rpartition(":")[2]
         origin = f"http://localhost:{port}"
-        await _signed_in(folder, user["id"], origin)
-        headers = {"Host": f"localhost:{port}", "Cookie": f"doorward-{port}=cookie"}
+        secret = await sign_in(folder, user["id"], origin)
+        headers = {"Host": f"localhost:{port}", "Cookie": f"doorward-{port}={secret}"}
         seen = await _fetch(running, "/api/v1/sessions", **headers)
         assert [each["user"] for each in seen.json()] == ["ann"]
         async with running.public() as client:
@@ -318,7 +317,7 @@ async def test_the_door_is_under_a_path_and_what_programs_know_is_not(folder: Pa
     settings = settings_in(folder, url="http://127.0.0.1:1", door=door)
     async with working(settings) as running:
         user = await running.ask("POST", "/users", name="ann", role="admin")
-        secret = await _signed_in(folder, user["id"], "https://intranet.example.com")
+        secret = await sign_in(folder, user["id"], "https://intranet.example.com")
         port = running.settings.listen.rpartition(":")[2]
         async with httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", headers={"Host": "intranet.example.com"}, trust_env=False
@@ -378,27 +377,6 @@ async def test_a_door_under_a_path_of_our_own_is_refused(folder: Path) -> None:
     with pytest.raises(BadInput, match="doorward serves /signin itself"):
         async with working(settings):
             pass
-
-
-async def _signed_in(folder: Path, user: int, origin: str) -> str:
-    """A browser in which a person has signed in at a door; what its cookie holds."""
-    now = SystemClock().now()
-    session = Session(
-        id=0,
-        user_id=user,
-        secret_hash=secrets.digest("cookie"),
-        origin=origin,
-        created=now,
-        seen=now,
-        expires=now + timedelta(days=1),
-        proven=now,
-        method="passkey:1",
-        address="127.0.0.1",
-        agent="a browser",
-    )
-    async with await Database.open(folder / "doorward.db", clock=SystemClock()) as database:
-        await database.run(signin.insert_session, session)
-    return "cookie"
 
 
 async def test_reloading_reads_the_policy_file_and_a_bad_one_changes_nothing(folder: Path) -> None:

@@ -1,0 +1,166 @@
+"""nginx and Caddy before doorward, as the guide has them: nodes, tabs and people come in by them."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from tests.relay.test_websocket import Tab
+from tests.support.clients import StockClient
+from tests.support.machines import all_ready
+from tests.support.proxies import PROXIES, Behind, behind
+from tests.support.server import Server
+from tests.support.signed_in import sign_in
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+from doorward.clock import SystemClock
+from doorward.engine.client import ControlClient
+from doorward.protocol import derp
+from doorward.protocol.keys import DiscoPublic, MachinePrivate, NodePrivate
+from doorward.protocol.tailcfg.hostinfo import Hostinfo
+
+pytestmark = pytest.mark.interop
+
+FORGED = {"X-Forwarded-User": "alice", "Remote-User": "alice", "Tailscale-User-Login": "alice"}
+
+
+@pytest.fixture(params=PROXIES)
+async def proxied(request: pytest.FixtureRequest) -> AsyncIterator[Behind]:
+    async with behind(request.param) as made:
+        yield made
+
+
+async def _user(server: Server, name: str, *extra: str) -> int:
+    await server.user(name, *extra)
+    return int(next(one["id"] for one in await server.json("users", "list") if one["name"] == name))
+
+
+async def test_stock_clients_join_by_it_and_its_relay_carries_their_packets(proxied: Behind) -> None:
+    server = proxied.server
+    await server.user("alice")
+    # Nothing but the relay: it is what is to be seen at work.
+    environ = {"SSL_CERT_FILE": str(proxied.authority), "TS_DEBUG_ALWAYS_USE_DERP": "1"}
+    async with (
+        StockClient("laptop", environ=environ) as laptop,
+        StockClient("server", environ=environ) as other,
+    ):
+        for client in (laptop, other):
+            await client.up(proxied.url, await server.key("--user", "alice"))
+        await all_ready([laptop, other])
+        assert "via DERP(home)" in await laptop.ping("server")
+        said = (await server.json("status"))["parts"]
+        (relay,) = (part["text"] for part in said if part["name"] == "relay")
+        assert relay.startswith(f"127.0.0.1, TLS on port {proxied.port}, ")
+        await _a_tab_and_a_node(proxied)
+
+
+async def _a_tab_and_a_node(proxied: Behind) -> None:
+    """The WebSocket carries frames both ways, and the origin of a page is looked at behind the proxy, too."""
+    server, private = proxied.server, os.urandom(32)
+    host, port = server.listens_at
+    async with ControlClient(
+        f"http://{host}:{port}",
+        machine=MachinePrivate.from_entropy(os.urandom(32)),
+        node=NodePrivate.from_entropy(private),
+        disco=DiscoPublic(os.urandom(32)),
+        clock=SystemClock(),
+        entropy=os.urandom,
+        hostinfo=Hostinfo(Hostname="tab", OS="js"),
+    ) as node:
+        await node.join(auth_key=await server.key("--user", "alice"))
+        async with proxied.tab() as socket:
+            assert socket.subprotocol == "derp"
+            tab = Tab(socket)
+            await tab.shake_hands(node.node)
+            await socket.send(derp.send_packet(node.node.public().raw, b"to myself" * 2000))
+            assert await tab.frame() == (derp.RECV_PACKET, node.node.public().raw + b"to myself" * 2000)
+    with pytest.raises(InvalidStatus, match="403"):
+        await proxied.tab(origin=Origin("https://evil.example.com"))
+
+
+async def test_people_come_by_it_and_only_their_address_is_believed(proxied: Behind) -> None:
+    server = proxied.server
+    user = await _user(server, "ann", "--role", "admin")
+    secret = await sign_in(server.folder, user, proxied.origin)
+    token = (await server.run("tokens", "create", "by the proxy", "--role", "admin")).stdout.strip()
+    async with proxied.browser(source="127.0.0.9") as stranger:
+        page = await stranger.get("/signin")
+        assert page.status_code == 200
+        assert (await stranger.get("/machines")).headers["location"] == "/signin?next=/machines"
+        assert (await stranger.get("/api/v1/console", headers=FORGED)).status_code == 401
+        made = await stranger.post(
+            "/api/v1/users",
+            json={"name": "bob"},
+            headers={"Authorization": f"Bearer {token}", "X-Forwarded-For": "198.51.100.1", **FORGED},
+        )
+        assert made.status_code == 201
+    (event,) = (one for one in await server.json("audit", "list") if one["target"] == "user:bob")
+    assert "127.0.0.9" in json.dumps(event)
+    assert "198.51.100.1" not in json.dumps(event)
+    async with proxied.browser(Cookie=f"__Host-doorward={secret}") as ann:
+        console = await ann.get("/api/v1/console")
+        assert console.json()["user"]["name"] == "ann"
+        await _hears_at_once(ann, "", server)
+
+
+async def _hears_at_once(browser: httpx2.AsyncClient, path: str, server: Server) -> None:
+    """An answer without an end is not kept back."""
+    asking = browser.stream("GET", f"{path}/api/v1/console/events", headers={"Accept": "text/event-stream"})
+    host, port = server.listens_at
+    await server.user("zoe")
+    key = await server.key("--user", "zoe")
+    async with asyncio.timeout(30), asking as stream:
+        assert stream.status_code == 200
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(_first_event(stream))
+            async with ControlClient(
+                f"http://{host}:{port}",
+                machine=MachinePrivate.from_entropy(os.urandom(32)),
+                node=NodePrivate.from_entropy(os.urandom(32)),
+                disco=DiscoPublic(os.urandom(32)),
+                clock=SystemClock(),
+                entropy=os.urandom,
+                hostinfo=Hostinfo(Hostname="fresh", OS="linux"),
+            ) as node:
+                await node.join(auth_key=key)
+                assert "fresh" in await told
+
+
+async def _first_event(stream: httpx2.Response) -> str:
+    async for line in stream.aiter_lines():
+        if line.startswith("data:"):
+            return line
+    raise AssertionError("the stream has ended")
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_door_under_a_path_shares_its_name_with_others(kind: str) -> None:
+    async with behind(kind, path="/tailnet") as proxied:
+        server = proxied.server
+        user = await _user(server, "ann", "--role", "admin")
+        secret = await sign_in(server.folder, user, proxied.origin)
+        async with proxied.browser(Cookie=f"__Secure-doorward={secret}") as ann:
+            page = await ann.get("/tailnet/me")
+            assert page.status_code == 200
+            assert (await ann.get("/tailnet")).headers["location"] == "/tailnet/machines"
+            about = (await ann.get("/tailnet/.well-known/openid-configuration")).json()
+            assert about["issuer"] == proxied.door
+            for name in ("oauth-authorization-server", "openid-configuration"):
+                assert (await ann.get(f"/.well-known/{name}/tailnet")).json()["issuer"] == proxied.door
+            userinfo = (await ann.get("/.well-known/oauth-protected-resource/tailnet/userinfo")).json()
+            assert userinfo["resource"] == f"{proxied.door}/userinfo"
+            # Beside it the name is somebody else's, and doorward is not even asked.
+            for path in ("/me", "/tailnets", "/key", "/api/v1/console"):
+                assert "x-request-id" not in (await ann.get(path)).headers
+            await _hears_at_once(ann, "/tailnet", server)
+            left = await ann.post("/tailnet/signout", data={"": ""}, headers={"Origin": proxied.origin})
+            assert left.headers["location"] == "/tailnet/signin"
+            assert (await ann.get("/tailnet/api/v1/console")).status_code == 401
+        async with proxied.tab() as socket:
+            assert isinstance(await socket.recv(), bytes)
+        control = httpx2.AsyncClient(base_url=proxied.url, verify=proxied.trust())
+        async with control:
+            assert (await control.get("/key?v=140")).json()["publicKey"]
