@@ -60,6 +60,7 @@ async def _tells(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         return
     who = identity.caller(scope)
+    assert who is not None
     said = {"login": who.login, "node": who.node, "tags": who.tags, "capabilities": who.capabilities}
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": json.dumps(said | {"subject": who.subject}).encode()})

@@ -29,9 +29,17 @@ class Headscale:
 
     async def run(self, *arguments: str, check: bool = True) -> str | None:
         """What ``headscale ARGUMENTS`` says; None where it fails, without ``check``."""
-        command = [self._program, "--config", self._folder / "config.yaml", "--output", "json", *arguments]
+        settings = str(self._folder / "config.yaml")
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            self._program,
+            "--config",
+            settings,
+            "--output",
+            "json",
+            *arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         async with asyncio.timeout(30):
             out, err = await process.communicate()
