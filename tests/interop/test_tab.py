@@ -3,7 +3,9 @@
 import asyncio
 import getpass
 import json
+import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ async def test_a_shell_and_files_on_a_stock_node(
                         }
                     )
                 )
-                said = await _run(script, task)
+                said = await run_live(script, task)
                 following.cancel()
     answer = "42\n"
     assert said["server"] == "SSH-2.0-Tailscale"
@@ -97,7 +99,8 @@ async def test_a_shell_and_files_on_a_stock_node(
     assert said["stranger"] == "host-key"
 
 
-async def _run(script: Path, task: Path) -> Any:
+async def run_live(script: Path, task: Path, environ: Mapping[str, str] | None = None) -> Any:
+    """What a script of ``web/tests/live`` says in the end, about the task in a file."""
     process = await asyncio.create_subprocess_exec(
         node(),
         script,
@@ -105,6 +108,7 @@ async def _run(script: Path, task: Path) -> Any:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(environ or {})},
     )
     try:
         async with asyncio.timeout(120):

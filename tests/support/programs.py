@@ -3,9 +3,12 @@
 With ``DOORWARD_REQUIRE=all`` a missing program fails the test instead: a run that claims to be whole must be.
 """
 
+import fcntl
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -21,6 +24,9 @@ PEBBLE_VERSION = "v2.10.1"
 _PEBBLE = "github.com/letsencrypt/pebble/v2/cmd/"
 PEBBLE_PACKAGES = (f"{_PEBBLE}pebble", f"{_PEBBLE}pebble-challtestsrv")
 _SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+
+# OpenSSH's server, and the package and library that it is in.
+SSHD = ("sshd", "openssh-server", "libwrap0")
 
 # Debian's packages for programs that are not called like their package.
 _PACKAGES = {
@@ -62,6 +68,39 @@ def require(name: str) -> Path:
     if found is None:
         _lacking(f"the program {name}", f"apt-get install {_PACKAGES.get(name, name)}")
     return Path(found)
+
+
+def debian_program(name: str, *packages: str) -> tuple[Path, dict[str, str]]:
+    """A program of the system's, or else of Debian's packages, unpacked and not installed; and the variables that it needs."""
+    found = shutil.which(name, path=_SEARCH)
+    if found is not None:
+        return Path(found), {}
+    how = f"apt-get install {packages[0]}"
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        _lacking(f"the program {name}", how)
+    folder = cache_folder(os.environ) / f"debian-{name}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be at it
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+                _unpack(Path(partial), packages, f"the program {name}", how)
+                Path(partial, "root").rename(folder)
+    program = next(iter(folder.glob(f"usr/*bin/{name}")))
+    libraries = os.pathsep.join(
+        str(path) for path in (*folder.glob("usr/lib/*-linux-*"), *folder.glob("lib/*-linux-*"))
+    )
+    return program, {"LD_LIBRARY_PATH": libraries}
+
+
+def _unpack(partial: Path, packages: tuple[str, ...], what: str, how: str) -> None:
+    """Fetch packages, which apt checks by the signature of their list, and take out what is in them."""
+    command = ["apt-get", "download", "--quiet", *packages]
+    done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
+    if done.returncode:
+        _lacking(what, f"{how} ({done.stderr.strip()[-300:]})")
+    for file in sorted(partial.glob("*.deb")):
+        subprocess.run(["dpkg-deb", "--extract", file, partial / "root"], check=True)
 
 
 def require_client(version: str | None = None) -> Client:
@@ -126,6 +165,7 @@ def prepare(*, heavy: bool = False) -> None:
     build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
     build(PEBBLE_PACKAGES, PEBBLE_VERSION, _pebble_folder())
     relying_program()
+    debian_program(*SSHD)
     if heavy:
         interop_python()
         headscale_program()

@@ -77,8 +77,8 @@ export class Relay {
   }
 
   flush(): void {
-    const data = this.#derp?.dataToSend();
-    if (data !== undefined) this.#socket!.send(data as Uint8Array<ArrayBuffer>);
+    for (let data = this.#derp?.dataToSend(); data !== undefined; data = this.#derp?.dataToSend())
+      this.#socket!.send(data as Uint8Array<ArrayBuffer>);
   }
 
   /** Something may have changed, such as the network: try at once, or ask at once whether it is still there. */

@@ -15,6 +15,8 @@ const MAGIC = new Uint8Array([0x44, 0x45, 0x52, 0x50, 0xf0, 0x9f, 0x94, 0x91]);
 
 /** The longest packet that a relay passes on, in bytes. */
 export const MAX_PACKET = 65536;
+/** The longest message of a WebSocket that a stock relay reads; it ends the connection at a longer one. */
+const MAX_MESSAGE = 32_768;
 /** A longer frame is no relay's: the connection ends. */
 const MAX_FRAME = 1 << 20;
 
@@ -107,12 +109,27 @@ export class DerpClient {
     return events;
   }
 
-  /** What is to be sent, joined: one message for many packets costs a browser far less than many. */
+  /**
+   * What is to be sent next, undefined where nothing is: to be asked until then.
+   *
+   * Joined, since one message for many packets costs a browser far less than many; but no message is longer than what a stock
+   * relay reads at once. Borders of messages mean nothing, so a frame may be cut.
+   */
   dataToSend(): Uint8Array | undefined {
-    if (this.#outgoing.length === 0) return undefined;
-    const data = this.#outgoing.length === 1 ? this.#outgoing[0]! : concat(...this.#outgoing);
-    this.#outgoing = [];
-    return data;
+    const [first] = this.#outgoing;
+    if (first === undefined) return undefined;
+    if (first.length > MAX_MESSAGE) {
+      this.#outgoing[0] = first.subarray(MAX_MESSAGE);
+      return first.subarray(0, MAX_MESSAGE);
+    }
+    let length = 0;
+    let count = 0;
+    for (const frame of this.#outgoing) {
+      if (length + frame.length > MAX_MESSAGE) break;
+      length += frame.length;
+      count++;
+    }
+    return count === 1 ? this.#outgoing.shift() : concat(...this.#outgoing.splice(0, count));
   }
 
   #handle(type: number, payload: Uint8Array, now: number): void {

@@ -4,12 +4,14 @@ import { equal, ProtocolError, u16 } from "./bytes.ts";
 import { echoAnswer, type IpPacket, parsePacket, TCP } from "./ip.ts";
 
 import { TcpConnection } from "./tcp/connection.ts";
-import { parseSegment } from "./tcp/segment.ts";
+import { ACK, buildSegment, FIN, parseSegment, RST, type Segment, SYN } from "./tcp/segment.ts";
 import { Tunnel, type TunnelEvent } from "./wireguard/tunnel.ts";
 
 /** The ports that ours are taken from (RFC 6335): random, so that nobody can guess one. */
 const FIRST_PORT = 49_152;
 const PORTS = 16_384;
+/** More segments a second that belong to no connection than these are not answered. */
+const RESETS = 10;
 
 export interface LinkOptions {
   readonly privateKey: Uint8Array;
@@ -26,6 +28,8 @@ export class Link {
   readonly #options: LinkOptions;
   readonly #tunnel: Tunnel;
   readonly #connections = new Map<number, TcpConnection>();
+  #resets = 0;
+  #resetsSince = Number.NEGATIVE_INFINITY;
   /** Packets in the tunnel that were no use: of others, or not of TCP. */
   ignored = 0;
 
@@ -115,8 +119,33 @@ export class Link {
     }
     const segment = parseSegment(packet);
     const connection = this.#connections.get(segment.destinationPort);
-    if (connection === undefined || connection.remotePort !== segment.sourcePort) this.ignored++;
+    if (connection === undefined || connection.remotePort !== segment.sourcePort) this.#unknown(segment, now);
     else connection.receive(segment, now);
+  }
+
+  /** Tell the peer that there is no such connection (RFC 9293 section 3.10.7.1), or it would keep its end of one that we gave up. */
+  #unknown(segment: Segment, now: number): void {
+    this.ignored++;
+    if (now - this.#resetsSince >= 1000) {
+      this.#resetsSince = now;
+      this.#resets = 0;
+    }
+    if ((segment.flags & RST) !== 0 || this.#resets >= RESETS) return;
+    this.#resets++;
+    const { local, remote } = this.#options;
+    const acknowledges = (segment.flags & ACK) !== 0;
+    const length =
+      segment.data.length + ((segment.flags & SYN) === 0 ? 0 : 1) + ((segment.flags & FIN) === 0 ? 0 : 1);
+    const reset = buildSegment(local, remote, {
+      sourcePort: segment.destinationPort,
+      destinationPort: segment.sourcePort,
+      sequence: acknowledges ? segment.acknowledgement : 0,
+      acknowledgement: acknowledges ? 0 : (segment.sequence + length) >>> 0,
+      flags: acknowledges ? RST : RST | ACK,
+      window: 0,
+      data: new Uint8Array(0),
+    });
+    this.#tunnel.send(reset, now);
   }
 
   #freePort(): number {

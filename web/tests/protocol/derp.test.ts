@@ -108,6 +108,27 @@ describe("a relay's client", () => {
     expect(derp.dropped).toBe(5);
   });
 
+  test("no message is longer than a stock relay reads, and all of them are what was said", () => {
+    const derp = admitted({ home: false });
+    const peer = new Uint8Array(32).fill(3);
+    const packets = Array.from({ length: 60 }, (_, at) => new Uint8Array(1 + 37 * at).fill(at));
+    packets.push(new Uint8Array(MAX_PACKET).fill(7));
+    for (const packet of packets) derp.send(peer, packet, 0);
+    const messages: Uint8Array[] = [];
+    for (let data = derp.dataToSend(); data !== undefined; data = derp.dataToSend()) messages.push(data);
+    expect(Math.max(...messages.map(({ length }) => length))).toBeLessThanOrEqual(32_768);
+    expect(messages.length).toBeLessThan(10);
+    expect(concat(...messages)).toEqual(concat(...packets.map((packet) => frame(0x04, peer, packet))));
+  });
+
+  test("asks whether the relay is there, and is told", () => {
+    const derp = admitted({ home: false });
+    derp.ping();
+    expect(derp.dataToSend()).toEqual(frame(0x12, new Uint8Array(8)));
+    derp.receive(frame(0x13, new Uint8Array(8)), 0);
+    expect(derp.events()).toEqual([{ kind: "pong" }]);
+  });
+
   test("answers pings, but does not keep answers without end", () => {
     const derp = admitted({ home: false });
     derp.receive(frame(0x12, ascii("12345678")), 0);

@@ -28,6 +28,8 @@ export class Host {
   readonly server: TestServer;
   readonly requests: string[] = [];
   readonly sizes: [number, number][] = [];
+  /** The size that the terminal began with. */
+  begun: [number, number] | undefined;
   readonly typed: number[] = [];
   readonly #stream: Duplex & { close(): void };
   readonly #options: HostOptions;
@@ -79,6 +81,11 @@ export class Host {
 
   async printError(text: string): Promise<void> {
     await this.#say(MESSAGE.channelExtendedData, { u32: 1 }, text);
+  }
+
+  /** The tab may send so many bytes more. */
+  async widen(bytes: number): Promise<void> {
+    await this.#say(MESSAGE.channelWindowAdjust, { u32: bytes });
   }
 
   /** The shell ends. */
@@ -156,6 +163,10 @@ export class Host {
     const kind = reader.text();
     const answer = reader.boolean();
     this.requests.push(kind);
+    if (kind === "pty-req") {
+      reader.text();
+      this.begun = [reader.u32(), reader.u32()];
+    }
     if (kind === "window-change") this.sizes.push([reader.u32(), reader.u32()]);
     if (answer) await this.#say(kind === "env" ? MESSAGE.channelFailure : MESSAGE.channelSuccess);
     if (kind === "shell") void (this.#options.shell ?? ((host) => host.print("$ ")))(this);

@@ -61,8 +61,8 @@ export class Wire {
     for (const message of this.link.dataToSend(now)) {
       if (!this.lose(true)) this.#derp.send(this.#peer, message, now);
     }
-    const data = this.#derp.dataToSend();
-    if (data !== undefined) this.#socket.send(data as Uint8Array<ArrayBuffer>);
+    for (let data = this.#derp.dataToSend(); data !== undefined; data = this.#derp.dataToSend())
+      this.#socket.send(data as Uint8Array<ArrayBuffer>);
     clearTimeout(this.#timer);
     const at = this.link.nextDeadline();
     if (at === undefined) return;
