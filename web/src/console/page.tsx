@@ -1,15 +1,9 @@
 import "../styles/index.css";
 import { render } from "preact";
-import { bootstrap, type Common } from "../ui/bootstrap.ts";
+import { bootstrap } from "../ui/bootstrap.ts";
+import { App, Hall, type Start } from "./app.tsx";
 
-function Page() {
-  const { tailnet } = bootstrap<Common>();
-  return (
-    <main>
-      <h1>Machines</h1>
-      <p>{tailnet}</p>
-    </main>
-  );
-}
-
-render(<Page />, document.getElementById("app")!);
+const start = bootstrap<Start>();
+const app = document.getElementById("app")!;
+app.textContent = "";
+render(<App start={start} hall={new Hall(start)} />, app);
