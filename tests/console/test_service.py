@@ -8,8 +8,11 @@ import pytest
 from tests.support.browsing import LOCAL, House
 from tests.support.world import World, open_world
 
+from doorward.api.feeds import Feeds
 from doorward.console import Console
 from doorward.console.bundle import Bundles
+from doorward.console.service import FIRST
+from doorward.model import Role
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 def house(world: World, bundle: Path) -> House:
     made = House(world)
     made.routes += Console(
-        made.askings, Bundles(bundle), sockets=lambda: ["wss://relay.example:8443"]
+        made.askings, Feeds(made.registry), Bundles(bundle), sockets=lambda: ["wss://relay.example:8443"]
     ).routes()
     return made
 
@@ -66,10 +69,23 @@ async def test_the_first_page_is_the_machines(house: House) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/machines")
     answer = await ann.follow()
     assert answer.status_code == 200
-    assert start(answer.text) == {
+    begun = start(answer.text)
+    assert begun.pop("you") == {
+        "tailnet": house.registry.snapshot.settings.domain,
+        "version": "0.1.0",
+        "user": {"id": 1, "name": "ann", "display_name": "ann", "role": "member"},
+        "signed_in": True,
+        "method": "passkey:1",
+        "proven": "2026-01-02T03:04:05Z",
+        "device": None,
+        "counts": {"machines": 0, "online": 0, "ways": 0},
+    }
+    assert begun == {
         "base": "/",
         "tailnet": house.registry.snapshot.settings.domain,
         "version": "0.1.0",
+        "control": house.registry.snapshot.settings.url,
+        "machines": [],
     }
     assert "/assets/console-eeee.js" in answer.text
     assert answer.headers["cache-control"] == "no-store"
@@ -81,7 +97,10 @@ async def test_a_device_may_look_and_opens_no_terminal(house: House) -> None:
     await house.registry.create_user("cli", "ann")
     house.identity = await house.world.join(1, "laptop", "ann")
     device = house.browser()
-    assert (await device.get("/machines")).status_code == 200
+    begun = start((await device.get("/machines")).text)
+    assert begun["you"]["device"] == "laptop"  # type: ignore[index]
+    assert begun["you"]["signed_in"] is False  # type: ignore[index]
+    assert [machine["name"] for machine in begun["machines"]] == ["laptop"]  # type: ignore[attr-defined]
     assert (await device.get("/terminal/web-1")).headers["location"] == "/signin?next=/terminal/web-1"
     await house.registry.set_policy("cli", '{"tagOwners": {"tag:ci": []}}')
     house.identity = await house.world.join(2, "runner", None, "tag:ci")
@@ -107,6 +126,16 @@ async def test_a_plain_door_opens_plain_sockets(house: House) -> None:
     await here.take(code)
     answer = await here.get("/machines")
     assert "connect-src 'self' ws://localhost:8080 wss://" in answer.headers["content-security-policy"]
+
+
+async def test_the_page_has_the_first_machines_in_it_and_how_many_there_are(house: House) -> None:
+    ann = await house.resident("ann", Role.OWNER)
+    for number in range(1, FIRST + 3):
+        await house.world.join(number, f"web-{number:03}", "ann")
+    begun = start((await ann.get("/machines")).text)
+    names = [machine["name"] for machine in begun["machines"]]  # type: ignore[attr-defined]
+    assert names == [f"web-{number:03}" for number in range(1, FIRST + 1)]
+    assert begun["you"]["counts"]["machines"] == FIRST + 2  # type: ignore[index]
 
 
 async def test_under_another_name_there_is_no_page(house: House) -> None:

@@ -7,8 +7,10 @@ from doorward.api import console_types as types
 from doorward.api.access import Permission
 from doorward.api.context import Browser, Call
 from doorward.api.feeds import TooManyStreams
+from doorward.api.machines import Board
 from doorward.asgi import operation
 from doorward.errors import BadInput, NotPermitted
+from doorward.tailnet.snapshot import Snapshot
 
 
 class NoStream(BadInput):
@@ -39,7 +41,11 @@ async def get_console(call: Call) -> types.Console:
     browser = person_of(call)
     board = call.context.feeds.board(browser.user.id)
     await board.refresh()
-    snapshot = call.snapshot
+    return console_of(call.snapshot, browser, board)
+
+
+def console_of(snapshot: Snapshot, browser: Browser, board: Board) -> types.Console:
+    """Who sits before a page; ``board`` is theirs, and up to date."""
     user, settings = snapshot.users.get(browser.user.id, browser.user), snapshot.settings
     session = None if browser.signed_in is None else browser.signed_in.session
     return types.Console(

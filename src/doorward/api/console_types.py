@@ -60,6 +60,7 @@ class Machine(Answer, frozen=True, kw_only=True):
     id: int
     name: str
     user: str  # whose it is
+    user_id: int | None  # null for a tagged machine, which is nobody's
     tags: tuple[str, ...]
     addresses: tuple[str, ...]  # IPv4 first
     os: str

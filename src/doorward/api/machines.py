@@ -60,6 +60,7 @@ class View:
             id=node.id,
             name=node.name,
             user=self.snapshot.owner_name(node),
+            user_id=None if node.tags else node.user_id,
             tags=node.tags,
             addresses=(str(node.ipv4), str(node.ipv6)),
             os=hostinfo.OS,

@@ -12,6 +12,7 @@ is opened by somebody who has signed in.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -20,13 +21,19 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from doorward import __version__
+from doorward.api import console_types as types
+from doorward.api.console import console_of
+from doorward.api.context import Browser
+from doorward.api.feeds import Feeds
 from doorward.console.bundle import BundleMissing, Bundles
 from doorward.console.pages import SCHEME_COOKIE, Title, page
 from doorward.login.asking import Askings, as_page
 from doorward.login.doors import Place
+from doorward.login.prefix import at
 
 MACHINES = "web/src/console/page.tsx"
 TERMINAL = "web/src/terminal/page.tsx"
+FIRST = 60  # machines that the page has in it: more than a screen of them
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,7 +42,12 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     base: str  # the path of the console, ending in a slash
     tailnet: str
     version: str
-    machine: str | None = None  # of a terminal
+    # of the machines
+    control: str | None = None  # where they join
+    you: types.Console | None = None
+    machines: tuple[types.Machine, ...] | None = None  # the first
+    # of a terminal
+    machine: str | None = None
     account: str | None = None  # None: the person chooses
 
 
@@ -48,6 +60,7 @@ class Console:
 
     Args:
         askings: who is asking, and where people come in.
+        feeds: what a person sees.
         bundles: what the pages are made of.
         sockets: the origins of relays that a terminal may connect to, beside our own.
     """
@@ -55,11 +68,13 @@ class Console:
     def __init__(
         self,
         askings: Askings,
+        feeds: Feeds,
         bundles: Bundles | None = None,
         *,
         sockets: Callable[[], Sequence[str]] = _no_sockets,
     ) -> None:
         self._askings = askings
+        self._feeds = feeds
         self._registry = askings.registry
         self._bundles = bundles or Bundles()
         self._sockets = sockets
@@ -79,14 +94,27 @@ class Console:
 
     async def _first(self, request: Request) -> Response:
         self._askings.doors.require(request)
-        return _go(f"{_base(request)}machines")
+        return _go("/machines")
 
     async def _machines(self, request: Request) -> Response:
         place = self._askings.doors.require(request)
         visitor = await self._askings.sessions.visitor(request)
-        if visitor.user is None:
+        user = visitor.user
+        if user is None:
             return _sign_in(request)
-        return self._page(request, place, MACHINES, "Machines")
+        board = self._feeds.board(user.id)
+        await board.refresh()
+        who = Browser(user, place, visitor.signed_in, visitor.node)
+        snapshot = self._registry.snapshot
+        return self._page(
+            request,
+            place,
+            MACHINES,
+            "Machines",
+            control=snapshot.settings.url,
+            you=console_of(snapshot, who, board),
+            machines=board.whole()[:FIRST],
+        )
 
     async def _terminal(self, request: Request) -> Response:
         place = self._askings.doors.require(request)
@@ -102,19 +130,15 @@ class Console:
         place: Place,
         entry: str,
         title: str,
-        *,
-        machine: str | None = None,
-        account: str | None = None,
+        **start: Any,
     ) -> Response:
-        base, settings = _base(request), self._registry.snapshot.settings
+        base, settings = at("/"), self._registry.snapshot.settings
         tailnet = settings.display_name or settings.domain
         return page(
             Title(title, tailnet),
             self._bundles.current().needs(entry),
             base=base,
-            bootstrap=Start(
-                base=base, tailnet=tailnet, version=__version__, machine=machine, account=account
-            ),
+            bootstrap=Start(base=base, tailnet=tailnet, version=__version__, **start),
             sockets=(_socket_origin(place), *self._sockets()),
             scheme=request.cookies.get(SCHEME_COOKIE, ""),
             plain="<h1>This page needs scripts</h1>\n<p>They come from this server alone. "
@@ -137,10 +161,6 @@ class Console:
         return Response(asset.content, headers=headers, media_type=asset.kind)
 
 
-def _base(request: Request) -> str:
-    return f"{str(request.scope.get('root_path', '')).rstrip('/')}/"
-
-
 def _go(path: str) -> Response:
     return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
 
@@ -149,7 +169,7 @@ def _sign_in(request: Request) -> Response:
     """To sign in, and back to what was asked for with all of its query."""
     query = request.scope.get("query_string", b"").decode("latin-1")
     wanted = quote(str(request.scope["path"])) + (f"?{query}" if query else "")
-    return _go(f"{_base(request)}signin?next={quote(wanted, safe='/')}")
+    return _go(f"/signin?next={quote(wanted, safe='/')}")
 
 
 def _socket_origin(place: Place) -> str:

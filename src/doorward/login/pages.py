@@ -158,7 +158,7 @@ def _square(inner: Markup) -> Markup:
 def arch(name: str, number: int) -> Markup:
     """A person's arch: the first letter, in a colour that stays the same for the same ``number``."""
     letter = next((each for each in name if each.isalnum()), "?").upper()[:1]
-    hue = hashlib.sha256(str(number).encode()).digest()[0] % _HUES
+    hue = (number * 0x9E3779B1 >> 16 & 0xFFFF) % _HUES  # as web/src/ui/parts.tsx has it: one person, one colour
     return Markup('<span class="arch hue{}" aria-hidden="true">{}</span>').format(hue, letter)
 
 

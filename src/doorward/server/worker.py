@@ -476,7 +476,7 @@ class Worker:
             *Me(askings, self._clock, _makes_tokens).routes(),
             *issuer.routes(),
             *pages.routes(),
-            *Console(askings).routes(),
+            *Console(askings, feeds).routes(),
             Route("/metrics", _metrics, methods=["GET"]),
         ]
         doors = askings.doors

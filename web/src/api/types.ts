@@ -39,6 +39,7 @@ export interface Machine {
   id: number;
   name: string;
   user: string;
+  user_id: number | null;
   tags: string[];
   addresses: string[];
   os: string;

@@ -183,38 +183,49 @@ export function App({ start, hall }: { start: Start; hall: Hall }) {
     if (query !== location.search) history.replaceState(null, "", `${location.pathname}${query}`);
   }, [asked]);
 
+  // Keys may come faster than the page is drawn: they go by what is true, not by what was drawn last.
+  const at = useRef(-1);
+  const stand = (index: number) => {
+    at.current = index;
+    setCurrent(index);
+  };
   useEffect(() => {
     const move = (step: number) => {
-      if (rows.length === 0) return;
-      const to = Math.min(rows.length - 1, Math.max(0, current + step));
-      setCurrent(to);
+      const count = fleet.rows.value.length;
+      if (count === 0) return;
+      const to = Math.min(count - 1, Math.max(0, at.current + step));
+      stand(to);
       setLed(({ times }) => ({ to, times: times + 1 }));
     };
-    const here = rows[current];
+    const here = () => fleet.rows.value[at.current];
     const keys: Keys = {
       J: () => move(1),
-      K: () => move(current < 0 ? 0 : -1),
+      K: () => move(at.current < 0 ? 1 : -1),
       ArrowDown: () => move(1),
-      ArrowUp: () => move(-1),
-      Home: () => move(-rows.length),
-      End: () => move(rows.length),
+      ArrowUp: () => move(at.current < 0 ? 1 : -1),
+      Home: () => move(Number.NEGATIVE_INFINITY),
+      End: () => move(Number.POSITIVE_INFINITY),
       Enter: (event) => {
-        const target = event.target instanceof Element ? event.target.closest("a, button, summary") : null;
+        const target = event.target instanceof Element ? event.target.closest("a, button") : null;
+        const machine = here();
         if (target instanceof HTMLElement) target.click();
-        else if (here) setShown({ what: "machine", id: here.id });
+        else if (machine) setShown({ what: "machine", id: machine.id });
       },
       S: () => {
-        if (!here) return;
-        const button = document.querySelector<HTMLElement>(`[data-ssh="${here.id}"]`);
+        const machine = here();
+        if (!machine) return;
+        const button = document.querySelector<HTMLElement>(`[data-ssh="${machine.id}"]`);
         if (button) button.click();
-        else openMenu(here);
+        else openMenu(machine);
       },
       "Shift+S": () => {
-        if (here && !openMenu(here)) setShown({ what: "machine", id: here.id });
+        const machine = here();
+        if (machine && !openMenu(machine)) setShown({ what: "machine", id: machine.id });
       },
       C: () => {
-        if (isEmpty) void copy(joinCommand(start.control));
-        else if (here?.addresses[0] !== undefined) void copy(here.addresses[0]);
+        const address = here()?.addresses[0];
+        if (address !== undefined) void copy(address);
+        else if (fleet.whole.value) void copy(joinCommand(start.control));
       },
       T: () => turn(base),
       "/": () => field.current?.focus(),
@@ -222,7 +233,7 @@ export function App({ start, hall }: { start: Start; hall: Hall }) {
       "Ctrl+K": () => setShown({ what: "palette" }),
     };
     return listen(keys);
-  }, [rows, current, isEmpty, base, start.control]);
+  }, [fleet, base, start.control]);
 
   const offers = useMemo<Offer[]>(() => {
     if (shown?.what !== "palette") return [];
@@ -318,13 +329,19 @@ export function App({ start, hall }: { start: Start; hall: Hall }) {
           <>
             <header class={css.top}>
               <h1>Machines</h1>
-              <p>
-                {online === 0 ? "None is online." : `${online} online.`}{" "}
-                {openTo !== undefined &&
-                  (openTo === 0
-                    ? "You have a way into none of them."
-                    : `You have a way into ${openTo} of them.`)}
-              </p>
+              {phone ? (
+                <p>
+                  {online} of {total} online
+                </p>
+              ) : (
+                <p>
+                  {online === 0 ? "None is online." : `${online} online.`}{" "}
+                  {openTo !== undefined &&
+                    (openTo === 0
+                      ? "You have a way into none of them."
+                      : `You have a way into ${openTo} of them.`)}
+                </p>
+              )}
             </header>
             <div class={css.tools}>
               {!phone && <Search fleet={fleet} field={field} total={total} />}
@@ -345,7 +362,7 @@ export function App({ start, hall }: { start: Start; hall: Hall }) {
               phone={phone}
               coming={coming}
               empty={<NothingFound onAll={() => fleet.ask({ ...ALL, sort: asked.sort, down: asked.down })} />}
-              onCurrent={setCurrent}
+              onCurrent={stand}
               onOpen={(machine) => setShown({ what: "machine", id: machine.id })}
               onReading={(reading) => {
                 hall.reading = reading;

@@ -93,7 +93,7 @@ export function Details({ machine, base, onClose }: { machine: Machine; base: st
         <Fact name="State">{machine.expired ? "key expired" : machine.online ? "online" : seen}</Fact>
         {machine.addresses.map((address) => (
           <Fact key={address} name={address.includes(":") ? "IPv6" : "IPv4"}>
-            <Copied text={address} label={address} />
+            <Copied text={address} />
           </Fact>
         ))}
         <Fact name="Belongs to">

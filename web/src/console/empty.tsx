@@ -12,7 +12,7 @@ export function joinCommand(control: string): string {
 export function NoMachines({ control, live }: { control: string; live: boolean }) {
   return (
     <section class={css.empty}>
-      <LargeDoor state="open" label="The door is open" width={230} />
+      <LargeDoor state="open" label="The door is open" opening={0.88} width={230} />
       <div class={css.text}>
         <h1>
           The door is open.

@@ -9,9 +9,12 @@ import { computed, type ReadonlySignal, type Signal, signal } from "@preact/sign
 import type { Machine } from "../api/types.ts";
 import { type Asked, arrange, type Counts, count, matches } from "./machines.ts";
 
+/** What happened to a machine a moment ago. */
+export type Lit = "online" | "offline" | "new";
+
 export interface Change {
   readonly name: string;
-  readonly what: "online" | "offline" | "new";
+  readonly what: Lit;
 }
 
 export class Fleet {
@@ -20,7 +23,7 @@ export class Fleet {
   /** True once the page has all machines, and not only the first. */
   readonly whole = signal(false);
   /** Ids whose presence changed a moment ago, each with what happened. */
-  readonly lit = signal<ReadonlyMap<number, "online" | "offline">>(new Map());
+  readonly lit = signal<ReadonlyMap<number, Lit>>(new Map());
   readonly #machines = signal<ReadonlyMap<number, Machine>>(new Map());
   readonly #shown = signal<readonly number[]>([]);
   readonly counts: ReadonlySignal<Counts>;
@@ -109,7 +112,7 @@ export class Fleet {
   #light(changes: readonly { id: number; change: Change }[]): void {
     if (changes.length === 0) return;
     const lit = new Map(this.lit.value);
-    for (const { id, change } of changes) lit.set(id, change.what === "offline" ? "offline" : "online");
+    for (const { id, change } of changes) lit.set(id, change.what);
     this.lit.value = lit;
   }
 }

@@ -14,6 +14,7 @@ import { Icon } from "../ui/icons.tsx";
 import { group, item, Menu, note } from "../ui/menu.tsx";
 import { Account, Arch, Button, Copied, classes, Enter, Outside, Tag } from "../ui/parts.tsx";
 import { ago, moment } from "../ui/times.ts";
+import type { Lit } from "./fleet.ts";
 import css from "./list.module.css";
 import { hasWay, systemName } from "./machines.ts";
 
@@ -184,16 +185,9 @@ export function Ssh({ machine, base, quiet }: { machine: Machine; base: string; 
 }
 
 /** What else is to be said beside a machine's name. */
-function Said({
-  machine,
-  here,
-  lit,
-}: {
-  machine: Machine;
-  here: boolean;
-  lit: "online" | "offline" | undefined;
-}) {
+function Said({ machine, here, lit }: { machine: Machine; here: boolean; lit: Lit | undefined }) {
   if (lit === "online") return <span class={css.came}>came online</span>;
+  if (lit === "new") return <span class={css.came}>new</span>;
   if (lit === "offline") return <span class={css.said}>went offline</span>;
   if (machine.expired) return <span class={css.bad}>key expired</span>;
   if (here) return <span class={css.said}>you are here</span>;
@@ -217,7 +211,7 @@ export interface RowProps {
   readonly index: number;
   readonly top: number;
   readonly current: boolean;
-  readonly lit: "online" | "offline" | undefined;
+  readonly lit: Lit | undefined;
   readonly here: boolean;
   readonly base: string;
   readonly now: number;
@@ -276,9 +270,7 @@ export function Row(props: RowProps) {
             <Belongs machine={machine} />
           </div>
           <div role="gridcell" class={css.address}>
-            {machine.addresses[0] !== undefined && (
-              <Copied text={machine.addresses[0]} label={`the address of ${machine.name}`} />
-            )}
+            {machine.addresses[0] !== undefined && <Copied text={machine.addresses[0]} />}
           </div>
           <div role="gridcell" class={css.system}>
             <span class={css.cut}>

@@ -10,6 +10,7 @@ import { group, item, Menu, note } from "./menu.tsx";
 import { Arch, Button, classes, Key, Outside } from "./parts.tsx";
 import { choose, SCHEMES, scheme } from "./scheme.ts";
 import { ago, clock, left } from "./times.ts";
+import { methodName } from "./words.ts";
 
 export interface Entry {
   readonly name: string;
@@ -17,13 +18,6 @@ export interface Entry {
   readonly address: string;
   readonly count?: number;
   readonly here?: boolean;
-}
-
-/** By what somebody signed in, in words. */
-export function methodName(method: string): string {
-  const [kind, which] = method.split(":", 2);
-  if (kind === "provider" && which) return which;
-  return { passkey: "passkey", recovery: "recovery code", link: "link" }[kind] ?? "signed in";
 }
 
 /** Who is asking, in which role, from where, and how it is known. Its foot drains while the proof ages. */
@@ -70,7 +64,7 @@ export function Plate({ you, now, base }: { you: Console; now: number; base: str
         </span>
       </div>
       <div class={group} id="scheme">
-        Light
+        Colours
       </div>
       <div class={css.schemes} role="group" aria-labelledby="scheme">
         {SCHEMES.map((one) => (
@@ -82,6 +76,11 @@ export function Plate({ you, now, base }: { you: Console; now: number; base: str
             onClick={() => choose(one, base)}
           >
             {{ system: "As the system", light: "Light", dark: "Dark" }[one]}
+            {scheme.value === one && (
+              <span class={note}>
+                <Icon name="done" size={15} />
+              </span>
+            )}
           </button>
         ))}
       </div>

@@ -2,7 +2,7 @@
 
 // Drawn as nothing, or turning what stands around them: control and format characters, private use, unusual spaces and fillers.
 const UNSEEN =
-  /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u00a0\u034f\u115f\u1160\u1680\u2000-\u200a\u202f\u205f\u2800\u3000\u3164\uffa0]/gu;
+  /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u00a0\u115f\u1160\u1680\u2000-\u200a\u202f\u205f\u2800\u3000\u3164\uffa0]|\u034f/gu;
 
 /** The text with every character that nobody would see written out, as `U+202E`; at most `limit` characters of it. */
 export function shown(text: string, limit = 255): string {

@@ -86,7 +86,11 @@ export function Enter({
   children: ComponentChildren;
 }) {
   return (
-    <a {...rest} class={classes(css.button, css.enter, asks && css.asks, quiet && css.rest)}>
+    <a
+      {...rest}
+      data-asks={asks || undefined}
+      class={classes(css.button, css.enter, asks && css.asks, quiet && css.rest)}
+    >
       {children}
     </a>
   );
@@ -118,15 +122,7 @@ export async function copy(text: string): Promise<boolean> {
 }
 
 /** A value that a click copies, and that says so in its place for a moment. */
-export function Copied({
-  text,
-  label,
-  children,
-}: {
-  text: string;
-  label: string;
-  children?: ComponentChildren;
-}) {
+export function Copied({ text, children }: { text: string; children?: ComponentChildren }) {
   const [done, setDone] = useState(false);
   useEffect(() => {
     if (!done) return;
@@ -142,7 +138,7 @@ export function Copied({
       type="button"
       class={css.copied}
       onClick={press}
-      aria-label={`Copy ${label}`}
+      aria-label={`Copy ${text}`}
       title={`Copy ${text}`}
     >
       <span class={classes(css.value, done && css.away)}>{children ?? <code>{text}</code>}</span>
