@@ -17,7 +17,7 @@ from tests.support.crowd import Machine, crowd
 from tests.support.programs import require_client
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 SHOTS = os.environ.get("DOORWARD_SHOTS", "")  # a folder: what was on the screen, to be looked at
 POLICY = {
