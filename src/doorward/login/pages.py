@@ -158,7 +158,8 @@ def _square(inner: Markup) -> Markup:
 def arch(name: str, number: int) -> Markup:
     """A person's arch: the first letter, in a colour that stays the same for the same ``number``."""
     letter = next((each for each in name if each.isalnum()), "?").upper()[:1]
-    hue = (number * 0x9E3779B1 >> 16 & 0xFFFF) % _HUES  # as web/src/ui/parts.tsx has it: one person, one colour
+    # As web/src/ui/parts.tsx has it: one person, one colour.
+    hue = (number * 0x9E3779B1 >> 16 & 0xFFFF) % _HUES
     return Markup('<span class="arch hue{}" aria-hidden="true">{}</span>').format(hue, letter)
 
 
