@@ -10,7 +10,6 @@ import type { Channel } from "../protocol/ssh/channel.ts";
 import { SshClient } from "../protocol/ssh/client.ts";
 import { SshError } from "../protocol/ssh/errors.ts";
 import { fingerprint, keyKind } from "../protocol/ssh/hostkeys.ts";
-import { readKeyFile } from "../protocol/ssh/keyfile.ts";
 import type { Target } from "./api.ts";
 import { readCheck } from "./checks.ts";
 import type { Environment } from "./environment.ts";
@@ -184,7 +183,7 @@ export class Attempt {
     const { environment, port } = this.#means;
     const { machine, account } = this.#request;
     this.#steps.begin("node");
-    const signers = this.#signers();
+    const signers = await this.#signers();
     const { tab, target } = await this.#means.reach(machine, account);
     this.#alive();
     this.#steps.done("node", tab.addresses[0]);
@@ -270,10 +269,13 @@ export class Attempt {
 
   // Connecting ------------------------------------------------------------------------------------------------------
 
-  #signers(): Signer[] {
+  async #signers(): Promise<Signer[]> {
     const file = this.#request.keyFile;
+    if (file === undefined) return [];
+    // Most people never need it, so it is not part of what everybody waits for.
+    const { readKeyFile } = await import("../protocol/ssh/keyfile.ts");
     const { primitives } = this.#means.environment;
-    return file === undefined ? [] : [readKeyFile(file.bytes, { passphrase: file.passphrase, primitives })];
+    return [readKeyFile(file.bytes, { passphrase: file.passphrase, primitives })];
   }
 
   #tunnelled(): void {
@@ -301,6 +303,7 @@ export class Attempt {
       return await SshClient.connect({
         stream,
         primitives: environment.primitives,
+        ciphers: environment.ciphers,
         entropy: environment.entropy,
         knownKinds: known.length === 0 ? undefined : known.map(keyKind),
         accept: (key) => this.#accept(target, known, key),

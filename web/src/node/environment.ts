@@ -42,6 +42,8 @@ export interface Environment {
   /** Rejects where the server is not reached. */
   fetch(path: string, asked: Asked): Promise<Answer>;
   readonly primitives: Primitives;
+  /** The ciphers of SSH that are fast here, the best first; all of them in its own order where it is not said. */
+  readonly ciphers?: readonly string[] | undefined;
 }
 
 /** Wait; for where nothing else is waited for. */

@@ -1,8 +1,7 @@
 /** What can go wrong, as people are told it: what happened, and what helps. */
 
 import { ProtocolError } from "../protocol/bytes.ts";
-import { SshError } from "../protocol/ssh/errors.ts";
-import { KeyFileError } from "../protocol/ssh/keyfile.ts";
+import { KeyFileError, SshError } from "../protocol/ssh/errors.ts";
 import { Disconnected } from "./stream.ts";
 import type { Failure, FailureKind } from "./types.ts";
 

@@ -4,7 +4,7 @@ import { SleeplessClock } from "./clock.ts";
 import type { Environment, Socket } from "./environment.ts";
 import { Hub } from "./hub.ts";
 import type { ToWorker } from "./messages.ts";
-import { primitives } from "./webcrypto.ts";
+import { ciphers, primitives } from "./webcrypto.ts";
 
 /** What of a Worker's surroundings is used. */
 interface Scope {
@@ -13,6 +13,8 @@ interface Scope {
 }
 
 const scope = globalThis as unknown as Scope;
+// Absent on a page without https, whatever its type says.
+const subtle = globalThis.crypto.subtle as SubtleCrypto | undefined;
 const clock = new SleeplessClock({ steady: () => performance.now(), wall: () => Date.now() });
 
 const environment: Environment = {
@@ -35,7 +37,8 @@ const environment: Environment = {
       redirect: "error",
       referrerPolicy: "no-referrer",
     }),
-  primitives: primitives(globalThis.crypto.subtle as SubtleCrypto | undefined),
+  primitives: primitives(subtle),
+  ciphers: ciphers(subtle),
 };
 
 const hub = new Hub(environment, (message, transfer = []) => scope.postMessage(message, transfer));

@@ -11,7 +11,7 @@ import { concat, fromHex } from "../../src/protocol/bytes.ts";
 import { parseAddress } from "../../src/protocol/ip.ts";
 import { SshClient } from "../../src/protocol/ssh/client.ts";
 import { keyKind } from "../../src/protocol/ssh/hostkeys.ts";
-import { portable } from "../../src/protocol/ssh/primitives.ts";
+import { portable } from "../../src/protocol/ssh/portable.ts";
 import { Sftp } from "../../src/protocol/ssh/sftp.ts";
 import { Dice } from "../support/deterministic.ts";
 import { random, Wire } from "../support/shell.ts";

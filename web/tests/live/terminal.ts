@@ -14,7 +14,7 @@ import { MessageChannel } from "node:worker_threads";
 import { type End, NodeClient, type TerminalEvents, type TerminalHandle } from "../../src/node/client.ts";
 import type { Environment, Socket } from "../../src/node/environment.ts";
 import { Hub } from "../../src/node/hub.ts";
-import { primitives } from "../../src/node/webcrypto.ts";
+import { ciphers, primitives } from "../../src/node/webcrypto.ts";
 import { concat, fromHex } from "../../src/protocol/bytes.ts";
 import { Dice } from "../support/deterministic.ts";
 
@@ -49,6 +49,7 @@ const environment: Environment = {
     json: async () => (path.endsWith("/targets") ? asked.tab.targets[0] : asked.tab),
   }),
   primitives: primitives(crypto.subtle as SubtleCrypto),
+  ciphers: ciphers(crypto.subtle as SubtleCrypto),
 };
 
 /** A Worker that is in this thread: what is handed over goes through a real channel, so that nobody uses it afterwards. */

@@ -7,7 +7,7 @@ import { WINDOW } from "../../src/protocol/ssh/channel.ts";
 import { SshClient } from "../../src/protocol/ssh/client.ts";
 import { SshError, type SshFailure } from "../../src/protocol/ssh/errors.ts";
 import { fingerprint, verify } from "../../src/protocol/ssh/hostkeys.ts";
-import { portable } from "../../src/protocol/ssh/primitives.ts";
+import { portable } from "../../src/protocol/ssh/portable.ts";
 import { Fields, fields, MESSAGE, mpint } from "../../src/protocol/ssh/wire.ts";
 import { Dice } from "../support/deterministic.ts";
 import { pipe, type ServerOptions, TestServer } from "../support/sshserver.ts";

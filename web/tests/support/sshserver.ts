@@ -6,7 +6,7 @@ import { ml_kem768 } from "@noble/post-quantum/ml-kem.js";
 import { ascii, ByteQueue, concat, putU32, u32 } from "../../src/protocol/bytes.ts";
 import { CIPHERS, cipher, type PacketCipher, plain } from "../../src/protocol/ssh/ciphers.ts";
 import { derive } from "../../src/protocol/ssh/kex.ts";
-import { portable } from "../../src/protocol/ssh/primitives.ts";
+import { portable } from "../../src/protocol/ssh/portable.ts";
 import type { Duplex } from "../../src/protocol/ssh/transport.ts";
 import { Fields, fields, MESSAGE, mpint } from "../../src/protocol/ssh/wire.ts";
 

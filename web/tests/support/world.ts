@@ -13,7 +13,7 @@ import { toBase64 } from "../../src/protocol/base64.ts";
 import { Box } from "../../src/protocol/box.ts";
 import { ascii, ByteQueue, concat, putU32, toHex, u32 } from "../../src/protocol/bytes.ts";
 import { parsePacket } from "../../src/protocol/ip.ts";
-import { portable } from "../../src/protocol/ssh/primitives.ts";
+import { portable } from "../../src/protocol/ssh/portable.ts";
 import type { Duplex } from "../../src/protocol/ssh/transport.ts";
 import { ACK, buildSegment, parseSegment, RST, type Segment, SYN } from "../../src/protocol/tcp/segment.ts";
 import { Tunnel } from "../../src/protocol/wireguard/tunnel.ts";

@@ -26,3 +26,17 @@ export class SshError extends ProtocolError {
     this.failure = failure;
   }
 }
+
+/** ``passphrase``: one is needed, or this one is wrong. ``kind``: a key that is not known here. ``broken``: no key at all. */
+export type KeyFileProblem = "passphrase" | "kind" | "broken";
+
+/** A file cannot be used as a private key. The message is for people. */
+export class KeyFileError extends ProtocolError {
+  override readonly name = "KeyFileError";
+  readonly problem: KeyFileProblem;
+
+  constructor(problem: KeyFileProblem, message: string) {
+    super(message);
+    this.problem = problem;
+  }
+}

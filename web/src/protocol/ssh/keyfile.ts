@@ -13,22 +13,9 @@ import { toUtf8 } from "../utf8.ts";
 import type { Signer } from "./auth.ts";
 import { bcryptKey } from "./bcrypt.ts";
 import { Der, OBJECT, OCTET_STRING } from "./der.ts";
+import { KeyFileError } from "./errors.ts";
 import type { Primitives, RsaPrivateKey } from "./primitives.ts";
 import { Fields, fields, mpint } from "./wire.ts";
-
-/** ``passphrase``: one is needed, or this one is wrong. ``kind``: a key that is not known here. ``broken``: no key at all. */
-export type KeyFileProblem = "passphrase" | "kind" | "broken";
-
-/** A file cannot be used. The message is for people. */
-export class KeyFileError extends ProtocolError {
-  override readonly name = "KeyFileError";
-  readonly problem: KeyFileProblem;
-
-  constructor(problem: KeyFileProblem, message: string) {
-    super(message);
-    this.problem = problem;
-  }
-}
 
 const MAGIC = "openssh-key-v1\0";
 /** Longer files are no keys. */
