@@ -4,7 +4,8 @@ import { fromBase64, toBase64 } from "../protocol/base64.ts";
 import { fromHex } from "../protocol/bytes.ts";
 import { parseAddress } from "../protocol/ip.ts";
 import type { Environment } from "./environment.ts";
-import { Failed, failure, refusal, unreachable } from "./failures.ts";
+import { Failed, failure, plain, refusal, unreachable } from "./failures.ts";
+import type { FailureKind } from "./types.ts";
 
 /** A server that has not answered by then will not, in milliseconds. */
 const PATIENCE = 20_000;
@@ -22,6 +23,8 @@ export interface Target {
   /** As SSH writes them. */
   readonly hostKeys: readonly Uint8Array[];
   readonly hostKeysFrom: KeysFrom;
+  /** As whom this tab may sign in there; undefined where the server does not say. */
+  readonly accounts: readonly string[] | undefined;
 }
 
 /** Where the relays are: by region, each with its addresses. */
@@ -37,8 +40,8 @@ export interface Registered {
   readonly addresses: readonly string[];
   readonly relays: Relays;
   readonly targets: readonly Target[];
-  /** Why it is no more, where it is not. */
-  readonly over: { readonly reason: string; readonly cure: string } | undefined;
+  /** Why it is no more, where it is not: what happened, as a sentence, and what helps. */
+  readonly over: { readonly kind: FailureKind; readonly reason: string; readonly cure: string } | undefined;
 }
 
 export class Api {
@@ -135,6 +138,13 @@ function kindOf(blob: Uint8Array): string {
   return String.fromCharCode(...blob.subarray(4, 4 + size));
 }
 
+/** By which words the server says why a tab is no more. */
+const ENDS: Readonly<Record<string, FailureKind>> = {
+  "policy-ended": "policy-ended",
+  "session-over": "session-over",
+  lost: "lost",
+};
+
 // What the server answers is taken apart here alone; whatever is missing is found at once, and named. -----------------
 
 function readTab(answer: unknown): Registered {
@@ -147,14 +157,19 @@ function readTab(answer: unknown): Registered {
   }
   const id = tab.id;
   if (typeof id !== "number" && typeof id !== "string") throw strange("id");
-  const over = tab.state === "over";
+  const over =
+    tab.state === "over" ? { kind: ENDS[String(tab.over)] ?? "session-over", ...words(tab) } : undefined;
   return {
     id,
     addresses: tab.addresses === undefined ? [] : list(tab.addresses).map(text),
     relays: { home: String(relays.home), urls },
     targets: list(tab.targets).map(readTarget),
-    over: over ? { reason: String(tab.reason ?? ""), cure: String(tab.cure ?? "") } : undefined,
+    over,
   };
+}
+
+function words(tab: Record<string, unknown>): { reason: string; cure: string } {
+  return { reason: plain(String(tab.reason ?? "")), cure: plain(String(tab.cure ?? "")) };
 }
 
 function readTarget(answer: unknown): Target {
@@ -173,6 +188,7 @@ function readTarget(answer: unknown): Target {
     region: String(target.home_region),
     hostKeys: list(target.host_keys).map((one) => fromBase64(text(one).trim().split(/\s+/)[1] ?? "")),
     hostKeysFrom: from,
+    accounts: target.accounts === undefined ? undefined : list(target.accounts).map(text),
   };
 }
 

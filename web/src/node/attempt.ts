@@ -193,6 +193,7 @@ export class Attempt {
     this.#steps.begin("tunnel");
     this.#limit(PATIENCE.tunnel, silent(target.name));
     this.#unwatch = tab.watch(target, {
+      account,
       tunnel: () => this.#tunnelled(),
       link: (up) => this.#link(up),
       over: (why) => {

@@ -34,7 +34,8 @@ const REASONS: Readonly<Record<string, FailureKind>> = {
   "policy-ended": "policy-ended",
   "session-over": "session-over",
   unauthenticated: "session-over",
-  "no-such-tab": "session-over",
+  "tab-over": "session-over",
+  "host-key-changed": "host-key-changed",
 };
 
 /** A failure of kind ``kind``; ``detail`` is what others said, shortened and without control characters. */
@@ -83,6 +84,24 @@ export function unreachableRegion(name: string): Failure {
     "relay-blocked",
     `${name} is at a relay that a browser cannot use.`,
     "The relay needs a certificate that browsers trust; or bring the machine to a relay that has one.",
+  );
+}
+
+/** The host is at no relay. */
+export function atNoRelay(name: string): Failure {
+  return failure(
+    "offline",
+    `${name} is not connected.`,
+    "It may be asleep or switched off. Look at it, and open it again.",
+  );
+}
+
+/** The policy gives no way to the host any more. */
+export function notAllowedAnyMore(name: string, account: string): Failure {
+  return failure(
+    "policy-ended",
+    `The policy does not let you in to ${name} as ${quoted(account)} any more.`,
+    "Ask an administrator if you still need it.",
   );
 }
 

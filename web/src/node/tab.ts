@@ -11,11 +11,22 @@ import { parseAddress } from "../protocol/ip.ts";
 import { Link } from "../protocol/link.ts";
 import type { Api, Registered, Target } from "./api.ts";
 import { type Environment, pause } from "./environment.ts";
-import { blocked, Failed, failure, lost, told, unreachableRegion } from "./failures.ts";
+import {
+  atNoRelay,
+  blocked,
+  Failed,
+  failure,
+  lost,
+  notAllowedAnyMore,
+  told,
+  unreachableRegion,
+} from "./failures.ts";
 import { LEFT, Relay } from "./relay.ts";
 import { Stream } from "./stream.ts";
 import type { Failure } from "./types.ts";
 
+/** What the server says where it does not know at which relay a machine is. */
+const NOWHERE = "0";
 /** So often a relay is tried before people are told that something holds it back. */
 const TRIES = 4;
 /** How soon the server is asked again where it did not answer, at first and at last. */
@@ -26,6 +37,8 @@ const LOOK_SOON = 3000;
 
 /** What a tunnel to a machine tells those who use it. */
 export interface PeerEvents {
+  /** As whom it is used. */
+  readonly account: string;
   /** A tunnel is there; again with each new session. */
   tunnel(): void;
   /** Whether packets can get through, as far as is known. */
@@ -127,6 +140,7 @@ export class Tab {
   async connected(target: Target): Promise<string> {
     const home = this.#relayOf(this.#registered!.relays.home);
     const theirs = this.#relayOf(target.region);
+    if (target.region === NOWHERE) throw new Failed(atNoRelay(target.name));
     if (home === undefined || theirs === undefined) throw new Failed(unreachableRegion(target.name));
     home.again();
     theirs.again();
@@ -215,7 +229,7 @@ export class Tab {
     this.#over = why;
     this.#cancel?.();
     for (const relay of this.#relays.values()) relay.close(code);
-    for (const peer of this.#peers.values()) this.#giveUp(peer, why);
+    for (const peer of this.#peers.values()) this.#endPeer(peer, why);
     this.#privateKey.fill(0);
     this.#wakeAll();
     this.#changed();
@@ -283,8 +297,7 @@ export class Tab {
     const pair = [4, 16]
       .map((size) => [ours, target.addresses].map((some) => some.find((one) => one.length === size)))
       .find(([local, remote]) => local !== undefined && remote !== undefined);
-    if (pair === undefined)
-      throw new Failed(failure("server", "The server gives no addresses in common.", "Load the page anew."));
+    if (pair === undefined) throw new Failed(notAllowedAnyMore(target.name, target.accounts?.at(-1) ?? ""));
     const link = new Link({
       privateKey: this.#privateKey,
       peer: target.nodeKey,
@@ -301,27 +314,34 @@ export class Tab {
   /** What the server says by now: a machine may be at another relay, or not be itself any more. */
   #told(now: Registered): void {
     if (now.over !== undefined) {
-      const { reason, cure } = now.over;
-      const message = reason || "The server has ended this session.";
-      this.end(failure("policy-ended", message, cure || "Open it again."));
+      const { kind, reason, cure } = now.over;
+      this.end(failure(kind, reason || "The server has ended this.", cure || "Open it again."));
       return;
     }
     this.#registered = { ...now, addresses: now.addresses.length > 0 ? now.addresses : this.addresses };
     this.#relayOf(now.relays.home);
     for (const [name, peer] of this.#peers) {
       const target = now.targets.find((one) => one.machine === peer.target.machine);
-      if (target === undefined) continue;
+      if (target === undefined) {
+        this.#peers.delete(name);
+        this.#endPeer(peer, notAllowedAnyMore(peer.target.name, [...peer.watchers][0]?.account ?? ""));
+        continue;
+      }
+      for (const watcher of [...peer.watchers]) {
+        if (target.accounts !== undefined && !target.accounts.includes(watcher.account))
+          watcher.over(notAllowedAnyMore(target.name, watcher.account));
+      }
       if (equal(target.nodeKey, peer.target.nodeKey)) {
         peer.target = target;
         this.#relayOf(target.region);
       } else {
         this.#peers.delete(name);
-        this.#giveUp(peer, lost(target.name, "it has a new key"));
+        this.#endPeer(peer, lost(target.name, "it has a new key"));
       }
     }
   }
 
-  #giveUp(peer: Peer, why: Failure): void {
+  #endPeer(peer: Peer, why: Failure): void {
     for (const stream of peer.streams) {
       stream.abort();
       stream.look();
@@ -342,7 +362,7 @@ export class Tab {
       peer.link.receive(packet, this.#environment.now());
     } catch (problem) {
       this.#peers.delete(toHex(from));
-      this.#giveUp(peer, told(problem, peer.target.name, "", []));
+      this.#endPeer(peer, told(problem, peer.target.name, "", []));
     }
   }
 

@@ -391,6 +391,14 @@ test("a machine that has moved to another relay is followed there", async () => 
   await world.until(() => world.printed() === "$ x");
 });
 
+const over = (word: string) => ({
+  ...new World().tab(),
+  state: "over",
+  over: word,
+  reason: "the policy has changed",
+  cure: "Ask.",
+});
+
 test.each([
   [
     "the tab is gone",
@@ -411,10 +419,13 @@ test.each([
     "it is over",
     {
       status: 200,
-      body: { ...new World().tab(), state: "over", reason: "the policy has changed", cure: "Ask." },
+      body: over("policy-ended"),
     },
     "policy-ended",
   ],
+  ["it was away for too long", { status: 200, body: over("lost") }, "lost"],
+  ["somebody has signed out", { status: 200, body: over("session-over") }, "session-over"],
+  ["an administrator has removed it", { status: 200, body: over("removed") }, "session-over"],
 ])("where the server says that %s, everything ends at once and in its words", async (_, answer, kind) => {
   const world = new World();
   await opened(world, 0);
@@ -481,4 +492,34 @@ test("leaving tells the relay and the server, and ends everything", async () => 
   await world.pass(10);
   expect(world.relay("wss://door.test/derp").left).toEqual([4000]);
   expect(world.asked.at(-1)).toMatchObject({ method: "POST", path: "/console/tabs/3/leave" });
+});
+
+test("where the policy takes one machine or one account away, what was open there ends, and nothing else", async () => {
+  const world = new World();
+  world.target = { ...world.target, accounts: ["root", "ann"] };
+  world.open(0);
+  world.open(1, { account: "ann" });
+  await world.until(() => world.told("opened").length === 2);
+  world.target = { ...world.target, accounts: ["ann"], account: "ann" };
+  world.hub.hear({ kind: "told" });
+  await world.until(() => world.ended(0));
+  expect(world.ended(0)!.failure).toMatchObject({
+    kind: "policy-ended",
+    message: expect.stringContaining("root"),
+  });
+  expect(world.ended(1)).toBeUndefined();
+  world.answer = ({ method }) =>
+    method === "GET" ? { status: 200, body: { ...world.tab(), targets: [] } } : undefined;
+  world.hub.hear({ kind: "told" });
+  await world.until(() => world.ended(1));
+  expect(world.ended(1)!.failure!.kind).toBe("policy-ended");
+  expect(world.told("node").at(-1)!.state.over).toBeNull();
+});
+
+test("a machine of which no relay is known is not connected", async () => {
+  const world = new World();
+  world.target = { ...world.target, home_region: 0 };
+  world.open();
+  await world.until(() => world.ended());
+  expect(world.ended()!.failure!.kind).toBe("offline");
 });
