@@ -10,7 +10,7 @@ const sheets = new WeakMap<HTMLElement, CSSStyleSheet>();
 
 /** A hidden element in the place of a style element: its text becomes a constructed style sheet, which goes when it goes. */
 function styleElement(document: Document): HTMLElement {
-  const element = document.createElement("div");
+  const element: HTMLElement = Document.prototype.createElement.call(document, "div");
   element.hidden = true;
   Object.defineProperties(element, {
     textContent: {
@@ -40,20 +40,36 @@ function setAttribute(this: HTMLElement, name: string, value: string): void {
   else Element.prototype.setAttribute.call(this, name, value);
 }
 
-/** The document, but for what its new elements do with styles. */
-export function styling(document: Document): Document {
-  const create = (tag: string): HTMLElement => {
+/** Elements whose styles are set through the CSSOM, as ``document.createElement`` makes them otherwise. */
+function creating(document: Document): (tag: string) => HTMLElement {
+  const create = Document.prototype.createElement;
+  return (tag) => {
     if (tag === "style") return styleElement(document);
-    const element = document.createElement(tag);
+    const element: HTMLElement = create.call(document, tag);
     if (tag === "span") element.setAttribute = setAttribute;
     return element;
   };
+}
+
+/** The document, but for what its new elements do with styles. */
+export function styling(document: Document): Document {
+  const createElement = creating(document);
   return new Proxy(document, {
     get(target, name) {
-      if (name === "createElement") return create;
+      if (name === "createElement") return createElement;
       const value: unknown = Reflect.get(target, name, target);
       return typeof value === "function" ? value.bind(target) : value;
     },
     set: (target, name, value) => Reflect.set(target, name, value, target),
   });
+}
+
+/** Runs ``build``, whose new elements are such ones too where it asks the document itself: xterm does for its scroll bar. */
+export function whileStyling(document: Document, build: () => void): void {
+  document.createElement = creating(document) as typeof document.createElement;
+  try {
+    build();
+  } finally {
+    Reflect.deleteProperty(document, "createElement"); // what it hid is the prototype's own
+  }
 }

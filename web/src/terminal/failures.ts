@@ -23,6 +23,8 @@ export interface Explained {
   listens: string | null;
   /** Signing in is what helps. */
   signIn: boolean;
+  /** What can be compared. */
+  facts: { name: string; text: string; wrong: boolean }[];
   /** Configuration to show, with its name. */
   samples: { name: string; text: string }[];
 }
@@ -31,8 +33,13 @@ interface Words {
   door?: "shut" | "barred";
   state?: string;
   title: string;
+  /** Said where nobody has said more; ``always`` has it said instead of what they say, which is no more than the title. */
   why: string;
+  always?: boolean;
+  /** What to do where nobody has said. */
   steps: string[];
+  /** What to do else. */
+  more?: string[];
   retry?: string | null;
   listens?: string;
   signIn?: boolean;
@@ -49,6 +56,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         state: BEFORE,
         title: `There is no machine called ${machine}`,
         why: "It was renamed or removed, or the address has a typing error. Machines that the policy does not let you see look the same.",
+        always: true,
         steps: ["Look for it in the list of machines."],
       };
     case "offline":
@@ -57,7 +65,9 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         state: BEFORE,
         title: `${machine} is offline`,
         why: "It has no connection to this server: it is asleep or switched off, its network is down, or its `tailscaled` does not run.",
-        steps: [`On ${machine}, \`tailscale status\` says what it lacks.`],
+        always: true,
+        steps: [],
+        more: [`On ${machine}, \`tailscale status\` says what it lacks.`],
         listens: `${machine} to come online`,
       };
     case "ssh-off":
@@ -66,6 +76,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         state: BEFORE,
         title: `${machine} takes no ssh`,
         why: "Nothing answers on its port 22: Tailscale SSH is not enabled there, and no other ssh server runs.",
+        always: true,
         steps: [`On ${machine}, run \`tailscale set --ssh\`.`],
         listens: `${machine} to enable it`,
       };
@@ -91,16 +102,18 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         why:
           "The key that answered is not the one that is known for it. Usually it was reinstalled, or an ssh server was installed on it " +
           "a moment ago. Rarely, something else answers in its place.",
+        always: true,
         steps: [
           `If it was: restart \`tailscaled\` on ${machine}. It tells this server its keys again. Where it publishes none, an administrator can pin the new one.`,
-          "If nobody reinstalled it, do not go in. Tell an administrator.",
         ],
+        more: ["If nobody reinstalled it, do not go in. Tell an administrator."],
       };
     case "no-common-algorithm":
       return {
         state: BEFORE,
         title: `${machine} and this page have no algorithm in common`,
         why: "Its ssh server is too old, or allows only what this page does not know. Nothing weaker is tried.",
+        always: true,
         steps: [
           "Current Tailscale SSH and OpenSSH (from 6.5) have what is needed: curve25519, ed25519 or RSA with SHA-2, AES-GCM or ChaCha20.",
         ],
@@ -136,6 +149,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         state: "You were in, and out again",
         title: `The shell of ${account} ended at once`,
         why: "The machine let you in and started the shell, which ended before it wrote anything.",
+        always: true,
         steps: [
           `Its login shell may be \`nologin\` or \`false\`: \`getent passwd ${account}\` on ${machine} shows it.`,
           "A line in its start-up files (`.profile`, `.bashrc`) may end it.",
@@ -146,6 +160,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         state: BEFORE,
         title: "This address is not safe enough for a terminal",
         why: "Over plain http a browser gives a page no keys to work with, and anybody on the way could change the page.",
+        always: true,
         steps: ["Open the console at its https address."],
         retry: null,
       };
@@ -258,16 +273,24 @@ export function explained(
   const own = words(kind, cleanLine(machine, 63), cleanLine(account ?? "that account", 63), origin);
   const message = cleanLine(failure.message, 400);
   const cure = cleanLine(failure.cure, 400);
+  const compared = /^shown (SHA256:\S+), known (SHA256:\S+)$/u.exec(failure.detail ?? "");
   return {
     kind,
     door: own.door ?? "barred",
     state: own.state ?? "Refused",
     title: own.title,
-    why: message === "" ? own.why : `${sentence(message)} ${own.why}`,
-    steps: cure === "" ? own.steps : [sentence(cure), ...own.steps],
+    why: message === "" || own.always ? own.why : sentence(message),
+    steps: [...(cure === "" ? own.steps : [sentence(cure)]), ...(own.more ?? [])],
     retry: own.retry === undefined ? "Try again" : own.retry,
     listens: own.listens ?? null,
     signIn: own.signIn ?? false,
+    facts:
+      compared === null || kind !== "host-key-changed"
+        ? []
+        : [
+            { name: "known until now", text: compared[2]!, wrong: false },
+            { name: "what answered", text: compared[1]!, wrong: true },
+          ],
     samples: own.samples ?? [],
   };
 }

@@ -1,21 +1,10 @@
+/** The entry of the terminal's page. */
+
 import "../styles/index.css";
+import "./terminal.css";
 import { render } from "preact";
-import { bootstrap, type Common } from "../ui/bootstrap.ts";
+import { bootstrap } from "../ui/bootstrap.ts";
+import { App, type Start } from "./app.ts";
+import { Frame } from "./frame.tsx";
 
-interface Asked extends Common {
-  machine: string;
-  account: string | null;
-}
-
-function Page() {
-  const { machine, account } = bootstrap<Asked>();
-  return (
-    <main>
-      <h1>
-        {machine} {account && <code>{account}</code>}
-      </h1>
-    </main>
-  );
-}
-
-render(<Page />, document.getElementById("app")!);
+render(<Frame app={new App(bootstrap<Start>())} />, document.getElementById("app")!);

@@ -124,7 +124,7 @@ export function next(pane: Pane, now: Happening): Pane {
         },
       };
     case "asked":
-      return pane.phase === "ended" ? pane : { ...pane, asking: now.asking };
+      return pane.phase === "ended" ? pane : { ...pane, asking: cleaned(now.asking) };
     case "answered":
       return { ...pane, asking: null };
     case "open":
@@ -152,6 +152,20 @@ export function next(pane: Pane, now: Happening): Pane {
     case "size":
       return { ...pane, columns: now.columns, rows: now.rows };
   }
+}
+
+/** A question of the host's, as it may be shown. */
+function cleaned(asking: Asking): Asking {
+  if (asking.what === "host-key") return asking;
+  const { title, text, questions } = asking.asked;
+  return {
+    what: "questions",
+    asked: {
+      title: cleanLine(title, 80),
+      text: cleanLines(text),
+      questions: questions.map((one) => ({ ...one, text: cleanLine(one.text, 200) })),
+    },
+  };
 }
 
 function afresh(pane: Pane, at: number): Pane {
@@ -256,8 +270,4 @@ export function duration(ms: number): string {
 export function counted(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1_000));
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-}
-
-export function isLive(pane: Pane): boolean {
-  return pane.phase === "open" || (pane.phase === "opening" && pane.steps.length > 0);
 }

@@ -1,8 +1,7 @@
-/** What a person chose about terminals, kept by the browser: the size of type, colours, the account last used per machine. */
+/** What a person chose about terminals, kept by the browser: the size of type, a mode for readers of the screen, how much is kept. */
 
 export interface Prefs {
   fontSize: number; // px
-  scheme: "system" | "light" | "dark";
   reader: boolean; // screen-reader mode
   scrollback: number; // lines
 }
@@ -12,21 +11,17 @@ export interface Keeper {
   setItem(key: string, value: string): void;
 }
 
-export const DEFAULT: Prefs = { fontSize: 13, scheme: "system", reader: false, scrollback: 5_000 };
+export const DEFAULT: Prefs = { fontSize: 13, reader: false, scrollback: 5_000 };
 export const SMALLEST = 8;
 export const LARGEST = 32;
 const MOST_SCROLLBACK = 100_000;
 const PREFS = "doorward.terminal.prefs";
-const ACCOUNTS = "doorward.terminal.accounts";
-const MOST_ACCOUNTS = 200; // machines whose account is remembered
 
 /** What is kept; the defaults for what is missing or senseless there. */
 export function load(keeper: Keeper): Prefs {
   const kept = parsed(keeper, PREFS);
-  const scheme = kept.scheme;
   return {
     fontSize: within(kept.fontSize, SMALLEST, LARGEST, DEFAULT.fontSize),
-    scheme: scheme === "light" || scheme === "dark" ? scheme : "system",
     reader: kept.reader === true,
     scrollback: within(kept.scrollback, 100, MOST_SCROLLBACK, DEFAULT.scrollback),
   };
@@ -40,18 +35,6 @@ export function save(keeper: Keeper, prefs: Prefs): void {
 /** The size after a step; 0 goes back to the first. */
 export function resized(size: number, step: number): number {
   return step === 0 ? DEFAULT.fontSize : Math.min(LARGEST, Math.max(SMALLEST, size + step));
-}
-
-/** The account that was last used on a machine, by the machine's name. */
-export function lastAccount(keeper: Keeper, machine: string): string | undefined {
-  const kept = parsed(keeper, ACCOUNTS)[machine];
-  return typeof kept === "string" ? kept : undefined;
-}
-
-export function rememberAccount(keeper: Keeper, machine: string, account: string): void {
-  const { [machine]: _before, ...others } = parsed(keeper, ACCOUNTS);
-  const newest = Object.entries(others).slice(-(MOST_ACCOUNTS - 1));
-  put(keeper, ACCOUNTS, { ...Object.fromEntries(newest), [machine]: account });
 }
 
 function parsed(keeper: Keeper, key: string): Record<string, unknown> {

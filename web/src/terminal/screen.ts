@@ -10,7 +10,7 @@ import type { SearchAddon } from "@xterm/addon-search";
 import type { WebglAddon } from "@xterm/addon-webgl";
 import { type ILink, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
-import { styling } from "./cssom.ts";
+import { styling, whileStyling } from "./cssom.ts";
 import { cleanLine, linksIn, offeredToClipboard, type SafeLink, safeLink } from "./safety.ts";
 import { FINDS, theme } from "./themes.ts";
 
@@ -18,6 +18,7 @@ export const FONT =
   '"JetBrains Mono Variable", "Symbols Nerd Font", ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace';
 /** JetBrains Mono at 13 px is 17 px high; the design has 19. */
 const LINE_HEIGHT = 1.12;
+const ADVANCE = 0.6; // em, of each letter of JetBrains Mono
 const MOST_WRAPPED = 20; // rows of one long line that are looked at for addresses
 const FONT_WAIT = 400; // ms; later the other face is replaced where it stands
 
@@ -107,7 +108,7 @@ export class Screen {
 
   /** Put it on the page; once. It keeps to the size of its parent from then on. */
   mount(parent: HTMLElement): void {
-    this.#terminal.open(parent);
+    whileStyling(document, () => this.#terminal.open(parent));
     const signal = this.#away.signal;
     // Before xterm's own, which would send the whole of it in one piece, and what a clipboard hides with it.
     parent.addEventListener("paste", (event) => this.#paste(event), { capture: true, signal });
@@ -173,6 +174,7 @@ export class Screen {
     options.scrollback = scrollback;
     if (options.fontSize !== fontSize) {
       options.fontSize = fontSize;
+      if (this.#webgl !== undefined) options.letterSpacing = this.#spacing();
       this.fit();
     }
   }
@@ -251,15 +253,25 @@ export class Screen {
       const addon = new WebglAddon();
       this.#terminal.loadAddon(addon);
       this.#webgl = addon;
+      this.#terminal.options.letterSpacing = this.#spacing();
+      this.fit();
       // The browser took it away (sleep, a driver, too many): the page draws itself from then on.
       addon.onContextLoss(() => {
         this.#webgl = undefined;
         this.#drawsFast = false;
         addon.dispose();
+        this.#terminal.options.letterSpacing = 0;
+        this.fit();
       });
     } catch {
       this.#drawsFast = false; // no WebGL here: xterm draws with elements
     }
+  }
+
+  /** WebGL draws in whole points of the screen and cuts what is left of a cell; where that is most of one, it gets one back. */
+  #spacing(): number {
+    const wide = (this.#terminal.options.fontSize ?? 13) * ADVANCE * devicePixelRatio;
+    return wide % 1 >= 0.5 ? 1 : 0;
   }
 
   /** A face has come: what was drawn and measured with another is drawn and measured again. */

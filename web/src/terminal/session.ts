@@ -20,7 +20,6 @@ const CTRL_C = "\u0003";
 /** What a terminal asks of the page around it. */
 export interface Around {
   readonly node: NodeClient;
-  readonly base: string; // of the pages
   look(): Look;
   /** The code of the screen, which is large and loaded beside everything else. */
   screen(): Promise<new (look: Look, events: ScreenEvents) => Screen>;
@@ -44,6 +43,8 @@ export class Session {
   readonly element: HTMLDivElement;
   /** What a person said of the clipboard here: asked each time, always, or never again. */
   clipboard: "ask" | "always" | "never" = "ask";
+  /** True once the person wanted to choose the account themselves. */
+  chose = false;
   readonly #around: Around;
   readonly #paster: Paster;
   #handle: TerminalHandle | undefined;
@@ -158,6 +159,7 @@ export class Session {
   choose(): void {
     this.#handle?.close();
     this.#handle = undefined;
+    this.chose = true;
     const { id, machine } = this.pane.peek();
     this.pane.value = newPane(id, machine, null, Date.now());
   }

@@ -34,8 +34,8 @@ it("whoever saw it has the first word, and the first cure", () => {
     "root",
     ORIGIN,
   );
-  expect(state.why.startsWith("No rule names group:dev for web-1. ")).toBe(true);
-  expect(state.steps[0]).toBe("Add one.");
+  expect(state.why).toBe("No rule names group:dev for web-1.");
+  expect(state.steps).toEqual(["Add one."]);
 });
 
 it("the star is no account", () => {
@@ -52,4 +52,20 @@ it("a blocked relay shows the lines for the proxies, with the name of this door"
 
 it("an unknown kind is a fault of the server's, not of the page", () => {
   expect(say("nonsense").kind).toBe("server");
+});
+
+it("a changed key stands beside the known one", () => {
+  const failure = {
+    kind: "host-key-changed",
+    message: "m",
+    cure: "c",
+    detail: "shown SHA256:new, known SHA256:old",
+  } as const;
+  const state = explained(failure, "web-1", "root", ORIGIN);
+  expect(state.facts).toEqual([
+    { name: "known until now", text: "SHA256:old", wrong: false },
+    { name: "what answered", text: "SHA256:new", wrong: true },
+  ]);
+  expect(state.steps).toEqual(["C.", "If nobody reinstalled it, do not go in. Tell an administrator."]);
+  expect(explained({ ...failure, kind: "lost" }, "web-1", "root", ORIGIN).facts).toEqual([]);
 });

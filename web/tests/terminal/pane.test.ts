@@ -6,7 +6,6 @@ import {
   duration,
   ending,
   type Happening,
-  isLive,
   lines,
   newPane,
   next,
@@ -94,6 +93,14 @@ describe("while it opens", () => {
     expect(next(next(asked, end), { is: "asked", asking }).asking).toBeNull();
   });
 
+  it("the words of a host's questions are cleaned", () => {
+    const asked = { title: "Two\u0007", text: "a\u001b[2J\nb", questions: [{ text: "Pass\u202eword: ", echo: false }] };
+    expect(after({ is: "asked", asking: { what: "questions", asked } }).asking).toEqual({
+      what: "questions",
+      asked: { title: "Two", text: "a[2J\nb", questions: [{ text: "Pass word:", echo: false }] },
+    });
+  });
+
   it("banners are kept together, cleaned", () => {
     expect(after({ is: "banner", text: "one\u001b[2J" }, { is: "banner", text: "two" }).banner).toBe(
       "one[2J\ntwo",
@@ -105,7 +112,7 @@ describe("an open shell", () => {
   const open = after(...THERE, { is: "open", at: 2_000 });
 
   it("is live", () => {
-    expect([open.phase, doorOf(open), word(open), isLive(open)]).toEqual(["open", "open", "", true]);
+    expect([open.phase, doorOf(open), word(open)]).toEqual(["open", "open", ""]);
   });
 
   it("that loses its link waits, and goes on", () => {
@@ -129,12 +136,7 @@ describe("an open shell", () => {
     [null, null, "ended", "The shell ended without an exit status."],
   ])("ends: status %j, signal %j", (status, signal, tab, sentence) => {
     const ended = next(open, { is: "end", status, signal, failure: null, at: 9 });
-    expect([word(ended), ending(ended.end!), doorOf(ended), isLive(ended)]).toEqual([
-      tab,
-      sentence,
-      "shut",
-      false,
-    ]);
+    expect([word(ended), ending(ended.end!), doorOf(ended)]).toEqual([tab, sentence, "shut"]);
     expect(ended.end?.opened).toBe(true);
   });
 

@@ -1,13 +1,5 @@
 import { describe, expect, it } from "vitest";
-import {
-  DEFAULT,
-  type Keeper,
-  lastAccount,
-  load,
-  rememberAccount,
-  resized,
-  save,
-} from "../../src/terminal/prefs.ts";
+import { DEFAULT, type Keeper, load, resized, save } from "../../src/terminal/prefs.ts";
 import { contrast, theme } from "../../src/terminal/themes.ts";
 
 function keeper(): Keeper & { all: Map<string, string> } {
@@ -18,11 +10,11 @@ function keeper(): Keeper & { all: Map<string, string> } {
 describe("what a person chose", () => {
   it("is there again", () => {
     const one = keeper();
-    save(one, { fontSize: 16, scheme: "dark", reader: true, scrollback: 900 });
-    expect(load(one)).toEqual({ fontSize: 16, scheme: "dark", reader: true, scrollback: 900 });
+    save(one, { fontSize: 16, reader: true, scrollback: 900 });
+    expect(load(one)).toEqual({ fontSize: 16, reader: true, scrollback: 900 });
   });
 
-  it.each(["", "null", "[]", "7", "{", '{"fontSize": 900, "scheme": "pink", "reader": 1, "scrollback": -1}'])(
+  it.each(["", "null", "[]", "7", "{", '{"fontSize": 900, "reader": 1, "scrollback": -1}'])(
     "is the default for %j",
     (text) => {
       const one = keeper();
@@ -41,24 +33,12 @@ describe("what a person chose", () => {
       },
     };
     save(full, DEFAULT);
-    rememberAccount(full, "web-1", "root");
     expect(load(full)).toEqual(DEFAULT);
-    expect(lastAccount(full, "web-1")).toBeUndefined();
   });
 
   it("stays readable", () => {
     expect([resized(13, 1), resized(32, 1), resized(8, -1), resized(20, 0)]).toEqual([14, 32, 8, 13]);
   });
-});
-
-it("the account last used is known per machine, for so many machines", () => {
-  const one = keeper();
-  for (let at = 0; at < 300; at++) rememberAccount(one, `web-${at}`, "deploy");
-  rememberAccount(one, "web-299", "root");
-  expect(lastAccount(one, "web-299")).toBe("root");
-  expect(lastAccount(one, "web-0")).toBeUndefined();
-  expect(lastAccount(one, "web-298")).toBe("deploy");
-  expect(lastAccount(one, "__proto__")).toBeUndefined();
 });
 
 describe.each([false, true])("colours, dark: %j", (dark) => {

@@ -1,0 +1,382 @@
+/** The page as a whole: its terminals, where they stand, and what is asked over them. No drawing here. */
+
+import { computed, effect, type Signal, signal } from "@preact/signals";
+import type { Machine } from "../api/types.ts";
+import { type KeyFile, NodeClient, type NodeState } from "../node/client.ts";
+import { rememberAccount } from "../ui/accounts.ts";
+import { isDark, scheme } from "../ui/scheme.ts";
+import { type Command, commandOf } from "./keys.ts";
+import * as layouts from "./layout.ts";
+import { Directory, named } from "./machines.ts";
+import type { Pane } from "./pane.ts";
+import { load, type Prefs, resized, save } from "./prefs.ts";
+import type { SafeLink } from "./safety.ts";
+import type { Look, Screen, ScreenEvents } from "./screen.ts";
+import { type Around, Session } from "./session.ts";
+
+const KEPT = "doorward.terminal.tabs";
+/** Failures that end by themselves when the machine is there again. */
+const HEALS: ReadonlySet<string> = new Set(["offline", "ssh-off", "timeout"]);
+
+export interface Start {
+  base: string;
+  tailnet: string;
+  version: string;
+  machine: string;
+  account: string | null;
+}
+
+export type Over =
+  | { is: "link"; link: SafeLink; shown: string }
+  | { is: "clipboard"; text: string; session: Session }
+  | { is: "lines"; lines: number; text: string; answer: (yes: boolean) => void }
+  | { is: "close"; session: Session }
+  | { is: "palette"; into: "tab" | "split" };
+
+export class App implements Around {
+  readonly base: string;
+  readonly tailnet: string;
+  readonly api: string;
+  readonly node: NodeClient;
+  readonly directory: Directory;
+  readonly mac: boolean;
+  readonly layout: Signal<layouts.Layout> = signal(layouts.EMPTY);
+  readonly sessions: Signal<ReadonlyMap<string, Session>> = signal(new Map());
+  readonly over: Signal<Over | null> = signal(null);
+  readonly prefs: Signal<Prefs>;
+  readonly nodeState: Signal<NodeState>;
+  /** What was open before a reload, beside what the address says. */
+  readonly before: Signal<layouts.Kept>;
+  /** The terminals beside which a search, or the files, are shown. */
+  readonly searching: Signal<string | null> = signal(null);
+  readonly filing: Signal<string | null> = signal(null);
+  readonly full: Signal<boolean> = signal(false);
+  readonly current = computed(() => this.sessions.value.get(layouts.current(this.layout.value) ?? ""));
+  #ids = 0;
+  #screen: Promise<typeof Screen> | undefined;
+
+  constructor(start: Start, node?: NodeClient) {
+    this.base = start.base;
+    this.tailnet = start.tailnet;
+    this.api = `${start.base}api/v1`;
+    this.mac = /Mac|iPhone|iPad/u.test(navigator.platform);
+    this.prefs = signal(load(localStorage));
+    this.node = node ?? new NodeClient({ api: this.api });
+    this.nodeState = signal(this.node.state);
+    this.node.onNode((state) => {
+      this.nodeState.value = state;
+    });
+    this.directory = new Directory(this.api, () => this.node.told());
+    const here = { machine: start.machine, account: start.account };
+    this.before = signal(layouts.others(layouts.kept(sessionStorage.getItem(KEPT)), here));
+    this.open(here, "tab");
+    this.#watch();
+    this.directory.start();
+  }
+
+  // Terminals ------------------------------------------------------------------------------------------------------------
+
+  /** A terminal more: in a tab of its own, or beside the one that has the keys. */
+  open(place: layouts.Place, into: "tab" | "split"): Session | undefined {
+    const id = `p${this.#ids++}`;
+    const before = this.layout.peek();
+    const layout = into === "tab" ? layouts.withTab(before, `t${id}`, id) : layouts.withSplit(before, id);
+    if (layouts.current(layout) !== id) return undefined; // no room
+    const session = new Session(id, place.machine, place.account, this);
+    const known = this.current.peek()?.pane.peek();
+    if (known !== undefined) session.guess(known.columns, known.rows);
+    this.sessions.value = new Map(this.sessions.peek()).set(id, session);
+    this.layout.value = layout;
+    if (place.account !== null) this.enter(session, place.account);
+    return session;
+  }
+
+  /** Go in as this account, which is remembered for the machine. */
+  enter(session: Session, account: string, keyFile?: KeyFile): void {
+    rememberAccount(session.pane.peek().machine, account);
+    session.start(account, keyFile);
+  }
+
+  /** Close one; a live one only after a question. */
+  close(session: Session, asked = false): void {
+    const pane = session.pane.peek();
+    if (!asked && pane.phase === "open") {
+      this.over.value = { is: "close", session };
+      return;
+    }
+    session.close();
+    const left = new Map(this.sessions.peek());
+    left.delete(session.id);
+    if (this.searching.peek() === session.id) this.searching.value = null;
+    if (this.filing.peek() === session.id) this.filing.value = null;
+    this.layout.value = layouts.without(this.layout.peek(), session.id);
+    this.sessions.value = left;
+    if (left.size === 0) location.assign(`${this.base}machines`);
+    else this.focus();
+  }
+
+  /** What was open before a reload, all of it. */
+  openBefore(): void {
+    for (const tab of this.before.peek()) {
+      for (const [at, place] of tab.entries()) this.open(place, at === 0 ? "tab" : "split");
+    }
+    this.before.value = [];
+  }
+
+  /** Give the keys back to the terminal that has them. */
+  focus(): void {
+    this.current.peek()?.focus();
+  }
+
+  show(layout: layouts.Layout): void {
+    this.layout.value = layout;
+    this.focus();
+  }
+
+  // Around a session -----------------------------------------------------------------------------------------------------
+
+  look(): Look {
+    const { fontSize, reader, scrollback } = this.prefs.peek();
+    return { dark: isDark(), fontSize, reader, scrollback };
+  }
+
+  screen(): Promise<new (look: Look, events: ScreenEvents) => Screen> {
+    this.#screen ??= import("./screen.ts").then(async (module) => {
+      await module.fontReady(this.prefs.peek().fontSize);
+      return module.Screen;
+    });
+    return this.#screen;
+  }
+
+  machine(name: string): number | string {
+    return this.machineOf(name)?.id ?? name;
+  }
+
+  machineOf(name: string): Machine | undefined {
+    return named(this.directory.machines.value ?? [], name);
+  }
+
+  key(event: KeyboardEvent, session: Session): boolean {
+    const altGraph = event.getModifierState("AltGraph");
+    const { key, code, ctrlKey, altKey, shiftKey, metaKey } = event;
+    const command = commandOf({ key, code, ctrlKey, altKey, shiftKey, metaKey, altGraph }, this.mac);
+    if (command === undefined) return false;
+    if (event.type === "keydown") {
+      event.preventDefault();
+      this.does(command, session);
+    }
+    return true;
+  }
+
+  link(link: SafeLink, shown: string): void {
+    // Where the screen shows the very address, the click was the answer.
+    if (!link.disguised && (shown === link.href || `${shown}/` === link.href)) follow(link);
+    else this.over.value = { is: "link", link, shown };
+  }
+
+  clipboard(text: string, session: Session): void {
+    if (session.clipboard === "never") return;
+    if (session.clipboard === "always") {
+      navigator.clipboard?.writeText(text).catch(() => undefined);
+      return;
+    }
+    // One question at a time: what is asked about does not change under the person's hands.
+    if (this.over.peek() === null) this.over.value = { is: "clipboard", text, session };
+  }
+
+  manyLines(lines: number, text: string): Promise<boolean> {
+    if (this.over.peek() !== null) return Promise.resolve(false);
+    return new Promise((answer) => {
+      this.over.value = {
+        is: "lines",
+        lines,
+        text,
+        answer: (yes) => {
+          this.over.value = null;
+          answer(yes);
+        },
+      };
+    });
+  }
+
+  opened(session: Session): void {
+    if (this.current.peek() === session) queueMicrotask(() => session.focus());
+  }
+
+  // Commands -------------------------------------------------------------------------------------------------------------
+
+  does(command: Command, session: Session | undefined = this.current.peek()): void {
+    switch (command.do) {
+      case "new-tab":
+      case "palette":
+        this.over.value = { is: "palette", into: "tab" };
+        return;
+      case "split":
+        this.over.value = { is: "palette", into: "split" };
+        return;
+      case "close":
+        if (session !== undefined) this.close(session);
+        return;
+      case "search":
+        this.searching.value = session?.id ?? null;
+        return;
+      case "files":
+        this.filing.value = this.filing.peek() === session?.id ? null : (session?.id ?? null);
+        return;
+      case "copy":
+        this.copy(session);
+        return;
+      case "paste":
+        void this.paste(session);
+        return;
+      case "tab":
+        this.show(layouts.tabAt(this.layout.peek(), command.index));
+        return;
+      case "pane":
+        this.show(layouts.stepped(this.layout.peek(), command.step));
+        return;
+      case "size":
+        this.prefer({ fontSize: resized(this.prefs.peek().fontSize, command.step) });
+        return;
+      case "full-screen":
+        void this.fullScreen();
+        return;
+    }
+  }
+
+  copy(session: Session | undefined): void {
+    const text = session?.screen?.selection ?? "";
+    if (text !== "") navigator.clipboard?.writeText(text).catch(() => undefined);
+  }
+
+  /** Paste by a key of ours: the browser asks the person where it has to. */
+  async paste(session: Session | undefined): Promise<void> {
+    try {
+      const text = await navigator.clipboard.readText();
+      if (text !== "") await session?.paste(text);
+    } catch {
+      // Refused, or a browser that lets no page read: its own menu and keys paste still.
+    }
+  }
+
+  prefer(change: Partial<Prefs>): void {
+    this.prefs.value = { ...this.prefs.peek(), ...change };
+    save(localStorage, this.prefs.peek());
+  }
+
+  /** The whole screen, and with it the keys that a browser keeps for itself elsewhere. */
+  async fullScreen(): Promise<void> {
+    const { keyboard } = navigator as Navigator & {
+      keyboard?: { lock?: (keys?: string[]) => Promise<void>; unlock?: () => void };
+    };
+    try {
+      if (document.fullscreenElement !== null) {
+        keyboard?.unlock?.();
+        await document.exitFullscreen();
+      } else {
+        await document.documentElement.requestFullscreen({ navigationUI: "hide" });
+        // Escape too goes to the shell then; held down, it leads out.
+        await keyboard?.lock?.();
+      }
+    } catch {
+      // A browser or a person that does not want it.
+    }
+    this.focus();
+  }
+
+  // Watching -------------------------------------------------------------------------------------------------------------
+
+  #watch(): void {
+    effect(() => {
+      void scheme.value; // isDark asks for it only where the person has not chosen
+      const look = { ...this.prefs.value, dark: isDark() };
+      for (const session of this.sessions.value.values()) session.look(look);
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      for (const session of this.sessions.peek().values()) session.look(this.look());
+    });
+    // The address is that of the terminal that has the keys; the tab of the browser has its name.
+    effect(() => {
+      const pane = this.current.value?.pane.value;
+      if (pane === undefined) return;
+      const path = layouts.pathOf(this.base, pane);
+      if (location.pathname !== path) history.replaceState(null, "", path);
+      document.title = titleOf(pane, this.tailnet);
+    });
+    effect(() => {
+      const sessions = this.sessions.value;
+      const kept = layouts.keep(this.layout.value, (id) => sessions.get(id)?.pane.value);
+      try {
+        sessionStorage.setItem(KEPT, kept);
+      } catch {
+        // Nothing is offered after a reload then.
+      }
+    });
+    // Only the tab that is shown draws.
+    effect(() => {
+      const { tabs, active } = this.layout.value;
+      for (const tab of tabs) {
+        for (const id of tab.panes) this.sessions.value.get(id)?.screen?.show(tab.id === active);
+      }
+    });
+    // One way into the machine and nothing to choose: straight in.
+    effect(() => {
+      for (const session of this.sessions.value.values()) {
+        const pane = session.pane.value;
+        if (pane.phase !== "choosing" || session.chose) continue;
+        const machine = this.machineOf(pane.machine);
+        if (machine === undefined) continue;
+        const [only, ...more] = machine.ways;
+        if (only !== undefined && more.length === 0 && !machine.any_account)
+          this.enter(session, only.account);
+      }
+    });
+    // What could not be opened because the machine was away is tried again when it is there.
+    const was = new Map<number, boolean>();
+    effect(() => {
+      for (const machine of this.directory.machines.value ?? []) {
+        const ready = machine.online && machine.ssh !== "unknown";
+        const before = was.get(machine.id);
+        was.set(machine.id, ready);
+        if (before !== false || !ready) continue;
+        for (const session of this.sessions.peek().values()) {
+          const { phase, end, machine: name } = session.pane.peek();
+          const waits =
+            phase === "ended" && end !== null && !end.opened && HEALS.has(end.failure?.kind ?? "");
+          if (waits && name.toLowerCase() === machine.name.toLowerCase()) session.again();
+        }
+      }
+    });
+    document.addEventListener("fullscreenchange", () => {
+      this.full.value = document.fullscreenElement !== null;
+    });
+    addEventListener("beforeunload", (event) => {
+      if ([...this.sessions.peek().values()].some((one) => one.pane.peek().phase === "open"))
+        event.preventDefault();
+    });
+    const back = () => void this.#signedInAgain();
+    addEventListener("focus", back);
+    document.addEventListener("visibilitychange", back);
+  }
+
+  /** Somebody comes back to this page whose sign-in was over: if there is a new one, its terminals go on. */
+  async #signedInAgain(): Promise<void> {
+    const over = [...this.sessions.peek().values()].filter(
+      (one) => one.pane.peek().end?.failure?.kind === "session-over",
+    );
+    if (over.length === 0 || document.visibilityState !== "visible") return;
+    await this.directory.refresh();
+    if (this.directory.me.peek()?.signed_in !== true) return;
+    for (const session of over) if (!session.pane.peek().end?.opened) session.again();
+  }
+}
+
+/** Follow a link: in a page of its own that knows nothing of this one. */
+export function follow(link: SafeLink): void {
+  open(link.href, "_blank", "noopener,noreferrer");
+}
+
+export function titleOf(pane: Pane, tailnet: string): string {
+  const name = pane.account === null ? pane.machine : `${pane.account}@${pane.machine}`;
+  return `${pane.title === "" ? name : `${pane.title} · ${name}`} · ${tailnet}`;
+}

@@ -1,0 +1,604 @@
+/** What stands in a terminal's place while there is no shell: the account, the steps, questions, a check, what went wrong. */
+
+import { type Signal, useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { lastAccount, wayInto, waysInto } from "../ui/accounts.ts";
+import { Door, type DoorState, LargeDoor } from "../ui/drawings.tsx";
+import { Account } from "../ui/parts.tsx";
+import type { App } from "./app.ts";
+import { type Explained, explained } from "./failures.ts";
+import type { Check, HostKey, Line, Pane, Questions } from "./pane.ts";
+import { counted, duration, lines, turned } from "./pane.ts";
+import { Icon, Words } from "./parts.tsx";
+import type { Session } from "./session.ts";
+
+interface Of {
+  app: App;
+  session: Session;
+  pane: Pane;
+}
+
+/** Now, every second while somebody looks at a clock that counts. */
+export function useNow(): Signal<number> {
+  const now = useSignal(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => {
+      now.value = Date.now();
+    }, 1_000);
+    return () => clearInterval(timer);
+  }, []);
+  return now;
+}
+
+/** Marks what the keys go to first. */
+function first(yes: boolean): object {
+  return yes ? { "data-first": true } : {};
+}
+
+/** The door at the left, the words at the right. */
+function Stage({ door, turn, children }: { door: DoorState; turn: number; children: ComponentChildren }) {
+  const words = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // Keys go to the first thing to do, unless somebody is typing elsewhere.
+    const busy = document.activeElement?.closest("dialog, input, .xterm") ?? null;
+    if (busy === null || busy.closest(".pane") === words.current?.closest(".pane")) {
+      words.current?.querySelector<HTMLElement>("[data-first]")?.focus({ preventScroll: true });
+    }
+  }, []);
+  return (
+    <div class="stage">
+      <LargeDoor state={door} label="" opening={turn} />
+      <div class="stage-words" ref={words}>
+        {children}
+      </div>
+    </div>
+  );
+}
+
+// As whom -----------------------------------------------------------------------------------------------------------------
+
+export function Choosing({ app, session, pane }: Of) {
+  const typed = useSignal("");
+  const machines = app.directory.machines.value;
+  const machine = app.machineOf(pane.machine);
+  if (machines === null) return <p class="quiet-line">Asking which accounts you may use.</p>;
+  if (machine === undefined) {
+    return <Failed app={app} session={session} pane={pane} state={notHere(pane)} />;
+  }
+  const ways = waysInto(machine);
+  const preferred = wayInto(machine, lastAccount(machine.name));
+  if (ways.length === 0) {
+    const state = explained(
+      { kind: "not-allowed", message: machine.why, cure: "" },
+      machine.name,
+      "anybody",
+      location.origin,
+    );
+    const title = `You have no way into ${machine.name}`;
+    return <Failed app={app} session={session} pane={pane} state={{ ...state, title, retry: null }} />;
+  }
+  const free = ways.find((way) => way.account === null);
+  return (
+    <Stage door="ajar" turn={0.4}>
+      <h1>As whom?</h1>
+      <p>
+        The policy lets you into {machine.name} as {free === undefined ? "these" : "any account"}.
+      </p>
+      <ul class="accounts">
+        {machine.ways.map(({ account, check, rule }) => (
+          <li key={account}>
+            <button
+              type="button"
+              class={`go ${check ? "asks" : ""}`}
+              {...first(preferred?.account === account)}
+              onClick={() => app.enter(session, account)}
+            >
+              <Door state={check ? "ajar" : "open"} label="" />
+              <Account name={account} />
+            </button>
+            <span class="reason">
+              {check ? "asks for a check first" : "straight in"}
+              {rule !== null && `, by ${rule.name} in line ${rule.line}`}
+            </span>
+          </li>
+        ))}
+      </ul>
+      {free !== undefined && (
+        <form
+          class="typed-account"
+          onSubmit={(event) => {
+            event.preventDefault();
+            const account = typed.value.trim();
+            if (account !== "") app.enter(session, account);
+          }}
+        >
+          <label for={`account-${session.id}`}>
+            {machine.ways.length === 0 ? "Account" : "Another account"}
+          </label>
+          <input
+            id={`account-${session.id}`}
+            class="field mono"
+            autocomplete="off"
+            autocapitalize="none"
+            spellcheck={false}
+            maxLength={64}
+            placeholder={app.directory.me.value?.user.name ?? ""}
+            value={typed.value}
+            onInput={(event) => {
+              typed.value = event.currentTarget.value;
+            }}
+            {...first(machine.ways.length === 0)}
+          />
+          <button type="submit" class={`go ${free.asks ? "asks" : ""}`}>
+            Enter
+          </button>
+        </form>
+      )}
+    </Stage>
+  );
+}
+
+function notHere(pane: Pane): Explained {
+  return explained({ kind: "no-such-machine", message: "", cure: "" }, pane.machine, null, location.origin);
+}
+
+// Opening -----------------------------------------------------------------------------------------------------------------
+
+const DOING: Record<Line["name"], string> = {
+  relay: "connecting",
+  tunnel: "shaking hands",
+  "host key": "comparing",
+  ssh: "signing in",
+  check: "waiting for a yes",
+  shell: "waiting for the first byte",
+};
+
+export function Opening({ pane }: Of) {
+  const now = useNow();
+  return (
+    <div class="opening">
+      <LargeDoor state="open" label="" opening={turned(pane)} />
+      <ol class="steps" aria-label="Steps">
+        {lines(pane).map((line) => (
+          <li key={line.name} class={line.state}>
+            <span class="mark">{line.state === "done" && <Icon name="done" size={15} />}</span>
+            <span class="step-name">{line.name}</span>
+            <span class="step-detail">
+              {line.detail || (line.state === "doing" ? DOING[line.name] : "")}
+              {line.name === "ssh" && line.state !== "waits" && line.detail === "" && (
+                <>
+                  {" "}
+                  as <Account name={pane.account ?? ""} />
+                </>
+              )}
+            </span>
+            <span class="step-time">
+              {line.ms !== null && duration(line.ms)}
+              {line.state === "doing" && now.value - pane.since > 1_500 && counted(now.value - pane.since)}
+            </span>
+          </li>
+        ))}
+      </ol>
+      {pane.banner !== "" && <pre class="banner">{pane.banner}</pre>}
+      <p class="promise">The server passes sealed packets. It never sees a byte of this session.</p>
+    </div>
+  );
+}
+
+/** The steps in one line, for the head of a terminal that waits. */
+export function StepLine({ pane }: { pane: Pane }) {
+  return (
+    <span class="step-line">
+      {lines(pane).map((line) => (
+        <span key={line.name} class={line.state}>
+          {line.state === "done" && <Icon name="done" size={13} />}
+          {line.name === "check" && line.state !== "done" && <Door state="ajar" label="" />}
+          {line.name}
+        </span>
+      ))}
+    </span>
+  );
+}
+
+// A check -----------------------------------------------------------------------------------------------------------------
+
+/** Opens the page of the check in a small window; the door's pages let nobody frame them, so that no click is stolen. */
+function openCheck(address: string): Window | null {
+  const width = 520;
+  const height = Math.min(820, screen.availHeight);
+  const left = Math.round(window.screenX + (window.outerWidth - width) / 2);
+  const top = Math.round(window.screenY + (window.outerHeight - height) / 2);
+  return window.open(
+    address,
+    "doorward-check",
+    `popup,width=${width},height=${height},left=${left},top=${top}`,
+  );
+}
+
+export function Checking({ app, session, pane, check }: Of & { check: Check }) {
+  const now = useNow();
+  const small = useRef<Window | null>(null);
+  const copied = useSignal(false);
+  // The shell goes on by itself; the small window has nothing more to say then.
+  useEffect(() => () => small.current?.close(), []);
+  const address = check.path === null ? null : `${location.origin}${app.base.slice(0, -1)}${check.path}`;
+  const rule = app
+    .machineOf(pane.machine)
+    ?.ways.find((way) => way.account === pane.account && way.check)?.rule;
+  return (
+    <Stage door="ajar" turn={0.4}>
+      <p class="state ajar">
+        <Door state="ajar" label="" />A check is due
+      </p>
+      <h1>{pane.machine} wants to know it is still you</h1>
+      <p>
+        {rule ? `Rule ${rule.name}, line ${rule.line}, asks` : "The policy asks"} for a yes before anyone
+        becomes <Account name={pane.account ?? ""} />.
+      </p>
+      {check.code !== null && (
+        <div class="code">
+          <output class="code-letters" aria-label="Code">
+            {check.code}
+          </output>
+          <span>The approval page must show the same code. If not, say no.</span>
+        </div>
+      )}
+      <p class="buttons">
+        {address !== null && (
+          <a
+            class="go asks"
+            href={address}
+            target="_blank"
+            rel="noopener opener"
+            data-first
+            onClick={(event) => {
+              const opened = openCheck(address);
+              if (opened === null) return; // popups are blocked: the link opens a page instead
+              event.preventDefault();
+              small.current = opened;
+            }}
+          >
+            <Icon name="finger" size={20} />
+            Check now
+          </a>
+        )}
+        {address !== null && (
+          <button
+            type="button"
+            class="press"
+            onClick={() => {
+              navigator.clipboard?.writeText(address).then(
+                () => {
+                  copied.value = true;
+                },
+                () => undefined,
+              );
+            }}
+          >
+            <Icon name="copy" />
+            {copied.value ? "Copied" : "Copy the link"}
+          </button>
+        )}
+        <button type="button" class="press quiet" onClick={() => session.stop()}>
+          Stop
+        </button>
+      </p>
+      <p class="waited">
+        Waiting for {counted(now.value - check.since)}. The shell opens by itself after the yes.
+      </p>
+      <figure class="says">
+        <figcaption>{pane.machine} says</figcaption>
+        <pre>{check.text}</pre>
+      </figure>
+    </Stage>
+  );
+}
+
+// The host's key ----------------------------------------------------------------------------------------------------------
+
+export function AskHostKey({ session, pane, asked }: Of & { asked: HostKey }) {
+  return (
+    <Stage door="ajar" turn={0.4}>
+      <p class="state ajar">
+        <Icon name="key" />
+        Nothing was sent yet
+      </p>
+      <h1>Is this the key of {pane.machine}?</h1>
+      <p>
+        {pane.machine} publishes no keys that this page could compare. Compare it with what{" "}
+        <code>ssh-keygen -lf</code> says there of the key in <code>/etc/ssh</code>, or ask who looks after it.
+      </p>
+      <dl class="facts">
+        {asked.known !== null && (
+          <div>
+            <dt>known until now</dt>
+            <dd>
+              <code>{asked.known}</code>
+            </dd>
+          </div>
+        )}
+        <div>
+          <dt>what answered</dt>
+          <dd>
+            <code class={asked.known === null ? "" : "wrong"}>{asked.fingerprint}</code>
+          </dd>
+        </div>
+        <div>
+          <dt>kind</dt>
+          <dd>
+            <code>{asked.kind}</code>
+          </dd>
+        </div>
+      </dl>
+      <p class="buttons">
+        <button type="button" class="go asks" onClick={() => session.answerKey("remember")}>
+          It is, remember it
+        </button>
+        <button type="button" class="press" onClick={() => session.answerKey("once")}>
+          Only this once
+        </button>
+        <button type="button" class="press" data-first onClick={() => session.answerKey("refuse")}>
+          No, stop
+        </button>
+      </p>
+      <p class="waited">
+        Remembered keys are kept at the server, for you and this machine. Another key is refused then.
+      </p>
+    </Stage>
+  );
+}
+
+// Questions of the host ---------------------------------------------------------------------------------------------------
+
+export function AskQuestions({ app, session, pane, asked }: Of & { asked: Questions }) {
+  const form = useRef<HTMLFormElement>(null);
+  return (
+    <Stage door="ajar" turn={0.4}>
+      <p class="state ajar">
+        <Door state="ajar" label="" />
+        {pane.machine} asks
+      </p>
+      <h1>{asked.title || `Sign in to ${pane.machine}`}</h1>
+      {asked.text !== "" && <pre class="banner">{asked.text}</pre>}
+      <form
+        ref={form}
+        class="questions"
+        onSubmit={(event) => {
+          event.preventDefault();
+          session.answer(asked.questions.map((_, at) => field(form.current!, at).value));
+        }}
+      >
+        {asked.questions.map(({ text, echo }, at) => (
+          <label key={text}>
+            {text.trim() || "Answer"}
+            <Answer at={at} echo={echo} />
+          </label>
+        ))}
+        <p class="buttons">
+          <button type="submit" class="go asks">
+            Answer
+          </button>
+          <button type="button" class="press quiet" onClick={() => session.answer(undefined)}>
+            Stop
+          </button>
+        </p>
+      </form>
+      <KeyFile app={app} session={session} pane={pane} />
+      <p class="waited">The answers go to {pane.machine} alone, inside ssh. This server does not see them.</p>
+    </Stage>
+  );
+}
+
+function Answer({ at, echo }: { at: number; echo: boolean }) {
+  const shared = { name: `answer-${at}`, class: "field mono", autocomplete: "off", spellcheck: false, ...first(at === 0) };
+  return echo ? (
+    <input type="text" autocapitalize="none" {...shared} />
+  ) : (
+    <input type="password" {...shared} />
+  );
+}
+
+function field(form: HTMLFormElement, at: number): HTMLInputElement {
+  return form.elements.namedItem(`answer-${at}`) as HTMLInputElement;
+}
+
+/** A private key from a file: read into the part of this page that connects, and forgotten with it. */
+export function KeyFile({ app, session, pane }: Of) {
+  const file = useSignal<File | null>(null);
+  const phrase = useSignal("");
+  const enter = async () => {
+    const chosen = file.peek();
+    if (chosen === null || pane.account === null) return;
+    const bytes = new Uint8Array(await chosen.arrayBuffer());
+    const passphrase = phrase.peek();
+    app.enter(session, pane.account, passphrase === "" ? { bytes } : { bytes, passphrase });
+  };
+  return (
+    <details class="key-file">
+      <summary>Sign in with a private key</summary>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void enter();
+        }}
+      >
+        <label>
+          Key file
+          <input
+            type="file"
+            onChange={(event) => {
+              file.value = event.currentTarget.files?.[0] ?? null;
+            }}
+          />
+        </label>
+        <label>
+          Its passphrase, if it has one
+          <input
+            class="field mono"
+            type="password"
+            autocomplete="off"
+            value={phrase.value}
+            onInput={(event) => {
+              phrase.value = event.currentTarget.value;
+            }}
+          />
+        </label>
+        <button type="submit" class="press" disabled={file.value === null}>
+          {file.value === null ? "Choose a file first" : "Enter with this key"}
+        </button>
+        <p class="waited">It is read in this page alone, never sent, and forgotten when the page closes.</p>
+      </form>
+    </details>
+  );
+}
+
+// What went wrong ---------------------------------------------------------------------------------------------------------
+
+const SIGNS: ReadonlySet<string> = new Set(["refused", "no-account"]);
+
+export function Failed({ app, session, pane, state }: Of & { state?: Explained }) {
+  const details = useSignal(false);
+  const failure = pane.end?.failure ?? null;
+  const told =
+    state ??
+    explained(
+      failure ?? { kind: "server", message: "", cure: "" },
+      pane.machine,
+      pane.account,
+      location.origin,
+    );
+  const here = `${location.pathname}${location.search}`;
+  const machine = app.machineOf(pane.machine);
+  const elsewhere = machine !== undefined && waysInto(machine).some((way) => way.account !== pane.account);
+  return (
+    <Stage door={told.door} turn={0}>
+      <p class={`state ${told.door}`}>
+        {told.door === "barred" ? <Icon name="stop" /> : <Door state="shut" label="" />}
+        {told.state}
+      </p>
+      <h1>
+        <Words text={told.title} />
+      </h1>
+      <p>
+        <Words text={told.why} />
+      </p>
+      {told.facts.length > 0 && (
+        <dl class="facts">
+          {told.facts.map(({ name, text, wrong }) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>
+                <code class={wrong ? "wrong" : ""}>{text}</code>
+              </dd>
+            </div>
+          ))}
+        </dl>
+      )}
+      {told.samples.map(({ name, text }) => (
+        <figure key={name} class="says">
+          <figcaption>{name}</figcaption>
+          <pre>{text}</pre>
+        </figure>
+      ))}
+      <h2>What to do</h2>
+      <ol class="cures">
+        {told.steps.map((step) => (
+          <li key={step}>
+            <Words text={step} />
+          </li>
+        ))}
+      </ol>
+      <p class="buttons">
+        {told.signIn && (
+          <a
+            class="press main"
+            href={`${app.base}signin?next=${encodeURIComponent(here)}`}
+            data-first
+            {...(app.sessions.value.size > 1 ? { target: "_blank", rel: "opener" } : {})}
+          >
+            Sign in
+          </a>
+        )}
+        {told.retry !== null && (
+          <button
+            type="button"
+            class={`press ${told.signIn ? "" : "main"}`}
+            {...first(!told.signIn)}
+            onClick={() => session.again()}
+          >
+            <Icon name="again" />
+            {told.retry}
+          </button>
+        )}
+        {elsewhere && (
+          <button type="button" class="press" onClick={() => session.choose()}>
+            Another account
+          </button>
+        )}
+        {(pane.steps.length > 0 || failure?.detail) && (
+          <button
+            type="button"
+            class="press"
+            aria-expanded={details.value}
+            onClick={() => {
+              details.value = !details.value;
+            }}
+          >
+            What was tried
+          </button>
+        )}
+        <a class="press quiet" href={`${app.base}machines`}>
+          Back to machines
+        </a>
+      </p>
+      {details.value && (
+        <div class="tried">
+          <ol class="steps">
+            {lines(pane).map((line) => (
+              <li key={line.name} class={line.state}>
+                <span class="mark">
+                  {line.state === "done" && <Icon name="done" size={15} />}
+                  {line.state === "failed" && <Icon name="close" size={15} />}
+                </span>
+                <span class="step-name">{line.name}</span>
+                <span class="step-detail">{line.detail}</span>
+                <span class="step-time">{line.ms !== null && duration(line.ms)}</span>
+              </li>
+            ))}
+          </ol>
+          {failure?.detail && <pre class="banner">{failure.detail}</pre>}
+        </div>
+      )}
+      {SIGNS.has(told.kind) && machine?.ssh !== "tailscale" && (
+        <KeyFile app={app} session={session} pane={pane} />
+      )}
+      {pane.banner !== "" && (
+        <figure class="says">
+          <figcaption>{pane.machine} says</figcaption>
+          <pre>{pane.banner}</pre>
+        </figure>
+      )}
+      {told.listens !== null && (
+        <p class="waited">Listening for {told.listens}. This page goes on by itself then.</p>
+      )}
+      <p class="kind">
+        <code>{told.kind}</code>
+      </p>
+    </Stage>
+  );
+}
+
+/** Which of these a terminal shows; null where its screen is what there is to see. */
+export function stateOf(app: App, session: Session, pane: Pane): ComponentChildren {
+  const of = { app, session, pane };
+  if (pane.phase === "choosing") return <Choosing {...of} />;
+  if (pane.asking?.what === "host-key") return <AskHostKey {...of} asked={pane.asking.key} />;
+  if (pane.asking?.what === "questions") return <AskQuestions {...of} asked={pane.asking.asked} />;
+  if (pane.check !== null) return <Checking {...of} check={pane.check} />;
+  if (pane.phase === "opening") return <Opening {...of} />;
+  if (pane.end !== null && !pane.end.opened) {
+    if (pane.end.failure !== null) return <Failed {...of} />;
+  }
+  return null;
+}
