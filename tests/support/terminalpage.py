@@ -4,7 +4,6 @@ What a whole server does with it is seen in tests/interop; here each state of th
 """
 
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from doorward.console.pages import Title, page
 ORIGIN = "https://door.test"
 ENTRY = "web/src/terminal/page.tsx"
 SLOW = 30_000  # milliseconds that something may take on a busy machine
+_READER = """try { localStorage.setItem("doorward.terminal.prefs", '{"reader": true}'); } catch {}"""
 _WORKER = Path(__file__).with_name("terminal_worker.js").read_text(encoding="utf-8")
 
 
@@ -95,7 +95,9 @@ class World:
             self.beacons.append(path)
             await route.fulfill(status=204)
         elif path.startswith("/check/"):
-            await route.fulfill(body="<!doctype html><title>Check</title><h1>Is it you?</h1>", content_type="text/html")
+            await route.fulfill(
+                body="<!doctype html><title>Check</title><h1>Is it you?</h1>", content_type="text/html"
+            )
         else:
             await route.fulfill(status=204)
 
@@ -109,7 +111,11 @@ class World:
             "account": unquote(account) or None,
         }
         answer = page(
-            Title(name, "example.net"), self.bundle.needs(ENTRY), base="/", bootstrap=start, sockets=["wss://door.test"]
+            Title(name, "example.net"),
+            self.bundle.needs(ENTRY),
+            base="/",
+            bootstrap=start,
+            sockets=["wss://door.test"],
         )
         headers = {key: value for key, value in answer.headers.items() if key != "content-length"}
         await route.fulfill(body=bytes(answer.body), headers=headers)
@@ -149,11 +155,9 @@ async def terminal_page(
             context.set_default_timeout(SLOW)
             world = World(bundle)
             await context.route("**/*", world.answer)
-            yield await context.new_page(), world
+            page = await context.new_page()
+            # What a screen shows can be read then, by readers and by tests.
+            await page.add_init_script(_READER)
+            yield page, world
         finally:
             await browser.close()
-
-
-def told(name: str, value: Any) -> str:
-    """A server-sent event."""
-    return f"event: {name}\ndata: {json.dumps(value)}\n\n"

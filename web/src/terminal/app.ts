@@ -194,6 +194,7 @@ export class App implements Around {
         answer: (yes) => {
           this.over.value = null;
           answer(yes);
+          queueMicrotask(() => this.focus());
         },
       };
     });

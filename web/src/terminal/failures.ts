@@ -218,17 +218,23 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
   }
 }
 
-/** nginx and Caddy, as docs/guide/browser.md has them. */
+/** nginx and Caddy, as docs/guide/proxies.md has them. */
 function proxies(origin: string): { name: string; text: string }[] {
   const host = URL.canParse(origin) ? new URL(origin).hostname : "door.example.net";
   return [
     {
       name: "nginx",
       text: [
+        "map $http_upgrade $doorward_connection {",
+        "    default upgrade;",
+        '    ""      "";',
+        "}",
+        "",
+        "# in the server's location /",
         "proxy_http_version 1.1;",
-        "proxy_set_header Upgrade $http_upgrade;",
-        'proxy_set_header Connection "upgrade";',
         "proxy_set_header Host $http_host;",
+        "proxy_set_header Upgrade $http_upgrade;",
+        "proxy_set_header Connection $doorward_connection;",
         "proxy_buffering off;",
         "proxy_read_timeout 1h;",
       ].join("\n"),

@@ -47,6 +47,7 @@ function Lintel({ app }: { app: App }) {
   }, [active]);
   return (
     <header class="lintel">
+      <h1 class="heard">Terminals</h1>
       <a class="home" href={`${app.base}machines`} aria-label="Machines" title="Machines">
         <Door state="open" label="" size={20} />
       </a>
@@ -172,7 +173,7 @@ function Type({ app }: { app: App }) {
     <div class="type" ref={box}>
       <button
         type="button"
-        class="icon-button letters"
+        class="icon-button"
         aria-label="Type and colours"
         title="Type and colours"
         aria-expanded={open.value}
@@ -180,7 +181,7 @@ function Type({ app }: { app: App }) {
           open.value = !open.value;
         }}
       >
-        <span aria-hidden="true">Aᴀ</span>
+        <Icon name="type" />
       </button>
       {open.value && (
         <div class="menu">

@@ -118,9 +118,9 @@ const arrow = (final: string) => (application: boolean) => `\u001b${application 
 const always = (text: string) => () => text;
 
 export const ROW: readonly RowKey[] = [
-  { label: "Esc", name: "Escape", sends: always("\u001b") },
+  { label: "Esc", name: "Esc", sends: always("\u001b") },
   { label: "Tab", name: "Tab", sends: always("\t") },
-  { label: "Ctrl", name: "Control, for the next key", sends: always(""), sticky: "ctrl" },
+  { label: "Ctrl", name: "Ctrl, for the next key", sends: always(""), sticky: "ctrl" },
   { label: "Alt", name: "Alt, for the next key", sends: always(""), sticky: "alt" },
   { label: "←", name: "Left", sends: arrow("D") },
   { label: "↓", name: "Down", sends: arrow("B") },

@@ -18,6 +18,7 @@ const LINES = {
   download: "M12 4v11M7.5 10.5 12 15l4.5-4.5M4 15v3.5A1.5 1.5 0 0 0 5.5 20h13a1.5 1.5 0 0 0 1.5-1.5V15",
   finger:
     "M5 14v-2a7 7 0 0 1 14 0v1M8 18c.6-1.5.9-3 .9-5v-1a3.1 3.1 0 0 1 6.2 0v1c0 2.5-.4 4.6-1.2 6.5M12 12v1.5c0 2.6-.5 4.8-1.5 6.8M18.8 16.5c-.1 1-.3 1.9-.6 2.8",
+  type: "M3 18 8 6h1l5 12M4.7 14h7.6M15.5 18l3-7.5h.7L22 18M16.5 15.5h4.5",
   stop: "M12 21a9 9 0 1 1 0-18 9 9 0 0 1 0 18zM9 9l6 6M15 9l-6 6",
 } as const;
 
@@ -59,7 +60,13 @@ interface Bare extends Omit<JSX.IntrinsicElements["button"], "icon" | "name" | "
 
 export function IconButton({ icon, name, roomy = false, ...others }: Bare) {
   return (
-    <button type="button" class={roomy ? "icon-button roomy" : "icon-button"} title={name} aria-label={name} {...others}>
+    <button
+      type="button"
+      class={roomy ? "icon-button roomy" : "icon-button"}
+      title={name}
+      aria-label={name}
+      {...others}
+    >
       <Icon name={icon} />
     </button>
   );

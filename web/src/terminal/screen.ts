@@ -22,9 +22,11 @@ const ADVANCE = 0.6; // em, of each letter of JetBrains Mono
 const MOST_WRAPPED = 20; // rows of one long line that are looked at for addresses
 const FONT_WAIT = 400; // ms; later the other face is replaced where it stands
 
-/** What a terminal that was left in any state is brought back from, without losing what it shows. */
+/** What a terminal that was left in any state is brought back by, without losing what it shows: modes off, and a new line. */
 const CALM =
-  "\u001b[?1049l\u001b[!p\u001b[?1l\u001b[?9l\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[?1004l\u001b[?1006l\u001b[?2004l\u001b[?25h\u001b[r\u001b(B\u001b[0m\u001b[9999H\r\n";
+  "\u001b[!p\u001b[?1l\u001b[?9l\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[?1004l\u001b[?1006l\u001b[?2004l" +
+  "\u001b[?25h\u001b(B\u001b[0m\r\n\u001b[J";
+const LEAVE = "\u001b[?1049l"; // the other buffer of editors and pagers
 
 export interface Look {
   dark: boolean;
@@ -126,7 +128,9 @@ export class Screen {
 
   /** A new shell on the same screen: nothing of what the last one had switched on is left, and what it showed stays. */
   calm(): void {
-    this.#terminal.write(CALM);
+    // Only from there: elsewhere it would put the cursor where it was last kept.
+    const elsewhere = this.#terminal.buffer.active.type === "alternate";
+    this.#terminal.write(elsewhere ? LEAVE + CALM : CALM);
   }
 
   focus(): void {

@@ -4,7 +4,7 @@ import { type Signal, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { lastAccount, wayInto, waysInto } from "../ui/accounts.ts";
-import { Door, type DoorState, LargeDoor } from "../ui/drawings.tsx";
+import { DOOR_SAYS, Door, type DoorState, LargeDoor } from "../ui/drawings.tsx";
 import { Account } from "../ui/parts.tsx";
 import type { App } from "./app.ts";
 import { type Explained, explained } from "./failures.ts";
@@ -48,7 +48,7 @@ function Stage({ door, turn, children }: { door: DoorState; turn: number; childr
   }, []);
   return (
     <div class="stage">
-      <LargeDoor state={door} label="" opening={turn} />
+      <LargeDoor state={door} label={DOOR_SAYS[door]} opening={turn} />
       <div class="stage-words" ref={words}>
         {children}
       </div>
@@ -81,7 +81,7 @@ export function Choosing({ app, session, pane }: Of) {
   const free = ways.find((way) => way.account === null);
   return (
     <Stage door="ajar" turn={0.4}>
-      <h1>As whom?</h1>
+      <h2>As whom?</h2>
       <p>
         The policy lets you into {machine.name} as {free === undefined ? "these" : "any account"}.
       </p>
@@ -158,7 +158,7 @@ export function Opening({ pane }: Of) {
   const now = useNow();
   return (
     <div class="opening">
-      <LargeDoor state="open" label="" opening={turned(pane)} />
+      <LargeDoor state="open" label="opening" opening={turned(pane)} />
       <ol class="steps" aria-label="Steps">
         {lines(pane).map((line) => (
           <li key={line.name} class={line.state}>
@@ -231,7 +231,7 @@ export function Checking({ app, session, pane, check }: Of & { check: Check }) {
       <p class="state ajar">
         <Door state="ajar" label="" />A check is due
       </p>
-      <h1>{pane.machine} wants to know it is still you</h1>
+      <h2>{pane.machine} wants to know it is still you</h2>
       <p>
         {rule ? `Rule ${rule.name}, line ${rule.line}, asks` : "The policy asks"} for a yes before anyone
         becomes <Account name={pane.account ?? ""} />.
@@ -304,7 +304,7 @@ export function AskHostKey({ session, pane, asked }: Of & { asked: HostKey }) {
         <Icon name="key" />
         Nothing was sent yet
       </p>
-      <h1>Is this the key of {pane.machine}?</h1>
+      <h2>Is this the key of {pane.machine}?</h2>
       <p>
         {pane.machine} publishes no keys that this page could compare. Compare it with what{" "}
         <code>ssh-keygen -lf</code> says there of the key in <code>/etc/ssh</code>, or ask who looks after it.
@@ -359,7 +359,7 @@ export function AskQuestions({ app, session, pane, asked }: Of & { asked: Questi
         <Door state="ajar" label="" />
         {pane.machine} asks
       </p>
-      <h1>{asked.title || `Sign in to ${pane.machine}`}</h1>
+      <h2>{asked.title || `Sign in to ${pane.machine}`}</h2>
       {asked.text !== "" && <pre class="banner">{asked.text}</pre>}
       <form
         ref={form}
@@ -370,10 +370,10 @@ export function AskQuestions({ app, session, pane, asked }: Of & { asked: Questi
         }}
       >
         {asked.questions.map(({ text, echo }, at) => (
-          <label key={text}>
-            {text.trim() || "Answer"}
-            <Answer at={at} echo={echo} />
-          </label>
+          <div class="question" key={text}>
+            <label for={`answer-${session.id}-${at}`}>{text.trim() || "Answer"}</label>
+            <Answer id={`answer-${session.id}-${at}`} at={at} echo={echo} />
+          </div>
         ))}
         <p class="buttons">
           <button type="submit" class="go asks">
@@ -390,8 +390,15 @@ export function AskQuestions({ app, session, pane, asked }: Of & { asked: Questi
   );
 }
 
-function Answer({ at, echo }: { at: number; echo: boolean }) {
-  const shared = { name: `answer-${at}`, class: "field mono", autocomplete: "off", spellcheck: false, ...first(at === 0) };
+function Answer({ id, at, echo }: { id: string; at: number; echo: boolean }) {
+  const shared = {
+    id,
+    name: `answer-${at}`,
+    class: "field mono",
+    autocomplete: "off",
+    spellcheck: false,
+    ...first(at === 0),
+  };
   return echo ? (
     <input type="text" autocapitalize="none" {...shared} />
   ) : (
@@ -477,9 +484,9 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
         {told.door === "barred" ? <Icon name="stop" /> : <Door state="shut" label="" />}
         {told.state}
       </p>
-      <h1>
+      <h2>
         <Words text={told.title} />
-      </h1>
+      </h2>
       <p>
         <Words text={told.why} />
       </p>
@@ -501,7 +508,7 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
           <pre>{text}</pre>
         </figure>
       ))}
-      <h2>What to do</h2>
+      <h3>What to do</h3>
       <ol class="cures">
         {told.steps.map((step) => (
           <li key={step}>

