@@ -327,7 +327,7 @@ async def test_files_go_up_and_down_and_none_is_replaced_unasked(shown: tuple[Pa
     download = await coming.value
     assert download.suggested_filename == "notes.txt"
     assert (await download.path()).read_bytes() == b"a few words\n"
-    await page.get_by_label("Folder").fill("/nowhere")
+    await page.get_by_role("textbox", name="Folder").fill("/nowhere")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert")).to_have_text("There is no folder /nowhere.")
 
