@@ -288,6 +288,69 @@ def test_writes_from_elsewhere_are_refused(headers: dict[str, str]) -> None:
         refuse_cross_origin("POST", headers)
 
 
+CONSOLE = "https://console.test"
+
+
+@pytest.fixture
+async def crossed() -> AsyncIterator[httpx2.AsyncClient]:
+    """An API whose versioned part may be used from another origin."""
+    app = Starlette(
+        routes=asgi.routes(
+            [add_thing, list_things, drop_things, change_versioned],
+            prefix="/api",
+            enter=enter,
+            crossing=lambda needed: [CONSOLE] if needed.path == "/versioned" else (),
+        )
+    )
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://door.test", headers={"X-Who": "ann"}
+    ) as made:
+        yield made
+
+
+async def test_a_page_of_a_named_origin_may_ask_and_read(crossed: httpx2.AsyncClient) -> None:
+    asked = {"Origin": CONSOLE, "Access-Control-Request-Method": "PUT"}
+    leave = await crossed.options("/api/versioned", headers=asked)
+    assert leave.status_code == 204
+    assert leave.headers["access-control-allow-methods"] == "PUT"
+    assert "content-type" in leave.headers["access-control-allow-headers"]
+    answer = await crossed.put("/api/versioned", headers={"Origin": CONSOLE, "Sec-Fetch-Site": "same-site"})
+    assert answer.status_code == 200
+    refused = await crossed.put("/api/versioned", headers={"Origin": CONSOLE, "X-Who": ""})
+    assert refused.status_code == 401
+    for one in (leave, answer, refused):  # a refusal is to be read as well
+        assert one.headers["access-control-allow-origin"] == CONSOLE
+        assert one.headers["access-control-allow-credentials"] == "true"
+        assert one.headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.test", "null", "", "*", "http://console.test", f"{CONSOLE}:443"]
+)
+async def test_no_other_page_may(crossed: httpx2.AsyncClient, origin: str) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+    leave = await crossed.options("/api/versioned", headers=asked)
+    assert leave.status_code == 405
+    answer = await crossed.put("/api/versioned", headers={"Origin": origin, "Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+    for one in (leave, answer):
+        assert "access-control-allow-origin" not in one.headers
+        assert one.headers["vary"] == "Origin"  # a cache must not give it to somebody else
+
+
+async def test_what_is_not_meant_to_be_crossed_is_not(crossed: httpx2.AsyncClient) -> None:
+    asked = {"Origin": CONSOLE, "Access-Control-Request-Method": "DELETE"}
+    for answer in (
+        await crossed.options("/api/things/x", headers=asked),
+        await crossed.options("/api/versioned", headers=asked),
+        await crossed.delete("/api/things/x", headers={"Origin": CONSOLE, "Sec-Fetch-Site": "same-site"}),
+    ):
+        assert answer.status_code in {403, 405}
+        assert "access-control-allow-methods" not in answer.headers
+    answer = await crossed.get("/api/things/x?limit=5", headers={"Origin": CONSOLE})
+    assert "access-control-allow-origin" not in answer.headers
+
+
 async def test_a_cross_origin_write_never_reaches_the_handler(client: httpx2.AsyncClient) -> None:
     answer = await client.delete("/api/things/x", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403

@@ -23,7 +23,7 @@ import inspect
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
@@ -319,14 +319,21 @@ def operation(
 
 
 Enter = Callable[[Request, Operation], Awaitable[Any]]
+# Whose pages, besides our own, a browser may let ask for an operation and read the answer.
+Crossing = Callable[[Operation], Collection[str]]
+
+
+def _nobody(_: Operation) -> Collection[str]:
+    return ()
 
 
 class _Resource:
     """The operations of one path, as an ASGI application."""
 
-    def __init__(self, operations: Iterable[Operation], enter: Enter) -> None:
+    def __init__(self, operations: Iterable[Operation], enter: Enter, crossing: Crossing) -> None:
         self._operations = {each.method: each for each in operations}
         self._enter = enter
+        self._crossing = {each.method: frozenset(crossing(each)) for each in self._operations.values()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -345,14 +352,38 @@ class _Resource:
             except Exception as error:  # noqa: BLE001 - the last resort: a person gets a reference, the log gets the rest
                 response = problem(unexpected(error, f"{request.method} {scope['path']}"))
             response.headers[REQUEST_HEADER] = origin.request
+            self._let_read(request, response)
             await response(scope, receive, send)
 
+    def _let_read(self, request: Request, response: Response) -> None:
+        """Tell the browser that a page of another origin may have this (Fetch section 3.2). One origin, named, and never any."""
+        origin = request.headers.get("origin", "")
+        if any(self._crossing.values()):
+            response.headers["Vary"] = "Origin"
+        if any(origin in each for each in self._crossing.values()):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Credentials"] = "true"
+
+    def _leave_to_ask(self, request: Request) -> Response | None:
+        """The answer to a browser that asks whether it may ask; None where it may not."""
+        wanted = request.headers.get("access-control-request-method", "")
+        if request.headers.get("origin", "") not in self._crossing.get(wanted, ()):
+            return None
+        headers = {
+            "Access-Control-Allow-Methods": ", ".join(sorted(self._crossing)),
+            "Access-Control-Allow-Headers": "accept, content-type, last-event-id",
+            "Access-Control-Max-Age": "600",
+        }
+        return Response(status_code=204, headers=headers)
+
     async def _answer(self, request: Request) -> Response:
+        if request.method == "OPTIONS" and (leave := self._leave_to_ask(request)) is not None:
+            return leave
         method = "GET" if request.method == "HEAD" else request.method
         found = self._operations.get(method)
         if found is None:
             raise WrongMethod(request.method, sorted(self._operations))
-        refuse_cross_origin(request.method, request.headers)
+        refuse_cross_origin(request.method, request.headers, trusted=self._crossing[method])
         first = await self._enter(request, found)
         arguments: dict[str, Any] = {}
         for name, kind in found.parts.items():
@@ -382,7 +413,9 @@ class _Missing:
         await problem(error)(scope, receive, send)
 
 
-def routes(operations: Iterable[Operation], *, prefix: str, enter: Enter) -> list[Route]:
+def routes(
+    operations: Iterable[Operation], *, prefix: str, enter: Enter, crossing: Crossing = _nobody
+) -> list[Route]:
     """Starlette routes under ``prefix`` (``/api/v1``), ending in one that answers every other path with a problem.
 
     Args:
@@ -390,11 +423,14 @@ def routes(operations: Iterable[Operation], *, prefix: str, enter: Enter) -> lis
         prefix: without a final slash.
         enter: called before anything of the request but its head is read; returns the handlers' first argument or
             raises the refusal.
+        crossing: the origins whose pages may ask for an operation besides ours (CORS). What may be done is for ``enter``.
     """
     by_path: dict[str, list[Operation]] = {}
     for each in operations:
         by_path.setdefault(each.path, []).append(each)
-    found = [Route(prefix + path, _Resource(group, enter), name=path) for path, group in by_path.items()]
+    found = [
+        Route(prefix + path, _Resource(group, enter, crossing), name=path) for path, group in by_path.items()
+    ]
     return [*found, Route(prefix + "/{rest:path}", _Missing(), name="missing")]
 
 

@@ -61,6 +61,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "issuer.grants.token_exchange:_issue",
         "issuer.pushed:Pushed.push",
         "issuer.tokens:access_claims",
+        "server.outside:Outside._ticket",
         "issuer.tokens:id_token",
         "cli.times:_length",
         "login.idtoken:_seconds",

@@ -3,14 +3,15 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
 from tests.relay.test_websocket import Tab
 from tests.support.clients import StockClient
 from tests.support.machines import all_ready
-from tests.support.proxies import PROXIES, Behind, behind
+from tests.support.proxies import PROXIES, Behind, behind, standing, to_be_behind
 from tests.support.server import Server
 from tests.support.signed_in import sign_in
 from websockets.exceptions import InvalidStatus
@@ -164,3 +165,121 @@ async def test_a_door_under_a_path_shares_its_name_with_others(kind: str) -> Non
         control = httpx2.AsyncClient(base_url=proxied.url, verify=proxied.trust())
         async with control:
             assert (await control.get("/key?v=140")).json()["publicKey"]
+
+
+def _without(*parts: str) -> Callable[[str], str]:
+    """The settings without the lines that hold one of these."""
+    return lambda text: "".join(
+        line for line in text.splitlines(keepends=True) if not any(part in line for part in parts)
+    )
+
+
+def _also(line: str) -> Callable[[str], str]:
+    """The settings with one more line wherever something is passed on."""
+    return lambda text: (
+        text.replace("proxy_pass ", f"{line};\nproxy_pass ")
+        if "{" not in line
+        else re.sub(r"reverse_proxy (\S+)\n", lambda found: f"reverse_proxy {found[1]} {line}\n", text)
+    )
+
+
+async def _doctor(server: Server) -> dict[str, tuple[str, str, str]]:
+    """What is said of the outside, by subject: level, message and cure."""
+    done = await server.run("doctor", "--json", check=False)
+    found = {
+        one["subject"]: (one["level"], one["message"], one.get("cure", ""))
+        for one in json.loads(done.stdout)
+        if one["subject"]
+        in {"control address", "relay", "door", "terminals", "live pages", "origins", "proxies"}
+    }
+    assert done.returncode == any(level == "error" for level, _, _ in found.values())
+    return found
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_the_doctor_finds_nothing_wrong_with_the_guide_s_settings(kind: str) -> None:
+    origins = {"DOORWARD_CONSOLE_ORIGINS": "https://console.example.com"}
+    async with to_be_behind(host="localhost", environ=origins) as proxied, standing(kind, proxied):
+        found = await _doctor(proxied.server)
+        assert {subject: level for subject, (level, _, _) in found.items()} == dict.fromkeys(
+            ("control address", "relay", "door"), "ok"
+        ), found
+
+
+_NO_UPGRADES = _without("Upgrade", "Connection")
+MISTAKES = [
+    (
+        "nginx",
+        _NO_UPGRADES,
+        "control address",
+        "/ts2021 does not get through",
+        "$http_upgrade",
+    ),
+    ("nginx", _NO_UPGRADES, "relay", "upgrade of /derp does not", "$http_upgrade"),
+    ("nginx", _NO_UPGRADES, "terminals", "no WebSocket gets through", "$http_upgrade"),
+    ("caddy", _also("{\n header_up -Upgrade\n}"), "control address", "/ts2021 does not get", "Caddy passes"),
+    ("nginx", _without("Host"), "door", "under another name", "$http_host"),
+    (
+        "caddy",
+        _also("{\n header_up Host other.example.com\n}"),
+        "door",
+        "under another name",
+        "header_up Host",
+    ),
+    (
+        "nginx",
+        _also('proxy_set_header Sec-WebSocket-Protocol ""'),
+        "terminals",
+        "leaves Sec-WebSocket-Protocol out",
+        "proxy_set_header Sec-WebSocket-Protocol",
+    ),
+    (
+        "caddy",
+        _also("{\n header_up -Sec-Websocket-Protocol\n}"),
+        "terminals",
+        "leaves Sec-WebSocket-Protocol out",
+        "header_up -Sec-WebSocket-Protocol",
+    ),
+    (
+        "nginx",
+        lambda text: _also("proxy_ignore_headers X-Accel-Buffering")(_without("proxy_buffering")(text)),
+        "live pages",
+        "kept back",
+        "proxy_buffering off",
+    ),
+    (
+        "nginx",
+        _also("proxy_hide_header Access-Control-Allow-Origin"),
+        "origins",
+        "may not ask",
+        "Access-Control",
+    ),
+    (
+        "caddy",
+        _also('{\n header_up Origin "https://elsewhere.example.com"\n}'),
+        "terminals",
+        "a proxy writes another",
+        "header_up Origin",
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_the_doctor_names_each_mistake_and_its_cure(kind: str) -> None:
+    by_change: dict[int, list[tuple[str, str, str]]] = {}
+    changes = {id(change): change for name, change, *_ in MISTAKES if name == kind}
+    for name, change, subject, message, cure in MISTAKES:
+        if name == kind:
+            by_change.setdefault(id(change), []).append((subject, message, cure))
+    origins = {"DOORWARD_CONSOLE_ORIGINS": "https://console.example.com"}
+    async with to_be_behind(host="localhost", environ=origins) as proxied:
+        for number, expected in by_change.items():
+            async with standing(kind, proxied, changes[number]):
+                found = await _doctor(proxied.server)
+            for subject, message, cure in expected:
+                level, said, helps = found[subject]
+                assert level == "error", found
+                assert message in said, found
+                assert cure in helps, found
+        found = await _doctor(proxied.server)  # the proxy is gone
+        assert "nobody listens" in found["control address"][1]

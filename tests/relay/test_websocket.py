@@ -91,9 +91,11 @@ async def test_a_tab_and_a_node_exchange_packets(tls: bool) -> None:
 
 async def test_the_subprotocol_is_required() -> None:
     async with running_relay(tls=False) as relay:
-        with pytest.raises(InvalidStatus, match="403"):
+        with pytest.raises(InvalidStatus, match="403") as refused:
             async with dial(relay, subprotocols=None):
                 pass
+    # For whoever looks for the proxy that took it away.
+    assert b"Sec-WebSocket-Protocol" in (refused.value.response.body or b"")
 
 
 PAGES = frozenset({"https://door.example.com", "http://localhost:8080"})

@@ -312,6 +312,34 @@ async def test_a_certificate_that_cannot_be_renewed_keeps_no_other_back(
             await laptop.until(lambda _: relay_of(laptop).CertName != before)
 
 
+async def test_a_console_at_another_origin_uses_its_own_part_of_the_api_and_no_other(folder: Path) -> None:
+    console = "https://console.example.com"
+    async with working(settings_in(folder, console=Console(origins=(console,)))) as running:
+        user = await running.ask("POST", "/users", name="ann", role="owner")
+        port = running.settings.listen.rpartition(":")[2]
+        secret = await sign_in(folder, user["id"], f"http://localhost:{port}")
+        here = {"Host": f"localhost:{port}", "Cookie": f"doorward-{port}={secret}"}
+        there = {**here, "Origin": console, "Sec-Fetch-Site": "same-site"}
+        answer = await _fetch(running, "/api/v1/console", **there)
+        assert answer.json()["user"]["name"] == "ann"
+        assert answer.headers["access-control-allow-origin"] == console
+        async with running.public() as client:
+            leave = await client.options(
+                "/api/v1/console", headers={"Origin": console, "Access-Control-Request-Method": "GET"}
+            )
+        assert (leave.status_code, leave.headers["access-control-allow-credentials"]) == (204, "true")
+        refused = await _fetch(running, "/api/v1/status", **there)
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+        other = {**there, "Origin": "https://evil.example.com"}
+        for path in ("/api/v1/console", "/api/v1/status"):
+            refused = await _fetch(running, path, **other)
+            assert refused.status_code == 403
+            assert "access-control-allow-origin" not in refused.headers
+        # A name that is not the door's has no pages, whoever asks.
+        assert (await _fetch(running, "/api/v1/console", **{**there, "Host": "x.example"})).status_code == 401
+
+
 async def test_the_door_is_under_a_path_and_what_programs_know_is_not(folder: Path) -> None:
     door = "https://intranet.example.com/tailnet"
     settings = settings_in(folder, url="http://127.0.0.1:1", door=door)

@@ -1,5 +1,6 @@
 """All of the API as routes, and the one place where it is decided who is asking."""
 
+from collections.abc import Collection
 from functools import cache
 
 from starlette.requests import Request
@@ -113,12 +114,16 @@ class _Gate:
         if not own:
             principal.require(needed.needs)
         if browser is not None:
-            _check_page(request, browser.door)
+            _check_page(request, browser.door, self.crossing(needed))
             # To leave, one need not show who one is.
             leaves = own and needed.needs is Permission.SESSIONS and browser.signed_in is not None
             if needed.needs is not Permission.READ and not leaves:
                 self._check_proof(request, needed, browser)
         return Call(self._context, principal, browser, request.headers.get("accept", ""))
+
+    def crossing(self, needed: Operation) -> Collection[str]:
+        """Whose pages may ask for it, besides those of the door: what the console needs, where it is at another origin."""
+        return self._context.origins if needed.needs is Permission.CONSOLE else ()
 
     async def _of_token(self, request: Request) -> Principal:
         scheme, _, secret = request.headers["authorization"].partition(" ")
@@ -187,17 +192,20 @@ def _host(origin: str) -> str:
     return origin.partition("://")[2]
 
 
-def _check_page(request: Request, door: Place) -> None:
+def _check_page(request: Request, door: Place, also: Collection[str]) -> None:
     """Refuse what no page of the door has asked for.
 
     A browser sends its cookie along with whatever any page asks for, and a device its place in the tailnet. Only a page of
     the door that the session was made at, or that the device has come to, may use them: which page asks, browsers say in
-    headers that no page can change.
+    headers that no page can change. ``also`` are origins whose pages count as the door's.
     """
     site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
     writes = request.method not in SAFE_METHODS
+    at_door = request.headers.get("host", "").lower() == _host(door.origin)
+    if at_door and origin in also:
+        return
     ours = (
-        request.headers.get("host", "").lower() == _host(door.origin)
+        at_door
         and origin in {"", door.origin}
         and site in ({"", "same-origin"} if writes else {"", "same-origin", "none"})
     )
@@ -235,4 +243,5 @@ def create(context: ApiContext) -> list[Route]:
     socket of mode 0600 may set that. Every other needs a bearer token, or comes from a browser in which a person has
     signed in, or, to look, by the tailnet from a person's own device.
     """
-    return routes(OPERATIONS, prefix=PREFIX, enter=_Gate(context).enter)
+    gate = _Gate(context)
+    return routes(OPERATIONS, prefix=PREFIX, enter=gate.enter, crossing=gate.crossing)

@@ -45,6 +45,7 @@ class ApiContext:
         issuer: what these know us by; empty where none could.
         upstream: asks outside providers.
         feeds: the pages of the console that are told of changes.
+        origins: those whose pages may use the console's operations, besides the door's.
         visitor: who a request is from, by its connection and its cookie; without it everybody is a stranger.
     """
 
@@ -62,6 +63,7 @@ class ApiContext:
     issuer: str
     upstream: Upstream
     feeds: Feeds
+    origins: frozenset[str] = frozenset()
     visitor: Callable[[Request], Awaitable[Visitor]] = _stranger
 
 

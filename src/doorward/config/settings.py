@@ -336,8 +336,8 @@ class Console(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     origins: Annotated[
         tuple[str, ...],
         Meta(
-            description="Origins besides the door's whose pages may speak to the relay from a browser, such as "
-            "`https://console.example.com`. Each is one origin, exactly as browsers write it."
+            description="Origins besides the door's whose pages may speak to the relay from a browser, and use the console's part of the "
+            "API in the name of who has signed in, such as `https://console.example.com`. Each exactly as browsers write it."
         ),
     ] = ()
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Any, Final, Protocol
 
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -131,6 +132,14 @@ class _SocketWire:
         return default
 
 
+async def _refuse(socket: WebSocket, text: str) -> None:
+    """403, before it was accepted; with the reason, for whoever looks for a proxy that took something away."""
+    if "websocket.http.response" in socket.scope.get("extensions", {}):
+        await socket.send_denial_response(PlainTextResponse(text, 403))
+    else:
+        await socket.close(_POLICY_VIOLATION)
+
+
 def websocket_route(house: WebSocketHouse, origins: Collection[str] | None = None) -> BaseRoute:
     """The route ``/derp`` for WebSockets that offer the subprotocol ``derp``.
 
@@ -157,10 +166,10 @@ def websocket_route(house: WebSocketHouse, origins: Collection[str] | None = Non
 
     async def serve(socket: WebSocket) -> None:
         if not welcome(socket):
-            await socket.close(_POLICY_VIOLATION)  # as below
+            await _refuse(socket, "Pages of this origin are not among the door's, nor in console.origins.\n")
             return
         if SUBPROTOCOL not in socket.scope.get("subprotocols", []):
-            await socket.close(_POLICY_VIOLATION)  # before it was accepted: the answer is HTTP 403
+            await _refuse(socket, "Sec-WebSocket-Protocol does not offer derp.\n")
             return
         await socket.accept(subprotocol=SUBPROTOCOL)
         if not house.running():

@@ -17,6 +17,7 @@ from doorward.protocol.tailcfg.capability import CAPVER_RELAY_PIN
 from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.server.certificates import Certificates
 from doorward.server.countries import unknown_countries
+from doorward.server.outside import Outside
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays
 from doorward.server.team import Team
@@ -42,6 +43,7 @@ class Report:
         keeper: orders some of them; None where none is ordered.
         others: other people's relays.
         own_region: our own relay, None where there is none.
+        outside: how we look from outside.
         team: which worker of how many this is.
         started: when ``serve`` was.
         clock: tells how long certificates last.
@@ -58,6 +60,7 @@ class Report:
         keeper: "Keeper | None",
         others: OtherRelays,
         own_region: Callable[[], DERPRegion | None],
+        outside: Outside,
         team: Team,
         started: datetime,
         clock: Clock,
@@ -70,6 +73,7 @@ class Report:
         self._keeper = keeper
         self._others = others
         self._own_region = own_region
+        self._outside = outside
         self._team = team
         self._started = started
         self._clock = clock
@@ -162,6 +166,7 @@ class Report:
             )
             for source, reason in self._others.missing.items()
         ]
+        findings += await self._outside.findings()
         findings += self._own_node.findings()
         findings += _old_clients(registry.snapshot)
         findings += unknown_countries(registry.snapshot)

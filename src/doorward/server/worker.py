@@ -63,6 +63,7 @@ from doorward.server.countries import countries_of
 from doorward.server.first_link import FirstLink, ways
 from doorward.server.memory import give_back
 from doorward.server.outgoing import open_fetch, trust_of
+from doorward.server.outside import Keys, Outside
 from doorward.server.own_node import OwnNode
 from doorward.server.relays import OtherRelays, own_region
 from doorward.server.report import Report
@@ -152,6 +153,14 @@ class Worker:
         )
         self._certificates = Certificates(settings, self._authority, self._clock, self._derp_key)
         self._others = OtherRelays(settings.relay.maps, self._own_region())
+        self._outside = Outside(
+            settings,
+            Keys(self._noise_key, self._derp_key.public()),
+            self._own_region,
+            self._authority.pem,
+            self._clock,
+            os.urandom,
+        )
 
     async def run(self, *, ready: Callable[[], None], stop: asyncio.Event, reload: asyncio.Event) -> None:
         """Serve until ``stop`` is set. ``ready`` is called once connections are accepted.
@@ -435,6 +444,7 @@ class Worker:
             keeper=None if acme is None else acme.keeper,
             others=self._others,
             own_region=self._own_region,
+            outside=self._outside,
             team=self._team,
             started=self._started,
             clock=self._clock,
@@ -454,6 +464,7 @@ class Worker:
             issuer=askings.doors.main.base,
             upstream=upstream,
             feeds=feeds,
+            origins=frozenset(self._settings.console.origins),
             visitor=askings.sessions.visitor,
         )
         # What programs know by its path, whatever the door's is.
@@ -467,6 +478,7 @@ class Worker:
         routes: list[BaseRoute] = [
             *known,
             *siblings.routes,
+            *self._outside.routes(),
             *JoinPage(askings, self._clock).routes(),
             *CheckPage(askings, self._clock).routes(),
             *api.create(context),

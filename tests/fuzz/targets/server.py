@@ -7,19 +7,22 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
-from tests.fuzz.feeding import argument_of, feed, in_loop
+from tests.fuzz.feeding import argument_of, feed, in_loop, text_of
 from tests.support.clock import FakeClock
 from tests.support.mmdb import countries
 
+from doorward.config import Settings
 from doorward.errors import BadInput
-from doorward.protocol.keys import MachinePrivate
+from doorward.protocol.keys import DERPPrivate, MachinePrivate
 from doorward.relay.certificate import self_signed_leaf
-from doorward.server import relay_certificate, relay_shard, relays, sockets, tls
+from doorward.server import outside, relay_certificate, relay_shard, relays, sockets, tls
 from doorward.server.countries import read_countries
 from doorward.server.relay_process import RelayOptions
 from doorward.store import secrets
 
 COVERS = (
+    "server.outside:issuer_of",
+    "server.outside:Outside.is_ticket",
     "server.relay_certificate:_first",
     "server.relay_certificate:_kept_leaf",
     "server.relay_certificate:_plain",
@@ -52,9 +55,19 @@ SEEDS = (
         b'"CanPort80":false}]}},"OmitDefaultRegions":true,"HomeParams":{"RegionScore":{"901":0.5}}}'
     ),
     b"3",
+    b'{"issuer":"https://door.example.com"}',
+    b"1767312000." + b"0" * 64,
     b"relay.example.com",
     b"[::]:443",
     b"https://[2001:db8::1]:8443",
+)
+_OUTSIDE = outside.Outside(
+    Settings(),
+    outside.Keys(MachinePrivate(b"\x11" * 32), DERPPrivate(b"\x11" * 32).public()),
+    lambda: None,
+    "",
+    FakeClock(),
+    bytes,
 )
 WORDS = (
     b"-----BEGIN CERTIFICATE-----",
@@ -123,6 +136,8 @@ def fuzz(data: bytes) -> None:
     feed(LEAF[:40] + data, relay_certificate._first, refusal=ValueError)
     relay_certificate._plain(text)
     relays.address_of(text)
+    outside.issuer_of(data)
+    assert not _OUTSIDE.is_ticket(text_of(data))
     feed(text, relays.host_of, refusal=ValueError)  # ``url`` was checked when the settings were read
     feed(
         text,
