@@ -36,6 +36,14 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
     "AuditEvent": lambda: AuditEvent(
         seq=1, at=nouns.NOW, actor="cli", action="a.b", target="policy", details={}, previous=b"", digest=b""
     ),
+    "TabTarget": lambda: model.TabTarget(node_id=1, account="root", ssh=True),
+    "Tab": nouns.tab,
+    "TabEnd": lambda: model.TabEnd(
+        id=1, user_id=1, session_id=1, over=model.TabOver.LEFT, reason="its page was closed", at=nouns.NOW
+    ),
+    "HostKey": lambda: model.HostKey(
+        id=1, node_id=1, user_id=None, key="ssh-ed25519 AAAA", actor="cli", created=nouns.NOW
+    ),
     "Process": lambda: Process(
         id=1, installation="i", boot=1, label="here", noise_key=nouns.machine_key(1), door_port=8443
     ),

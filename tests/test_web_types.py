@@ -34,6 +34,8 @@ def written(schema: dict[str, Any]) -> str:
         return " | ".join(written(each) for each in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(msgspec.json.encode(one).decode() for one in schema["enum"])
+    if schema["type"] == "object":
+        return f"Record<string, {written(schema['additionalProperties'])}>"
     if schema["type"] == "array":
         inside = written(schema["items"])
         return f"({inside})[]" if " " in inside else f"{inside}[]"

@@ -54,6 +54,7 @@ async def test_a_node_tells_all(admin: httpx2.AsyncClient, world: World) -> None
         "system": False,
         "suspended": False,
         "approved": True,
+        "tab": False,
     }
 
 

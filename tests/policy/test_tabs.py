@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from tests.support.policy import admitted, compiled, make_node, make_user
 from tests.support.tailnets import CUTS, RICH, RICH_GRANTS, SSH, TAILNETS
 from tests.support.tailnets import USERS as SOME
 
-from doorward.model import Role
+from doorward.model import Role, Tab, TabTarget
 from doorward.policy import Policy
 from doorward.policy.tabs import FromTab, Passage
 
@@ -154,6 +155,87 @@ def test_only_what_is_addressed_counts_of_two_that_are_alike() -> None:
     )
     assert [_at(policy, 1, node).is_open for node in (5, 6)] == [True, False]
     assert [str(address) for address in _at(policy, 1, 5).addresses] == ["100.64.0.5"]
+
+
+TAB = 98
+
+
+def _with_tab(nodes: Any, user: int, targets: Any) -> Any:
+    node = make_node(TAB, user=user, ipv4="100.100.8.8", ipv6="fd7a:115c:a1e0:8::8")
+    asked = tuple(
+        TabTarget(node_id=one, account=account, ssh=ssh) for one, account, ssh in dict.fromkeys(targets)
+    )
+    return [*nodes, msgspec.structs.replace(node, tab=Tab(session_id=1, targets=asked, grace=60))]
+
+
+TARGETS = st.lists(
+    st.tuples(st.integers(1, 6), st.sampled_from(["root", "bob", "alice"]), st.booleans()), max_size=4
+)
+
+
+@given(TAILNETS, RICH_GRANTS, SSH, CUTS, st.sampled_from([1, 2, 3]), TARGETS)
+def test_a_tab_gets_what_was_asked_for_of_what_its_person_may_and_nobody_else_notices(
+    nodes: Any, grants: Any, ssh: Any, cuts: Any, user: int, targets: Any
+) -> None:
+    written = RICH | {"grants": grants, "ssh": ssh}
+    without = compiled(written, SOME, nodes, cuts)
+    policy = compiled(written, SOME, _with_tab(nodes, user, targets), cuts)
+    asked = {one for one, _, _ in targets}
+    tab = policy.roster.tabs[TAB]
+    ways = without.from_tab(user)
+    seen = policy.peers(TAB)
+    assert seen <= asked & without.roster.members.keys()
+    for node_id, member in policy.roster.members.items():
+        assert (TAB in policy.peers(node_id)) == (node_id in seen) == policy.can_see(node_id, TAB)
+        assert policy.peers(node_id) - {TAB} == without.peers(node_id)
+        passage = ways.at(member)
+        for source, target in ((tab.ipv4, member.ipv4), (tab.ipv6, member.ipv6)):
+            let_in = admitted(policy, node_id, source, target, 22, 6)
+            if node_id in seen:
+                assert let_in == (target in passage.addresses)
+                for port, protocol in ((80, 6), (22, 17), (1, 1)):
+                    assert not admitted(policy, node_id, source, target, port, protocol)
+        for account in ("root", "bob", "alice", "other"):
+            match = policy.ssh_match(TAB, node_id, account)
+            if match is not None and match.account:
+                assert any((one, name) == (node_id, account) for one, name, _ in targets)
+                assert passage.deciding(account) is not None
+        if node_id not in seen:
+            assert policy.filter_rules(node_id) == without.filter_rules(node_id)
+            assert policy.ssh_policy(node_id) == without.ssh_policy(node_id)
+            assert policy.ssh_match(TAB, node_id, "root") is None
+
+
+@given(TAILNETS, RICH_GRANTS, SSH, TARGETS)
+def test_a_tab_that_comes_and_goes_leaves_the_policy_as_it_was(
+    nodes: Any, grants: Any, ssh: Any, targets: Any
+) -> None:
+    written = RICH | {"grants": grants, "ssh": ssh}
+    before = compiled(written, SOME, nodes)
+    whole = compiled(written, SOME, _with_tab(nodes, 1, targets))
+    grown = before.updated(nodes=_with_tab((), 1, targets))
+    after = grown.updated(removed=[TAB])
+    for node_id in before.roster.members:
+        assert grown.filter_rules(node_id) == whole.filter_rules(node_id)
+        assert grown.ssh_policy(node_id) == whole.ssh_policy(node_id)
+        assert grown.peers(node_id) == whole.peers(node_id)
+        assert after.filter_rules(node_id) == before.filter_rules(node_id)
+        assert after.peers(node_id) == before.peers(node_id)
+    assert TAB not in after.roster.tabs
+
+
+def test_whom_a_cut_or_a_suspension_keeps_apart_no_tab_joins() -> None:
+    nodes = _with_tab(NODES, 1, [(5, "root", True)])
+    policy = compiled(
+        {"tagOwners": {"tag:s": [], "tag:c": []}, "ssh": [_rule("alice", "tag:s")]}, USERS, nodes
+    )
+    assert policy.can_see(TAB, 5)
+    assert not policy.with_cuts([(5, TAB)]).can_see(TAB, 5)
+    shut = [msgspec.structs.replace(node, suspended=node.id == TAB) for node in nodes]
+    assert not policy.updated(nodes=shut).can_see(TAB, 5)
+    assert TAB in policy.updated(nodes=shut).roster.blocked
+    suspended = [msgspec.structs.replace(one, suspended=one.id in {1, 3}) for one in USERS]
+    assert not policy.updated(users=suspended).can_see(5, TAB)
 
 
 NEW = 99  # a device of the person's that does not differ from any other in its addresses

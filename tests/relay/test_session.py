@@ -235,3 +235,22 @@ def test_a_source_without_an_address_is_fine() -> None:
     session, _ = house.join(ALICE, source="")
     assert session.connection is not None
     assert session.connection.address is None
+
+
+def test_whoever_wants_to_know_hears_of_who_comes_and_goes() -> None:
+    house = House(lambda _key, _source: True)
+    said: list[tuple[str, object]] = []
+    house.relay.arrived = lambda key, source: said.append((key.short(), source))
+    house.relay.went = lambda key, left: said.append((key.short(), left))
+    name = ALICE.public().short()
+    first, _ = house.join(ALICE, "192.0.2.7")
+    second, _ = house.join(ALICE, "192.0.2.8")
+    assert said == [(name, "192.0.2.7"), (name, "192.0.2.8")]
+    first.connection_lost(None)
+    assert len(said) == 2, "the other is still there"
+    second.left = True
+    second.connection_lost(None)
+    assert said[2:] == [(name, True)]
+    stranger, _ = house.join()
+    stranger.connection_lost(None)
+    assert len(said) == 3

@@ -16,6 +16,8 @@ KEPT: list[tuple[sa.Table, type[msgspec.Struct], set[str]]] = [
     (tables.policy_versions, model.PolicyVersion, set()),
     (tables.audit, model.AuditEvent, set()),
     (tables.ssh_checks, model.Check, set()),
+    (tables.tab_ends, model.TabEnd, set()),
+    (tables.host_keys, model.HostKey, set()),
     (tables.changes, model.Change, set()),
 ]
 

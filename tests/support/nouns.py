@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from doorward.model import ApiToken, AuthKey, Node, Registration, User
+from doorward.model import ApiToken, AuthKey, Node, Registration, Tab, TabTarget, User
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
@@ -46,6 +46,11 @@ def node(number: int, user_id: int | None, **fields: Any) -> Node:
         "created": NOW,
     }
     return Node(**{**values, **fields})
+
+
+def tab(session_id: int = 1, *targets: int, account: str = "root", grace: int = 900) -> Tab:
+    wanted = tuple(TabTarget(node_id=target, account=account, ssh=True) for target in targets)
+    return Tab(session_id=session_id, targets=wanted, grace=grace)
 
 
 def auth_key(number: int = 1, **fields: Any) -> AuthKey:

@@ -100,7 +100,7 @@ class World:
             apps=Apps(database, clock, registry.writer.entropy),
             issuer="https://door.tailnet.internal:8443",
             upstream=Upstream(clock, registry.writer.entropy, SEALER, open_fetcher=lambda _: Nowhere()),
-            feeds=Feeds(registry),
+            feeds=Feeds(registry, clock),
             visitor=Sessions(registry, Doors("https://door.test", 8080)).visitor,
         )
         self.app: ASGIApp = Starlette(routes=api.create(self.context))

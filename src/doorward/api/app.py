@@ -11,6 +11,7 @@ from doorward.api import (
     apps,
     audit,
     console,
+    console_tabs,
     cuts,
     dns,
     joining,
@@ -78,6 +79,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *apps.OPERATIONS,
     *audit.OPERATIONS,
     *console.OPERATIONS,
+    *console_tabs.OPERATIONS,
     get_openapi,
 )
 

@@ -1,9 +1,11 @@
 """What travels between a page of the console and the API. msgspec only, as ``types``; ``web/src/api/types.ts`` is made from it."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from doorward.api.types import Answer, RoleName
+import msgspec
+
+from doorward.api.types import Answer, Number, Request, RoleName
 
 # How ssh is served on a machine, as far as is known: by its client; by something else, whose host key is known here.
 SSHKind = Literal["tailscale", "other", "unknown"]
@@ -83,6 +85,89 @@ class Machines(Answer, frozen=True, kw_only=True):
     machines: tuple[Machine, ...]
 
 
+# Tabs that are nodes ------------------------------------------------------------------------------------------------
+
+AccountName = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1, max_length=64, pattern=r"^[^\x00-\x20\x7f]+$", description="as ssh is asked for it"
+    ),
+]
+KeysFrom = Literal["node", "pinned", "you", "none"]  # who says what a host's keys are
+
+
+class NewTab(Request, frozen=True, kw_only=True):
+    """A tab that is to be a node, and the machine that it is opened for."""
+
+    node_key: Annotated[str, msgspec.Meta(pattern="^nodekey:[0-9a-f]{64}$")]
+    machine: Number
+    account: AccountName
+
+
+class NewTarget(Request, frozen=True, kw_only=True):
+    """One account more, on a machine, that a tab is to reach."""
+
+    machine: Number
+    account: AccountName
+
+
+class HostKeyAnswer(Request, frozen=True, kw_only=True):
+    """That a person takes a key for a machine's own."""
+
+    key: Annotated[str, msgspec.Meta(max_length=8192)]
+    replaces: Annotated[str, msgspec.Meta(max_length=8192)] | None = (
+        None  # the one that they have said so of before
+    )
+
+
+class Target(Answer, frozen=True, kw_only=True):
+    """A machine that a tab may reach at TCP port 22, and all that it needs to know for it."""
+
+    machine: int
+    name: str
+    dns_name: str
+    node_key: str
+    addresses: tuple[str, ...]  # at which it is open to the tab
+    home_region: int
+    online: bool
+    ssh: SSHKind
+    host_keys: tuple[str, ...]
+    host_keys_from: KeysFrom
+    accounts: tuple[str, ...]  # that were asked for
+    account: str  # the one that was asked for last
+    check: bool  # its rule asks first that the person show who they are
+
+
+class RelayRegion(Answer, frozen=True, kw_only=True):
+    """Relays in one place."""
+
+    name: str
+    urls: tuple[str, ...]  # of their WebSockets, the best first
+
+
+class Relays(Answer, frozen=True, kw_only=True):
+    """By what a tab is connected."""
+
+    home: int  # the region where its peers look for it
+    regions: dict[str, RelayRegion]  # by number
+
+
+class Tab(Answer, frozen=True, kw_only=True):
+    """A browser's tab that is a node, or was one."""
+
+    id: int
+    state: Literal["on", "over"]
+    over: (
+        str  # why, in a word: "left", "lost", "session-over", "policy-ended", "removed"; empty while it is on
+    )
+    reason: str
+    cure: str
+    addresses: tuple[str, ...]  # its own, IPv4 first
+    grace: int  # seconds for which it may be away
+    relays: Relays
+    targets: tuple[Target, ...]
+
+
 # Of /console/events, whose answer is a stream -----------------------------------------------------------------------
 
 
@@ -93,10 +178,21 @@ class MachinesEvent(Answer, frozen=True, kw_only=True):
     removed: tuple[int, ...]
 
 
+class TabEvent(Answer, frozen=True, kw_only=True):
+    """Event ``tab``: one of this session's is over, or what it may reach is not as before."""
+
+    id: int
+    state: Literal["on", "over"]
+    over: str
+    reason: str
+    cure: str
+    target_changed: tuple[Target, ...]  # all that it may reach now
+
+
 class SessionEvent(Answer, frozen=True, kw_only=True):
     """Event ``session``: nobody is signed in here any more."""
 
     state: Literal["over"]
 
 
-EVENTS = (MachinesEvent, SessionEvent)
+EVENTS = (MachinesEvent, TabEvent, SessionEvent)

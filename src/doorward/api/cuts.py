@@ -5,7 +5,7 @@ from datetime import timedelta
 from doorward.api import types
 from doorward.api.access import Permission
 from doorward.api.context import Call
-from doorward.api.nodes import find_node
+from doorward.api.nodes import find_device
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound
 from doorward.model import Cut
@@ -37,7 +37,7 @@ async def list_cuts(call: Call) -> list[types.Cut]:
 @operation("PUT", "/nodes/{node}/cuts/{other}", needs=Permission.CUT, raises=[BadInput, NotFound, Conflict])
 async def cut_nodes(call: Call, node: str, other: str, body: types.NewCut) -> types.Cut:
     """Keep two nodes apart at once, with all that is open between them. Where they are already, its end is changed."""
-    one, another = find_node(call, node), find_node(call, other)
+    one, another = find_device(call, node), find_device(call, other)
     lasts = None if body.expires_in is None else timedelta(seconds=body.expires_in)
     cut = await call.registry.access.cut(call.actor, one.id, another.id, lasts=lasts, comment=body.comment)
     return _answer(call.snapshot, cut)
@@ -46,7 +46,7 @@ async def cut_nodes(call: Call, node: str, other: str, body: types.NewCut) -> ty
 @operation("DELETE", "/nodes/{node}/cuts/{other}", needs=Permission.CUT, raises=[NotFound, Conflict])
 async def lift_cut(call: Call, node: str, other: str) -> types.Cut:
     """Let two nodes see each other again, as the policy says."""
-    one, another = find_node(call, node), find_node(call, other)
+    one, another = find_device(call, node), find_device(call, other)
     return _answer(call.snapshot, await call.registry.access.lift(call.actor, one.id, another.id))
 
 

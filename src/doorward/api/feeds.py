@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from doorward.api import console_types as types
+from doorward.api import tabs
 from doorward.api.access import ALLOWED, Permission
 from doorward.api.machines import Board, Stream, View
+from doorward.asgi import RateLimit
+from doorward.clock import Clock
 from doorward.errors import DoorwardError, TooMany
 from doorward.model import Node, Session
 from doorward.store import signin
@@ -17,6 +20,7 @@ from doorward.tailnet.snapshot import Snapshot
 
 COALESCE = 0.25  # seconds between two events about machines at least
 KEEP_ALIVE = 15.0  # seconds until a comment is sent: proxies close what is silent for a minute
+OPENS_PER_SECOND, OPENS = 1.0, 60.0  # terminals that a person opens; each is written down for good
 MOST_STREAMS = 40  # of one person; a page has one
 
 
@@ -25,12 +29,14 @@ class Feeds:
 
     Args:
         registry: the tailnet.
+        clock: for rate limits.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry = registry
         self._boards: dict[int, Board] = {}
         self._closed = False
+        self._opens = RateLimit(rate=OPENS_PER_SECOND, burst=OPENS, clock=clock)
         registry.writer.watch(self._changed)
 
     def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
@@ -42,6 +48,9 @@ class Feeds:
             moved = moved or (
                 touched is not None and not mine.isdisjoint(touched) and after.policy is not before.policy
             )
+            if touched is None or _has_tabs(before, user_id, touched) or _has_tabs(after, user_id, touched):
+                for stream in board.streams:
+                    stream.looks_at_tabs = True
             board.note(touched, wide=moved)
 
     def end_all(self) -> None:
@@ -73,7 +82,8 @@ class Feeds:
         beat = loop.time() + KEEP_ALIVE
         try:
             await board.refresh()
-            stream.different.clear()  # the page asks for all machines once it hears us
+            await self._tab_news(user_id, session, stream)
+            stream.different.clear()  # the page asks for everything once it hears us
             yield b": listening\n\n"
             while not (stream.over or self._closed):
                 with contextlib.suppress(TimeoutError):
@@ -87,6 +97,8 @@ class Feeds:
                 if beats:
                     beat = loop.time() + KEEP_ALIVE
                     yield b": still here\n\n"
+                for news in await self._tab_news(user_id, session, stream):
+                    yield _event("tab", news)
                 await board.refresh()
                 if stream.different:
                     ids, stream.different = stream.different, set()
@@ -96,6 +108,37 @@ class Feeds:
             board.streams.discard(stream)
             if not board.streams and self._boards.get(user_id) is board:
                 del self._boards[user_id]
+
+    async def _tab_news(self, user_id: int, session: Session | None, stream: Stream) -> list[types.TabEvent]:
+        """What is new about the tabs of a page's session. One that has just been made is known to its page."""
+        if session is None or not stream.looks_at_tabs:
+            return []
+        stream.looks_at_tabs = False
+        registry = self._registry
+        snapshot, news, there = registry.snapshot, list[types.TabEvent](), set[int]()
+        for tab_id in sorted(snapshot.tabs):
+            node = registry.tabs.find(user_id, session.id, tab_id)
+            if node is None:
+                continue
+            there.add(tab_id)
+            try:
+                now = tabs.event(await tabs.targets(registry, node), tab_id)
+            except DoorwardError:  # the store is away; what it holds has not changed
+                continue
+            encoded = msgspec.json.encode(now)
+            if stream.tabs.get(tab_id, encoded) != encoded:
+                news.append(now)
+            stream.tabs[tab_id] = encoded
+        for tab_id in sorted(stream.tabs.keys() - there):
+            try:
+                ended = await registry.tabs.ended(user_id, session.id, tab_id)
+            except DoorwardError:
+                stream.looks_at_tabs = True
+                continue
+            del stream.tabs[tab_id]
+            if ended is not None:
+                news.append(tabs.ended_event(ended))
+        return news
 
     def _is_welcome(self, user_id: int) -> bool:
         user = self._registry.snapshot.users.get(user_id)
@@ -118,6 +161,15 @@ class Feeds:
         if board is not None and len(board.streams) >= MOST_STREAMS:
             raise TooManyStreams
 
+    def takes(self, user_id: int) -> None:
+        """Count one more terminal of a person's. Raises RateExceeded for one who opens them in a loop."""
+        self._opens.take(str(user_id))
+
+    def sees(self, user_id: int, node: Node) -> bool:
+        """True if a person sees a machine."""
+        view = view_of(self._registry.snapshot, user_id)
+        return view is not None and view.machine(node, expired=self._expired(node)) is not None
+
 
 class TooManyStreams(TooMany):
     """A person has more pages of the console open than are told of changes."""
@@ -138,5 +190,16 @@ def view_of(snapshot: Snapshot, user_id: int) -> View | None:
     return View(snapshot, user, everything=Permission.READ in ALLOWED[user.role])
 
 
-def _event(name: str, data: types.SessionEvent) -> bytes:
+def _has_tabs(snapshot: Snapshot, user_id: int, touched: frozenset[int]) -> bool:
+    """True if one of these nodes is a tab of the person's, or what one is for."""
+    for tab_id in snapshot.tabs:
+        node = snapshot.nodes[tab_id]
+        if node.user_id != user_id or node.tab is None:
+            continue
+        if tab_id in touched or any(target.node_id in touched for target in node.tab.targets):
+            return True
+    return False
+
+
+def _event(name: str, data: types.SessionEvent | types.TabEvent) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))

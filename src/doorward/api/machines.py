@@ -16,7 +16,7 @@ from doorward.api import console_types as types
 from doorward.model import Node, User
 from doorward.policy import Policy
 from doorward.policy.document import Rule, SSHRule
-from doorward.policy.tabs import FromTab, Passage
+from doorward.policy.tabs import Passage
 from doorward.tailnet.snapshot import Snapshot
 
 _AT_ONCE = 200  # machines between two breaths: a few milliseconds
@@ -36,7 +36,7 @@ class View:
         self._user = user
         self._everything = everything
         policy: Policy = snapshot.policy
-        self._ways = FromTab(snapshot.document, policy.roster, user.id)
+        self._ways = policy.from_tab(user.id)
         mine = policy.roster.by_owner.get(user.id, frozenset())
         # The sets are shared with the policy: devices that see the same have the very same one.
         self._circles = list({id(circle): circle for circle in map(policy.circle, mine)}.values())
@@ -92,6 +92,17 @@ def _ways(passage: Passage | None, *, serves: bool) -> tuple[tuple[types.Account
 def place_of(rule: Rule | SSHRule) -> types.RulePlace:
     """Where a rule stands."""
     return types.RulePlace(name=rule.origin, line=rule.place.line)
+
+
+def why_not(snapshot: Snapshot, user_id: int, node: Node) -> str:
+    """Why a person has no way in to a machine at all, as a sentence without its full stop; empty where they have one."""
+    member = snapshot.policy.roster.members.get(node.id)
+    passage = None if member is None else snapshot.policy.from_tab(user_id).at(member)
+    serves = bool(node.observed.hostinfo.sshHostKeys)
+    ways, anybody = _ways(passage, serves=serves)
+    if ways or anybody or (passage is not None and passage.addresses and not serves):
+        return ""
+    return _why(snapshot, node, passage, serves=serves).rstrip(".")
 
 
 def _why(snapshot: Snapshot, node: Node, passage: Passage | None, *, serves: bool) -> str:
@@ -195,10 +206,11 @@ class Board:
 class Stream:
     """One page that listens."""
 
-    __slots__ = ("different", "messages", "over", "wake")
+    __slots__ = ("different", "looks_at_tabs", "over", "tabs", "wake")
 
     def __init__(self) -> None:
         self.wake = asyncio.Event()
         self.different: set[int] = set()  # machines that the page knows otherwise
-        self.messages: list[bytes] = []  # whole events, oldest first
+        self.tabs: dict[int, bytes] = {}  # of the page's session, as they were last told of
+        self.looks_at_tabs = True  # something about them may have changed
         self.over = False

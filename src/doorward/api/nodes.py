@@ -69,6 +69,7 @@ def _answer(snapshot: Snapshot, node: Node, now: datetime) -> types.Node:
         system=node.system,
         suspended=node.suspended,
         approved=node.approved,
+        tab=node.tab is not None,
     )
 
 
@@ -81,6 +82,17 @@ def find_node(call: Call, text: str) -> Node:
     node = call.snapshot.find_node(text)
     if node.system:
         raise Conflict(f"{node.name} is doorward's own node, which doorward itself looks after")
+    return node
+
+
+def find_device(call: Call, text: str) -> Node:
+    """The same, and no browser's tab, of which there is nothing to change: it is what its page asked for, until it goes."""
+    node = find_node(call, text)
+    if node.tab is not None:
+        raise Conflict(
+            f"{node.name} is a browser's tab",
+            cure="It can be deleted: `doorward nodes delete NODE`. Its person can open another.",
+        )
     return node
 
 
@@ -116,7 +128,7 @@ async def get_node(call: Call, node: str) -> types.Node:
 @operation("PATCH", "/nodes/{node}", needs=Permission.NODES, raises=[BadInput, NotFound, Conflict])
 async def change_node(call: Call, node: str, body: types.NodeChange) -> types.Node:
     """Rename a node, or give it other tags."""
-    found = find_node(call, node)
+    found = find_device(call, node)
     if body.name is None and body.tags is None:
         raise BadInput("nothing is to be changed", cure="Send a name, or tags, or both.")
     if body.tags is not None:
@@ -148,20 +160,20 @@ async def suspend_node(call: Call, node: str) -> types.Node:
 @operation("POST", "/nodes/{node}/restore", needs=Permission.CUT, raises=[NotFound, Conflict])
 async def restore_node(call: Call, node: str) -> types.Node:
     """Let a suspended node in again."""
-    found = call.registry.access.suspend_node(call.actor, find_node(call, node).id, suspended=False)
+    found = call.registry.access.suspend_node(call.actor, find_device(call, node).id, suspended=False)
     return _changed(call, await found)
 
 
 @operation("POST", "/nodes/{node}/approve", needs=Permission.APPROVE, raises=[NotFound, Conflict])
 async def approve_node(call: Call, node: str) -> types.Node:
     """Let a node in that waits for an administrator."""
-    return _changed(call, await call.registry.access.approve_node(call.actor, find_node(call, node).id))
+    return _changed(call, await call.registry.access.approve_node(call.actor, find_device(call, node).id))
 
 
 @operation("POST", "/nodes/{node}/routes", needs=Permission.NODES, raises=[BadInput, NotFound])
 async def change_routes(call: Call, node: str, body: types.RouteChange) -> types.Node:
     """Approve or reject routes of a node."""
-    found = find_node(call, node)
+    found = find_device(call, node)
     approve, reject = _prefixes(body.approve, "approve"), _prefixes(body.reject, "reject")
     for prefix in approve:
         if prefix in reject:
@@ -212,7 +224,7 @@ async def set_attribute(call: Call, node: str, key: str, body: types.AttributeCh
     ends = None if body.expires_in is None else call.context.clock.now() + timedelta(seconds=body.expires_in)
     said = Attribute(key=key, value=body.value, expires=ends)
     changed = await call.registry.set_attributes(
-        call.actor, find_node(call, node).id, [said], comment=body.comment
+        call.actor, find_device(call, node).id, [said], comment=body.comment
     )
     return _attributes(call, changed)
 
@@ -221,7 +233,7 @@ async def set_attribute(call: Call, node: str, key: str, body: types.AttributeCh
 async def delete_attribute(call: Call, node: str, key: str) -> types.NodeAttributes:
     """Take back what was said about a node."""
     return _attributes(
-        call, await call.registry.set_attributes(call.actor, find_node(call, node).id, gone=[key])
+        call, await call.registry.set_attributes(call.actor, find_device(call, node).id, gone=[key])
     )
 
 

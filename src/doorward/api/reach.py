@@ -122,8 +122,10 @@ def parse_sources(snapshot: Snapshot, text: str) -> list[Node]:
 
 
 def ordinary_nodes(snapshot: Snapshot) -> list[Node]:
-    """All nodes but doorward's own, by name."""
-    return sorted((node for node in snapshot.nodes.values() if not node.system), key=_name)
+    """All nodes but doorward's own and tabs, by name."""
+    return sorted(
+        (node for node in snapshot.nodes.values() if not node.system and node.tab is None), key=_name
+    )
 
 
 def _name(node: Node) -> str:

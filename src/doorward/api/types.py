@@ -327,6 +327,7 @@ class Node(Answer, frozen=True, kw_only=True):
     system: bool  # doorward's own node
     suspended: bool  # an administrator shut it out
     approved: bool  # false: it waits for an administrator, and sees nobody until then
+    tab: bool = False  # a browser's tab, which only the machines that it was opened for see
 
 
 class NodeFilter(Request, frozen=True, kw_only=True):

@@ -110,6 +110,8 @@ def _state(node: types.Node) -> str:
         return "waits for approval"
     if node.expired:
         return "expired"
+    if node.tab:
+        return "browser's tab" if node.online else "browser's tab, away"
     if node.online:
         return "online"
     return "never seen" if node.last_seen is None else f"offline, seen {relative(node.last_seen)}"

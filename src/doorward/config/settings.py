@@ -340,6 +340,22 @@ class Console(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "API in the name of who has signed in, such as `https://console.example.com`. Each exactly as browsers write it."
         ),
     ] = ()
+    grace: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=86400,
+            description="Seconds for which a terminal's tab may be away (asleep, on another network) before it is removed.",
+        ),
+    ] = 900
+    tabs: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="How many tabs with terminals one person may have open."),
+    ] = 40
+    tabs_of_session: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="How many of them in one browser in which they have signed in."),
+    ] = 20
 
 
 class Settings(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):

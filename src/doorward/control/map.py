@@ -50,7 +50,7 @@ class Map:
         node = snapshot.node_by_key(wanted.NodeKey)
         if node is None:
             raise NotFound("this node is not known here")
-        if node.machine_key != machine_key:
+        if node.machine_key != machine_key or node.tab is not None:
             raise NotPermitted("this node key belongs to another machine")
         if snapshot.suspended(node):
             raise NotPermitted(snapshot.who_is_suspended(node))

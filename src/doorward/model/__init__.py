@@ -1,4 +1,4 @@
-"""The nouns of the domain: users, nodes and what they hold (``nouns``), and what signing in takes (``signin``).
+"""The nouns of the domain: users, nodes and what they hold (``nouns``), browsers' tabs, and what signing in takes (``signin``).
 
 Values only. It imports the types of the protocol and nothing else.
 """
@@ -48,6 +48,7 @@ from doorward.model.signin import (
     Provider,
     Session,
 )
+from doorward.model.tabs import HostKey, Tab, TabEnd, TabOver, TabTarget
 
 __all__ = [
     "DOORWARD_USER_ID",
@@ -72,6 +73,7 @@ __all__ = [
     "Consent",
     "Cut",
     "DeviceRequest",
+    "HostKey",
     "Identity",
     "Invitation",
     "LogoutNotice",
@@ -89,6 +91,10 @@ __all__ = [
     "Role",
     "Session",
     "SigningKey",
+    "Tab",
+    "TabEnd",
+    "TabOver",
+    "TabTarget",
     "UsedId",
     "User",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from doorward.model.tabs import Tab
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
@@ -97,6 +98,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     system: bool = False  # doorward's own node: not listed among people's, its filter is fixed
     suspended: bool = False  # an administrator shut it out: it sees nobody, and nobody sees it
     approved: bool = True  # false: it waits for an administrator, and until then is as good as not there
+    tab: Tab | None = None  # a browser's tab: without a client, and for a few targets only
     observed: Observed = Observed()
 
     @property
@@ -434,11 +436,17 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     decided: datetime | None = None
     decided_by: str = ""  # an actor of the audit log
     until: datetime | None = None  # approved: nobody is asked again before
+    session_id: int | None = None  # the source is a tab: of which session
 
     @property
-    def binding(self) -> tuple[int, int | None, int, str, str, str]:
+    def source(self) -> tuple[str, int]:
+        """Where it comes from: a device, or a session, whose tabs are one to whoever sits before them."""
+        return ("device", self.source_id) if self.session_id is None else ("session", self.session_id)
+
+    @property
+    def binding(self) -> tuple[tuple[str, int], int | None, int, str, str, str]:
         """What has to be the same for an attempt to be this one's."""
-        return self.source_id, self.user_id, self.target_id, self.ssh_user, self.account, self.rule_digest
+        return self.source, self.user_id, self.target_id, self.ssh_user, self.account, self.rule_digest
 
     def is_waiting(self, now: datetime) -> bool:
         """True while somebody can still decide."""

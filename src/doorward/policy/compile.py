@@ -18,9 +18,10 @@ from doorward.policy.document import NO_RULES, Diagnostic, Document, Kind, Selec
 from doorward.policy.filters import Piece, filter_for, pieces_of, reaches, resolve_pieces
 from doorward.policy.filters import Resolved as ResolvedPiece
 from doorward.policy.posture import ADDRESS, COUNTRY, CountryOf
-from doorward.policy.roster import Member, People, Roster
+from doorward.policy.roster import Member, People, Roster, TabMember
 from doorward.policy.sources import Sources
 from doorward.policy.ssh import SSHMatch, SSHRules
+from doorward.policy.tabs import Entry, FromTab, entry, match_of, narrowed, port_rule, ssh_rules
 from doorward.protocol.tailcfg import capability
 from doorward.protocol.tailcfg.filter import FilterRule
 from doorward.protocol.tailcfg.ssh import SSHPolicy
@@ -95,6 +96,8 @@ class Policy:
         self._attributes: dict[int, dict[str, list[Any] | None]] = {}
         self._ssh: dict[int, SSHPolicy] = {}
         self._ssh_rules = SSHRules(document.ssh, roster)
+        self._from_tab: dict[int, FromTab] = {}  # by person
+        self._entries: dict[tuple[int, int], Entry | None] = {}  # by tab and target
 
     @classmethod
     def compile(
@@ -236,9 +239,18 @@ class Policy:
 
     def _find_circle(self, node_id: int) -> frozenset[int]:
         roster = self.roster
+        if (tab := roster.tabs.get(node_id)) is not None:
+            ids = {target.node_id for target in tab.targets}
+            return frozenset(one for one in ids if self.tab_entry(node_id, one) is not None)
         member = roster.members.get(node_id)
         if member is None or node_id in roster.blocked:
             return _NOBODY
+        circle = self._circle_of(member)
+        tabs = frozenset(tab.id for tab, _ in self._entered(node_id))
+        return circle | tabs if tabs else circle
+
+    def _circle_of(self, member: Member) -> frozenset[int]:
+        roster, node_id = self.roster, member.id
         parts: dict[int, frozenset[int]] = {}  # by identity: each of these sets is kept as long as the policy
         for _, sources, nodes, targets, own_too in self._resolved():
             if node_id in nodes:
@@ -265,6 +277,10 @@ class Policy:
         known = self._circles.get(viewer_id)
         if known is not None:
             return peer_id in known and peer_id != viewer_id
+        tabs = self.roster.tabs
+        if viewer_id in tabs or peer_id in tabs:
+            tab_id, other_id = (viewer_id, peer_id) if viewer_id in tabs else (peer_id, viewer_id)
+            return self.tab_entry(tab_id, other_id) is not None
         viewer, peer = self.roster.members.get(viewer_id), self.roster.members.get(peer_id)
         if viewer is None or peer is None or viewer_id == peer_id or self.roster.parted(viewer_id, peer_id):
             return False
@@ -277,6 +293,35 @@ class Policy:
                 if viewer_id in own or peer_id in own:
                     return True
         return False
+
+    # -- tabs
+
+    def from_tab(self, user_id: int) -> FromTab:
+        """What a person may do from a browser's tab."""
+        found = self._from_tab.get(user_id)
+        if found is None:
+            found = self._from_tab[user_id] = FromTab(self.document, self.roster, user_id)
+        return found
+
+    def tab_entry(self, tab_id: int, node_id: int) -> Entry | None:
+        """How a tab gets in to a node; None where it does not: it was not opened for it, or its person may not."""
+        key = (tab_id, node_id)
+        if key not in self._entries:
+            tab, member = self.roster.tabs.get(tab_id), self.roster.members.get(node_id)
+            shut = tab is None or member is None or self.roster.parted(tab_id, node_id)
+            self._entries[key] = (
+                None
+                if shut or tab is None or member is None
+                else entry(tab, member, self.from_tab(tab.owner))
+            )
+        return self._entries[key]
+
+    def _entered(self, node_id: int) -> list[tuple[TabMember, Entry]]:
+        """The tabs that get in to a node, and how."""
+        if not self.roster.tabs:
+            return []
+        found = ((tab, self.tab_entry(tab.id, node_id)) for tab in self.roster.tabs_at(node_id))
+        return [(tab, way) for tab, way in found if way is not None]
 
     # -- what a node is told
 
@@ -293,6 +338,10 @@ class Policy:
                 if member is None or node_id in self.roster.blocked
                 else filter_for(member, self._pieces, self.roster)
             )
+            if tabs := self._entered(node_id):
+                # No range of addresses lets a tab in to more than it was opened for.
+                found = narrowed(found, [tab for tab, _ in tabs]) + [port_rule(*one) for one in tabs]
+                self._filters[node_id] = found
         return found
 
     def ssh_policy(self, node_id: int) -> SSHPolicy:
@@ -301,12 +350,20 @@ class Policy:
         if found is None:
             member = self.roster.members.get(node_id)
             found = self._ssh[node_id] = SSHPolicy(
-                [] if member is None else self._ssh_rules.of(member, self.sources)
+                []
+                if member is None
+                else [
+                    *self._ssh_rules.of(member, self.sources),
+                    *(rule for one in self._entered(node_id) for rule in ssh_rules(*one, self.roster)),
+                ]
             )
         return found
 
     def ssh_match(self, source_id: int, node_id: int, ssh_user: str) -> SSHMatch | None:
         """The rule that decides when ``source_id`` asks for ssh to ``node_id`` as ``ssh_user``; see `SSHRules.match`."""
+        if source_id in self.roster.tabs:
+            way = self.tab_entry(source_id, node_id)
+            return None if way is None else match_of(way, ssh_user, self.roster)
         source, member = self.roster.members.get(source_id), self.roster.members.get(node_id)
         if source is None or member is None:
             return None

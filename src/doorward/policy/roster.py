@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Generic, Self, TypeVar
 
-from doorward.model import EXIT_ROUTES, Node, Prefix, Role, User
+from doorward.model import EXIT_ROUTES, Node, Prefix, Role, TabTarget, User
 from doorward.policy.document import Document, Kind, Selector
 from doorward.policy.posture import COUNTRY, AttributeValue, CountryOf, Posture, attributes_of
 from doorward.policy.ranges import Address, Range
@@ -49,6 +49,30 @@ class Member:
     def carries(self, ranges: Iterable[Range]) -> bool:
         """True if a subnet it carries overlaps one. Exit routes do not count: they carry the internet only."""
         return bool(self.routes) and any(one.meets(route) for one in ranges for route in self.routes)
+
+
+@dataclass(frozen=True, slots=True)
+class TabMember:
+    """A browser's tab: no member, since no rule names it. What it may do follows from its person (``tabs``)."""
+
+    id: int
+    owner: int
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+    targets: tuple[TabTarget, ...]
+    shut: bool = False
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """The two addresses as text, IPv4 first."""
+        return (str(self.ipv4), str(self.ipv6))
+
+
+def _tab_of(node: Node) -> TabMember | None:
+    if node.tab is None or node.user_id is None:
+        return None
+    shut = node.suspended or not node.approved
+    return TabMember(node.id, node.user_id, node.ipv4, node.ipv6, node.tab.targets, shut)
 
 
 def member_of(
@@ -179,6 +203,7 @@ class Roster:
         self._country_asked = country_of if asked else None
         self.members: dict[int, Member] = {}
         self.hidden: dict[int, tuple[Address, ...]] = {}  # doorward's own nodes, which no rule is about
+        self.tabs: dict[int, TabMember] = {}  # in no set that a selector names
         self.by_owner: dict[int, frozenset[int]] = {}
         self.by_tag: dict[str, frozenset[int]] = {}
         self.routes: dict[Prefix, int] = {}  # subnets and how many nodes carry each
@@ -190,6 +215,9 @@ class Roster:
         for node in nodes:
             if node.system:
                 self.hidden[node.id] = node.addresses
+                continue
+            if node.tab is not None:
+                self._note_tab(node)
                 continue
             member = self.members[node.id] = member_of(node, postures, self._country_asked)
             if member.owner is not None:
@@ -208,7 +236,17 @@ class Roster:
         self.cuts = _neighbours(cuts)  # by node: those that it is kept apart from; nobody without an entry
 
     def _find_blocked(self) -> frozenset[int]:
-        return self._shut.union(*(self.by_owner.get(user, _NOBODY) for user in self.people.suspended))
+        suspended = self.people.suspended
+        tabs = [tab.id for tab in self.tabs.values() if tab.shut or tab.owner in suspended]
+        return self._shut.union(tabs, *(self.by_owner.get(user, _NOBODY) for user in suspended))
+
+    def _note_tab(self, node: Node) -> None:
+        if (tab := _tab_of(node)) is not None:
+            self.tabs[node.id] = tab
+
+    def tabs_at(self, node_id: int) -> list[TabMember]:
+        """The tabs that were opened for a node, whether or not they may reach it. There are few at any moment."""
+        return [tab for tab in self.tabs.values() if any(target.node_id == node_id for target in tab.targets)]
 
     def kept_from(self, node_id: int) -> frozenset[int]:
         """The nodes that an administrator keeps this one apart from."""
@@ -230,7 +268,7 @@ class Roster:
     def excluded(self) -> list[Address]:
         """Tailnet addresses that no rule may let in, however widely it is written."""
         found = [address for addresses in self.hidden.values() for address in addresses]
-        for node_id in self.blocked:
+        for node_id in self.blocked & self.members.keys():
             found += (self.members[node_id].ipv4, self.members[node_id].ipv6)
         return found
 
@@ -326,6 +364,7 @@ class Roster:
             _sorted={},
             members=dict(self.members),
             hidden=dict(self.hidden),
+            tabs=dict(self.tabs),
             by_owner=dict(self.by_owner),
             by_tag=dict(self.by_tag),
             routes=dict(self.routes),
@@ -350,7 +389,13 @@ class Roster:
         final: dict[int, Member | None] = dict.fromkeys(removed)
         for node_id in final:
             others.hidden.pop(node_id, None)
+            others.tabs.pop(node_id, None)
         for node in nodes:
+            others.tabs.pop(node.id, None)
+            if node.tab is not None:
+                others._note_tab(node)  # noqa: SLF001 - another instance of this very class
+                final[node.id] = None
+                continue
             if node.system:
                 others.hidden[node.id] = node.addresses
             else:

@@ -111,6 +111,11 @@ def account_for(users: Mapping[str, str], ssh_user: str) -> str:
     return ssh_user if _PLAIN_NAME.fullmatch(ssh_user) else ""
 
 
+def is_plain(account: str) -> bool:
+    """True for a name that rules for any account but root are about."""
+    return bool(account_for(account_map(("autogroup:nonroot",)), account))
+
+
 def admitted_by(member: Member, rule: SSHRule, roster: Roster, sources: Sources) -> frozenset[int]:
     """The nodes whose people a rule lets log in on ``member``.
 
@@ -218,12 +223,12 @@ def _wire_rule(rule: SSHRule, nodes: Iterable[int], roster: Roster, accounts: di
     return WireRule(
         principals=[SSHPrincipal(nodeIP=address) for address in addresses],
         sshUsers=accounts,
-        action=_action(rule, roster),
+        action=action_of(rule, roster),
         acceptEnv=list(rule.accept_env) if rule.accept_env else UNSET,
     )
 
 
-def _action(rule: SSHRule, roster: Roster) -> SSHAction:
+def action_of(rule: SSHRule, roster: Roster) -> SSHAction:
     """What the rule does. Of a check, what counts is what control answers the node that asks, except for the recorders."""
     if not rule.check:
         return admission(rule, roster)

@@ -2,19 +2,33 @@
 
 A tab is no device: it has no owner's tags and meets no posture, so rules that ask for either are not for it, and neither are
 rules for single addresses. What is left of the policy is what it says about the *person*: by name, group, domain, role, or
-as one of everybody. From that follows what a tab of theirs would be let in to (`FromTab`), before there is any.
+as one of everybody. From that follows what a tab of theirs would be let in to (`FromTab`), before there is any. A tab itself
+gets less: what of it was asked for (`Entry`), which is a port of a node and accounts there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+from msgspec import UNSET
+
 from doorward.policy.document import Document, Kind, Rule, Selector, SSHRule
-from doorward.policy.ranges import TAILNET, Address
-from doorward.policy.roster import Member, People, Roster
+from doorward.policy.ranges import TAILNET, Address, of_text, without
+from doorward.policy.roster import Member, People, Roster, TabMember
 from doorward.policy.services import TCP, USUAL
-from doorward.policy.ssh import account_for, account_map, localpart_of
-from doorward.protocol.tailcfg.filter import PortRange
+from doorward.policy.ssh import (
+    SSHMatch,
+    account_for,
+    account_map,
+    action_of,
+    admission,
+    is_plain,
+    localpart_of,
+)
+from doorward.protocol.tailcfg.filter import FilterRule, NetPortRange, PortRange
+from doorward.protocol.tailcfg.ssh import SSHPrincipal
+from doorward.protocol.tailcfg.ssh import SSHRule as WireRule
 
 SSH_PORT = 22
 
@@ -38,6 +52,11 @@ class Passage:
     accounts: tuple[Account, ...]  # by the ssh rules, by name; what they say whether or not the port is open
     anybody: SSHRule | None  # the rule by which they may ask for any account but root
     denied: SSHRule | Rule | None = None  # a rule that is for them, but on devices that meet a posture
+
+    def deciding(self, account: str) -> SSHRule | None:
+        """The ssh rule by which they may log in as this; None where none lets them."""
+        named = next((one.rule for one in self.accounts if one.name == account), None)
+        return named or (self.anybody if is_plain(account) else None)
 
     @property
     def is_open(self) -> bool:
@@ -201,6 +220,84 @@ class FromTab:
         # With ``localpart:`` accounts, sources that are no target get the rule too, for their owner's own nodes.
         others = any(not target.is_autogroup("self") for target in rule.targets)
         return bool(rule.localparts) and mine and others
+
+
+# -- tabs that there are
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a tab gets in to a node."""
+
+    addresses: tuple[Address, ...]  # of the node, at which its ssh port is open to the tab
+    rules: tuple[Admitting, ...]  # ssh rules, with nothing but the accounts that were asked for
+    accounts: frozenset[str]  # those of them that some rule lets in
+
+
+def entry(tab: TabMember, member: Member, ways: FromTab) -> Entry | None:
+    """What a tab that was opened for a node gets of it now; None for nothing, or if it was not."""
+    asked = [target for target in tab.targets if target.node_id == member.id]
+    passage = ways.at(member) if asked else _SHUT
+    if not passage.addresses:
+        return None
+    names = {target.account for target in asked}
+    found: list[Admitting] = []
+    for rule, users in ways.admitting(member):
+        # Whom a rule makes nobody is left to the next one, as of a device.
+        known = {name: account_for(users, name) for name in sorted(names)}
+        if any(known.values()):
+            found.append((rule, {name: local for name, local in known.items() if local}))
+    admitted = frozenset(name for _, users in found for name in users)
+    if not admitted and all(target.ssh for target in asked):
+        return None
+    return Entry(passage.addresses, tuple(found), admitted)
+
+
+def narrowed(rules: Iterable[FilterRule], tabs: Iterable[TabMember]) -> list[FilterRule]:
+    """A node's packet filter, whose ranges of sources let none of these tabs in."""
+    every = list(tabs)
+    holes = [address for tab in every for address in (tab.ipv4, tab.ipv6)]
+    single = {text for tab in every for text in tab.texts}
+    found: list[FilterRule] = []
+    for rule in rules:
+        sources: list[str] = []
+        for text in rule.SrcIPs:
+            if text in single:
+                continue
+            if "/" in text or "-" in text:
+                sources += map(str, without([of_text(text)], holes))
+            else:
+                sources.append(text)
+        found.append(rule if sources == rule.SrcIPs else msgspec.structs.replace(rule, SrcIPs=sources))
+    return [rule for rule in found if rule.SrcIPs]
+
+
+def port_rule(tab: TabMember, way: Entry) -> FilterRule:
+    """The one filter rule that lets a tab in."""
+    ports = [NetPortRange(str(address), PortRange(SSH_PORT, SSH_PORT)) for address in way.addresses]
+    return FilterRule(SrcIPs=list(tab.texts), DstPorts=ports, IPProto=[TCP])
+
+
+def ssh_rules(tab: TabMember, way: Entry, roster: Roster) -> Iterator[WireRule]:
+    """The ssh rules for a tab."""
+    for rule, users in way.rules:
+        yield WireRule(
+            principals=[SSHPrincipal(nodeIP=text) for text in tab.texts],
+            sshUsers=dict(users),
+            action=action_of(rule, roster),
+            acceptEnv=list(rule.accept_env) if rule.accept_env else UNSET,
+        )
+
+
+def match_of(way: Entry, ssh_user: str, roster: Roster) -> SSHMatch | None:
+    """The rule that decides when a tab asks for ``ssh_user``; one without an account where none lets it in as that."""
+    for rule, users in way.rules:
+        if account := users.get(ssh_user):
+            return SSHMatch(rule, account, admission(rule, roster))
+    if not way.rules:
+        return None
+    first = way.rules[0][0]
+    return SSHMatch(first, "", admission(first, roster))
 
 
 def _is_ssh(protocols: tuple[int, ...], ports: Iterable[PortRange]) -> bool:

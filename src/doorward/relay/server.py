@@ -62,6 +62,9 @@ class Relay:
         self._stalled: dict[End, tuple[int, float]] = {}
         self._told = dict(self.hub.counts.items())
         self._group: asyncio.TaskGroup | None = None
+        # Told of each node that comes, with where from, and of each that is gone, with whether it said so.
+        self.arrived: Callable[[NodePublic, str], None] = _nothing
+        self.went: Callable[[NodePublic, bool], None] = _nothing
 
     # --- For the listener
 
@@ -160,6 +163,12 @@ class Relay:
         self._sessions.add(session)
         self._greeting.add(session)
 
+    def entered(self, session: Session) -> None:
+        """It was admitted."""
+        connection = session.connection
+        if connection is not None and not connection.mesh:
+            self.arrived(connection.key, session.source)
+
     def stalled(self, end: End, is_stalled: bool) -> None:
         """Its write buffer is, or is no longer, above the mark."""
         if is_stalled:
@@ -172,6 +181,12 @@ class Relay:
         self._sessions.discard(session)
         self._greeting.discard(session)
         self._stalled.pop(session, None)
+        connection = session.connection
+        if connection is None or connection.mesh:
+            return
+        others = [one for one in self.hub.connections_of(connection.key) if one is not connection]
+        if session.left or not others:
+            self.went(connection.key, session.left)
 
     def apply(self, writes: Writes) -> None:
         """Write what the hub decided, and close what it gave up."""
@@ -187,3 +202,7 @@ class Relay:
                 self._told[name] = value
         _CLIENTS.set(self.hub.clients())
         _ELSEWHERE.set(self.hub.elsewhere())
+
+
+def _nothing(_key: NodePublic, _said: object) -> None:
+    """Nobody wants to know."""

@@ -103,6 +103,9 @@ class House(Protocol):
     def opened(self, session: "Session") -> None:
         """A connection is there; watch its handshake."""
 
+    def entered(self, session: "Session") -> None:
+        """It was admitted."""
+
     def stalled(self, end: "End", is_stalled: bool) -> None:
         """Its write buffer is, or is no longer, above the mark."""
 
@@ -150,6 +153,7 @@ class Session(asyncio.Protocol):
         self.patience = STALL_SECONDS
         self.deadline = house.now() + HANDSHAKE_SECONDS
         self.source = source
+        self.left = False  # whoever is at its other end has said that they will not come back
         self._house = house
         self._port = port
         self._greeting = greeting
@@ -268,6 +272,7 @@ class Session(asyncio.Protocol):
         )
         self.stage = Stage.OPEN
         self._settle()
+        house.entered(self)
         if mesh:
             self.patience = MESH_STALL_SECONDS
             _set_user_timeout(self._wire, MESH_STALL_SECONDS)

@@ -18,6 +18,9 @@ from doorward.telemetry import counter, log
 from doorward.transport.lobby import Guest
 
 SUBPROTOCOL: Final = "derp"
+LEFT: Final = (
+    4000  # how a page closes that is left for good (RFC 6455, section 7.4.2: ours to give a meaning)
+)
 
 _POLICY_VIOLATION: Final = 1008
 _TRY_AGAIN_LATER: Final = 1013
@@ -69,6 +72,7 @@ class _SocketWire:
             message = await self._socket.receive()
             data = message.get("bytes")
             if message["type"] != "websocket.receive" or data is None:
+                self._session.left = message.get("code") == LEFT
                 self.abort()  # it left, or sent text, which is no DERP
                 return
             self._session.data_received(data)

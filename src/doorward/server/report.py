@@ -82,7 +82,7 @@ class Report:
         """What runs, and what does not, with its cure."""
         settings, registry = self._settings, self._registry
         snapshot = registry.snapshot
-        people = [node for node in snapshot.nodes.values() if not node.system]
+        people = [node for node in snapshot.nodes.values() if not node.system and node.tab is None]
         parts = [
             Part(name="control", state="running", text=settings.url),
             self._relay_part(),

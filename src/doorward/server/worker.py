@@ -196,7 +196,7 @@ class Worker:
             )
             acme = self._acme(registry)
             accepting = asyncio.Event()
-            feeds = Feeds(registry)
+            feeds = Feeds(registry, self._clock)
             app = self._app(
                 registry,
                 control,
@@ -301,6 +301,9 @@ class Worker:
             pool=pool,
             country_of=country_of,
             random_addresses=settings.addresses.order == "random",
+            tab_grace=timedelta(seconds=settings.console.grace),
+            tabs_of_person=settings.console.tabs,
+            tabs_of_session=settings.console.tabs_of_session,
             ssh_decide=Decide(settings.ssh.decide),
             ssh_fallback=timedelta(seconds=settings.ssh.fallback),
         )
@@ -356,6 +359,8 @@ class Worker:
                     relay.disconnect(known.node_key)
 
         registry.writer.watch(changed)
+        registry.tabs.region = self._settings.relay.region if self._settings.relay.enabled else 0
+        relay.arrived, relay.went = registry.tabs.arrived, registry.tabs.went
         return relay
 
     def _askings(self, registry: Registry) -> Askings:

@@ -173,7 +173,8 @@ class Attempts:
         """Who is in the event itself; this is from where, to what, as whom and by which rule."""
         nodes = self._registry.snapshot.nodes
         source, target = nodes.get(attempt.source_id), nodes.get(attempt.target_id)
-        return {
+        browser = {} if source is None or source.tab is None else {"browser": True}
+        return browser | {
             "source": _named(source, attempt.source_id),
             "address": "" if source is None else str(source.ipv4),
             "target": _named(target, attempt.target_id),

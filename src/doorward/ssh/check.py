@@ -76,7 +76,8 @@ def _check(
     snapshot: Snapshot, source: Node, attempt: Attempt, match: SSHMatch, now: datetime, shown: int | None
 ) -> Allow | Refuse | Ask | Wait:
     owner = None if source.tags else source.user_id
-    binding = (source.id, owner, attempt.target_id, attempt.ssh_user, match.account, match.rule.digest())
+    come_from = ("device", source.id) if source.tab is None else ("session", source.tab.session_id)
+    binding = (come_from, owner, attempt.target_id, attempt.ssh_user, match.account, match.rule.digest())
     for check in snapshot.checks.of_target(attempt.target_id):
         if check.binding == binding and check.covers(now):
             return Allow(match.action, match, check)

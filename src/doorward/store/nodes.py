@@ -121,6 +121,13 @@ def by_id(connection: Connection, node_id: int) -> Node | None:
     return _first(_run(connection, _BY_ID, node_id))
 
 
+def tabs_of(connection: Connection, user_id: int) -> list[Node]:
+    """The browsers' tabs of a person, by id."""
+    # As text: to the column itself, None is a value like any other.
+    is_tab = sa.type_coerce(nodes.c.tab, sa.Text()) != "null"
+    return _load(connection, nodes.c.user_id == user_id, is_tab)
+
+
 def by_stable_id(connection: Connection, stable_id: str) -> Node | None:
     """The node with this name in the protocol."""
     return _one(connection, nodes.c.stable_id == stable_id)

@@ -3,7 +3,7 @@
 No netmap depends on any of it. Whatever is used up here is used once: the function that takes it says whether it was there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -160,6 +160,12 @@ def open_sessions(connection: Connection, now: datetime, user_id: int | None = N
 def session_by_id(connection: Connection, session_id: int) -> Session | None:
     """The session with this id, whether or not it is still open."""
     return rows.one(connection, sessions, Session, sessions.c.id == session_id)
+
+
+def open_among(connection: Connection, session_ids: Collection[int], now: datetime) -> frozenset[int]:
+    """Those of these sessions that are open."""
+    mine = sa.and_(sessions.c.id.in_(list(session_ids)), sessions.c.ended.is_(None), sessions.c.expires > now)
+    return frozenset(connection.execute(sa.select(sessions.c.id).where(mine)).scalars())
 
 
 def session_seen(connection: Connection, session_id: int, now: datetime) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     true,
 )
 
-from doorward.model import Attribute, Brought, ChangeKind, CheckState, Role
+from doorward.model import Attribute, Brought, ChangeKind, CheckState, Role, Tab, TabOver
 from doorward.protocol.auditlog import AuditPublic
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.derpmap import DERPRegion
@@ -48,8 +48,8 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 22
-OLDEST = 20  # before, nobody looked at what codes and tokens are bound to, and would give them to others
+VERSION = 23
+OLDEST = 23  # before, nobody knew tabs: they would be taken for devices, and reach whatever their person may
 
 # All of them: those of signing in are in a module of their own.
 metadata = signin_tables.passkeys.metadata
@@ -90,6 +90,7 @@ nodes = _table(
     Column("attributes", Json(tuple[Attribute, ...]), nullable=False, server_default=text("'[]'")),
     Column("suspended", Flag(), nullable=False, server_default=false()),
     Column("approved", Flag(), nullable=False, server_default=true()),
+    Column("tab", Json(Tab | None), nullable=False, server_default=text("'null'")),
     UniqueConstraint("stable_id"),
     UniqueConstraint("node_key"),
     UniqueConstraint("name"),
@@ -413,6 +414,7 @@ ssh_checks = _table(
     _may("decided", Moment()),
     _must("decided_by", Words()),
     _may("until", Moment()),
+    _may("session_id", whole()),
     UniqueConstraint("link"),
     Index(None, "target_id"),
     numbered=True,
@@ -428,6 +430,29 @@ cuts = _table(
     _may("expires", Moment()),
     _must("comment", Words()),
     UniqueConstraint("first", "second"),
+    numbered=True,
+)
+
+# By the id of the node that was the tab, which never means another.
+tab_ends = _table(
+    "tab_ends",
+    Column("id", whole(), primary_key=True, autoincrement=False, nullable=False),
+    _must("user_id", whole()),
+    _must("session_id", whole()),
+    _must("over", Choice(TabOver)),
+    _must("reason", Words()),
+    _must("at", Moment()),
+)
+
+# No foreign keys, as of cuts.
+host_keys = _table(
+    "host_keys",
+    _must("node_id", whole()),
+    _may("user_id", whole()),
+    _must("key", Words()),
+    _must("actor", Words()),
+    _must("created", Moment()),
+    Index(None, "node_id"),
     numbered=True,
 )
 

@@ -87,7 +87,8 @@ class Admission:
         if request.is_logout(now):
             return await self._log_out(machine_key, known)
         if known is not None:
-            if known.machine_key != machine_key:
+            # A tab has no machine: its machine key is nobody's, and this says so once more.
+            if known.machine_key != machine_key or known.tab is not None:
                 raise NotPermitted(
                     "this node key belongs to another machine",
                     cure="Was the client's state copied? Remove it here, then sign in again.",

@@ -84,6 +84,7 @@ class Checks:
             approvers=tuple(selector.text for selector in match.rule.approvers),
             created=now,
             expires=now + LIFETIME,
+            session_id=None if source.tab is None else source.tab.session_id,
         )
         return await writer.apply(
             _ask, actor_of(snapshot, attempt), target_of(snapshot, attempt), draft, details, now

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from doorward.model import Node
 
+TAB_COMES = timedelta(minutes=2)  # from its making until a tab that was never at the relay is given up
+
 
 class Due(Enum):
     """What has to be done about a node."""
@@ -20,13 +22,22 @@ class Due(Enum):
 def node_deadlines(node: Node, grace: timedelta) -> Iterator[tuple[datetime, Due]]:
     """The moments at which something is due for this node as it is now."""
     # A suspended one stays: forgotten, it could come back as another.
-    if node.ephemeral and not node.observed.online and not node.suspended:
-        yield (node.observed.last_seen or node.created) + grace, Due.REMOVE
+    # But a tab is nobody's way back in.
+    if node.ephemeral and not node.observed.online and (not node.suspended or node.tab is not None):
+        yield (node.observed.last_seen or node.created) + _grace_of(node, grace), Due.REMOVE
     if node.key_expiry is not None:
         yield node.key_expiry, Due.EXPIRED
     for attribute in node.attributes:
         if attribute.expires is not None:
             yield attribute.expires, Due.ATTRIBUTE
+
+
+def _grace_of(node: Node, grace: timedelta) -> timedelta:
+    """For how long it may be away. A tab says so itself; one that has not come yet soon does, or never will."""
+    if node.tab is None:
+        return grace
+    own = timedelta(seconds=node.tab.grace)
+    return own if node.observed.last_seen is not None else min(own, TAB_COMES)
 
 
 class NodeLookup(Protocol):

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from doorward.errors import Conflict, DoorwardError, NotPermitted, TooMany, Unavailable
-from doorward.model import AuthKey, Node, Observed, Process, User
+from doorward.model import AuthKey, Node, Observed, Process, Tab, User
 from doorward.policy import Policy
 from doorward.protocol.keys import MachinePublic, NodePublic
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
@@ -251,6 +251,7 @@ class Desk:
         key: AuthKey | None,
         ephemeral: bool,
         by_administrator: bool = False,
+        tab: Tab | None = None,
     ) -> None:
         """Make the node, or give a known one its new key. Raises DoorwardError to refuse, and has then done nothing.
 
@@ -270,6 +271,7 @@ class Desk:
             "key_expiry": None if system else expiry,
             "ephemeral": ephemeral,
             "auth_key_id": None if key is None else key.id,
+            "tab": tab,
         }
         vouched = by_administrator or (key is not None and (key.preapproved or system))
         welcome = vouched or not applicant.settings.joining.approval
@@ -386,6 +388,9 @@ class Desk:
         }
         if not node.approved:
             details["waits"] = True
+        if node.tab is not None:
+            action = "tab.open"
+            details |= {"session": node.tab.session_id, "grace": node.tab.grace}
         if before is not None:
             details["before"] = {
                 "tags": before.tags,

@@ -39,15 +39,17 @@ T = TypeVar("T")
 
 
 def peer_ids(snapshot: Snapshot, viewer: Node) -> frozenset[int]:
-    """Which nodes a viewer sees: what the policy shows it, and our own nodes; they see every node.
+    """Which nodes a viewer sees: what the policy shows it, and our own nodes; they see every node but tabs.
 
-    One that is shut out sees nobody, and nobody sees it, our own nodes included.
+    One that is shut out sees nobody, and nobody sees it, our own nodes included. A tab and its targets see each other.
     """
     shut = snapshot.policy.roster.blocked
     if viewer.system:
-        return frozenset(snapshot.nodes) - {viewer.id} - shut
+        return frozenset(snapshot.nodes) - {viewer.id} - shut - snapshot.tabs
     if viewer.id in shut:
         return frozenset()
+    if viewer.id in snapshot.tabs:
+        return snapshot.policy.peers(viewer.id)
     return snapshot.policy.peers(viewer.id) | snapshot.system
 
 
@@ -58,7 +60,8 @@ def seers(snapshot: Snapshot, node: Node) -> tuple[frozenset[int], ...]:
     """
     if node.system:
         return (frozenset(snapshot.nodes),)
-    return snapshot.policy.circle(node.id), snapshot.system
+    circle = snapshot.policy.circle(node.id)
+    return (circle,) if node.id in snapshot.tabs else (circle, snapshot.system)
 
 
 def sees(snapshot: Snapshot, viewer: Node, peer: Node) -> bool:
@@ -66,6 +69,8 @@ def sees(snapshot: Snapshot, viewer: Node, peer: Node) -> bool:
     shut = snapshot.policy.roster.blocked
     if viewer.id == peer.id or viewer.id in shut or peer.id in shut:
         return False
+    if viewer.id in snapshot.tabs or peer.id in snapshot.tabs:
+        return snapshot.policy.can_see(viewer.id, peer.id)
     return viewer.system or peer.system or snapshot.policy.can_see(viewer.id, peer.id)
 
 
@@ -300,7 +305,7 @@ def dns_config(snapshot: Snapshot) -> DNSConfig:
 
 def derp_map(snapshot: Snapshot, cap_version: int) -> DERPMap:
     """The relays. A client that knows no pins gets none: it must trust the relay's authority instead."""
-    whole = _relays(snapshot)
+    whole = relays(snapshot)
     if cap_version >= capability.CAPVER_RELAY_PIN:
         return whole
     return msgspec.structs.replace(
@@ -318,7 +323,7 @@ def derp_map(snapshot: Snapshot, cap_version: int) -> DERPMap:
     )
 
 
-def _relays(snapshot: Snapshot) -> DERPMap:
+def relays(snapshot: Snapshot) -> DERPMap:
     """The server's relays, with the policy's changes to them. Never none at all: clients would not start."""
     ours, changes = snapshot.settings.derp_map, snapshot.document.relays
     if changes is None:
@@ -364,7 +369,7 @@ def messages(snapshot: Snapshot, node: Node) -> dict[str, DisplayMessage]:
             Severity="medium",
         )
     old = node.observed.cap_version < capability.CAPVER_RELAY_PIN
-    regions = _relays(snapshot).Regions.values()
+    regions = relays(snapshot).Regions.values()
     if old and any(_pinned(relay.CertName) for region in regions for relay in region.Nodes):
         found["relay-authority"] = DisplayMessage(
             Title="This client cannot check the relay by its pin",

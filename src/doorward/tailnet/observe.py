@@ -44,6 +44,7 @@ class Observations:
         self._from: dict[int, Address | None] = {}
         # Which other processes live; told by ``neighbours``.
         self.alive: frozenset[int] = frozenset()
+        self._relayed: set[int] = set()  # tabs, whose presence is that at our relay
         self._storing = asyncio.Lock()
 
     @property
@@ -95,6 +96,19 @@ class Observations:
         """A map stream of the node begins, and comes from there; None where nobody knows, which no posture is content with."""
         self._from[node_id] = came_from
         self.connected(node_id)
+
+    def at_relay(self, node_id: int, region: int, came_from: Address | None) -> None:
+        """A tab is connected to our relay, in this region: its peers are to send there."""
+        self._relayed.add(node_id)
+        node = self._writer.snapshot.nodes.get(node_id)
+        if node is not None and node.observed.home_derp != region:
+            self._set(node, msgspec.structs.replace(node.observed, home_derp=region))
+        self.arrived(node_id, came_from)
+
+    def off_relay(self, node_id: int) -> None:
+        """It is no longer; unless it is back soon, others are told."""
+        self._relayed.discard(node_id)
+        self.disconnected(node_id)
 
     def connected(self, node_id: int) -> None:
         """The node has a map stream."""
@@ -149,7 +163,8 @@ class Observations:
     def _is_lost(self, node: Node) -> bool:
         """Called online, yet no process that lives has its stream."""
         seen = node.observed
-        return seen.online and seen.held_by not in self.alive and not self._writer.changes.connected(node.id)
+        here = node.id in self._relayed or self._writer.changes.connected(node.id)
+        return seen.online and seen.held_by not in self.alive and not here
 
     def _left(self, node_id: int) -> None:
         self._leaving.pop(node_id, None)

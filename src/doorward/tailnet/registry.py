@@ -47,6 +47,7 @@ from doorward.tailnet.outside import Outside
 from doorward.tailnet.settings import DNS, Settings
 from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.sshrules import KeptChecks
+from doorward.tailnet.tabs import Tabs
 from doorward.tailnet.tidying import keep_tidy
 from doorward.tailnet.troubles import Troubles
 from doorward.tailnet.writer import Effect, Writer, load
@@ -68,6 +69,7 @@ class Registry:
         checks: who asks before an ssh goes on, and the record of every attempt.
         outside: providers at which people sign in, and who their subjects are.
         access: who is shut out, who waits, which nodes are kept apart.
+        tabs: browsers' tabs that are nodes.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -78,6 +80,7 @@ class Registry:
         self.checks = Checks(writer)
         self.outside = Outside(writer)
         self.access = Access(writer)
+        self.tabs = Tabs(writer, self.observations)
         self.policy_file: Path | None = None
         self.neighbours: Neighbours | None = None
 
@@ -144,6 +147,7 @@ class Registry:
             group.create_task(Troubles(self.writer).run())
             group.create_task(keep_tidy(self.writer))
             group.create_task(self.checks.unseen.run())
+            group.create_task(self.tabs.run())
 
     # Users
 

@@ -62,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     random_addresses: bool = False
     joining: Joining = Joining()
     ephemeral_grace: timedelta = timedelta(minutes=5)  # how long an ephemeral node may be away
+    tab_grace: timedelta = timedelta(minutes=15)  # how long a browser's tab may be away
+    tabs_of_person: int = 40  # at once
+    tabs_of_session: int = 20
     ssh_decide: Decide = Decide.POLICY
     ssh_fallback: timedelta = timedelta(minutes=10)  # how long nodes wait for control before they fall back
     registration_lifetime: timedelta = timedelta(minutes=15)  # how long a join link lives

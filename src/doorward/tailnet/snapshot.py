@@ -75,6 +75,7 @@ class Snapshot:
         "primary",
         "settings",
         "system",
+        "tabs",
         "users",
     )
 
@@ -89,6 +90,7 @@ class Snapshot:
     carriers: frozenset[int]  # the nodes that may have routes going through them
     primary: Map[Prefix, int]  # which router a subnet goes through now
     system: frozenset[int]  # doorward's own nodes, one for each process
+    tabs: frozenset[int]  # browsers' tabs that are nodes
     doors: tuple[int, ...]  # those that the door's name leads to: the ones online; where none is, all
     _by_key: Map[NodePublic, int]
     _by_name: Map[str, int]
@@ -120,7 +122,7 @@ class Snapshot:
         made.nodes = made._by_key = made._by_name = made._by_stable_id = Map()  # type: ignore[assignment]
         made._by_address = made._by_machine = made._routers = made.primary = Map()  # type: ignore[assignment]
         made.carriers = frozenset()
-        made.system, made.doors = frozenset(), ()
+        made.system, made.doors, made.tabs = frozenset(), (), frozenset()
         every = sorted(nodes, key=lambda node: node.id)
         made.document, made.policy_text = document, policy_text
         made.policy = Policy.compile(document, people, every, settings.country_of, _pairs(made.cuts))
@@ -212,6 +214,7 @@ class Snapshot:
             prefixes |= serving(old)
             self.carriers -= {node_id}
             self.nodes = self.nodes.delete(node_id)
+            self.tabs -= {node_id}
             if old.system:
                 self.system -= {node_id}
                 self._choose_doors()
@@ -232,6 +235,8 @@ class Snapshot:
             self._add(node)
         for node in nodes:
             self.nodes = self.nodes.set(node.id, node)
+            if node.tab is not None:
+                self.tabs |= {node.id}
             if node.system:
                 self.system |= {node.id}
                 self._choose_doors()
@@ -405,6 +410,7 @@ def _policy_view_differs(before: Node | None, after: Node, *, placed: bool) -> b
     return (
         before is None
         or before.tags != after.tags
+        or before.tab != after.tab
         or before.user_id != after.user_id
         or before.addresses != after.addresses
         or before.approved_routes != after.approved_routes

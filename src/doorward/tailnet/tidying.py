@@ -6,6 +6,7 @@ sessions, invitations  the same
 what apps were given   the same; refresh tokens and consents at once
 registrations          when their link ends (15 minutes), at the next one or the next hour
 checks of ssh          when they count no longer, at the next one
+why tabs ended         after a day, when no page asks any more
 policy versions        by number and size (``store.policies``), when one is added
 the feed               all but ten thousand lines (``store.feed``), while several processes serve
 observations           one row a node
@@ -18,11 +19,12 @@ import asyncio
 from datetime import datetime, timedelta
 
 from doorward.errors import DoorwardError
-from doorward.store import Connection, apps, comers, keys, registrations, signin
+from doorward.store import Connection, apps, comers, keys, registrations, signin, tabs
 from doorward.tailnet.writer import Writer
 from doorward.telemetry import log
 
 KEPT = timedelta(days=90)  # long enough to see in a list why a device did not get in
+TABS_KEPT = timedelta(days=1)
 FIRST = 60.0  # seconds after the start, when everybody is back
 EVERY = 3600.0
 
@@ -37,6 +39,7 @@ def tidy(connection: Connection, now: datetime) -> int:
         + registrations.delete_expired(connection, now)
         + apps.delete_over(connection, now, now - KEPT)
         + comers.delete_over(connection, now, now - KEPT)
+        + tabs.forget_ends(connection, now - TABS_KEPT)
     )
 
 

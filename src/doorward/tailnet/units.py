@@ -23,6 +23,8 @@ from doorward.model import (
     Prefix,
     Process,
     Role,
+    TabEnd,
+    TabOver,
     User,
 )
 from doorward.policy import DEFAULT_POLICY, Document
@@ -38,6 +40,7 @@ from doorward.store import (
     policies,
     processes,
     signin,
+    tabs,
     users,
 )
 from doorward.store import settings as stored
@@ -176,10 +179,11 @@ def delete_user(
         _require_another_owner(connection, known, "is not deleted")
     brought = [node for node in nodes.load_all(connection) if node.user_id == user.id]
     own = [node for node in brought if not node.tags]
-    if own and not with_nodes:
-        some = ", ".join(sorted(node.name for node in own)[:5])
+    devices = [node for node in own if node.tab is None]  # tabs go with the browser's session
+    if devices and not with_nodes:
+        some = ", ".join(sorted(node.name for node in devices)[:5])
         raise Conflict(
-            f"{user.name} still has {len(own)} node{'s' * (len(own) > 1)}: {some}",
+            f"{user.name} still has {len(devices)} node{'s' * (len(devices) > 1)}: {some}",
             cure="Delete them first: `doorward nodes delete NODE`; or all of them at once: `--with-nodes`.",
         )
     reason = "its person was deleted"
@@ -189,6 +193,7 @@ def delete_user(
     freed = tuple(
         nodes.update(connection, msgspec.structs.replace(node, user_id=None)) for node in brought if node.tags
     )
+    tabs.delete_keys_of(connection, user_id=user.id)
     held = {**signin.delete_all_of(connection, user.id), **apps.delete_all_of(connection, user.id, now)}
     gone = {name: count for name, count in held.items() if count}
     details: dict[str, Any] = {"auth_keys": keys.delete_auth_keys_of(connection, user.id), **gone}
@@ -319,9 +324,29 @@ def expire_node(connection: Connection, actor: str, node_id: int, now: datetime)
     return _change_node(connection, actor, "node.expire", node, {"key_expiry": now}, now)
 
 
-def delete_node(connection: Connection, actor: str, node_id: int, reason: str, now: datetime) -> Effect[None]:
-    """Remove a node."""
+def delete_node(
+    connection: Connection,
+    actor: str,
+    node_id: int,
+    reason: str,
+    now: datetime,
+    over: TabOver = TabOver.REMOVED,
+) -> Effect[None]:
+    """Remove a node, and what is known of its host keys. Why a tab is ``over`` is kept for its page."""
     node = _node(connection, node_id)
+    tabs.delete_keys_of(connection, node_id=node_id)
+    if node.tab is not None and node.user_id is not None:
+        over = TabOver.LOST if reason == AWAY else over
+        why = {AWAY: "it was away for too long", "": "an administrator removed it"}.get(reason, reason)
+        ended = TabEnd(
+            id=node.id,
+            user_id=node.user_id,
+            session_id=node.tab.session_id,
+            over=over,
+            reason=why,
+            at=now,
+        )
+        tabs.end(connection, ended)
     lifted = cuts.delete_of(connection, (node_id,))
     nodes.delete(connection, node_id)
     owner = None if node.user_id is None else users.by_id(connection, node.user_id)
@@ -338,7 +363,8 @@ def delete_node(connection: Connection, actor: str, node_id: int, reason: str, n
     }
     if reason:
         details["reason"] = reason
-    audit.append(connection, actor, "node.delete", f"node:{node.stable_id}", details, now)
+    action = "node.delete" if node.tab is None else "tab.close"
+    audit.append(connection, actor, action, f"node:{node.stable_id}", details, now)
     return Effect(result=None, removed=(node_id,), cuts_gone=tuple(lifted))
 
 

@@ -96,3 +96,30 @@ export interface RulePlace {
 export interface SessionEvent {
   state: "over";
 }
+
+/** Event ``tab``: one of this session's is over, or what it may reach is not as before. */
+export interface TabEvent {
+  id: number;
+  state: "on" | "over";
+  over: string;
+  reason: string;
+  cure: string;
+  target_changed: Target[];
+}
+
+/** A machine that a tab may reach at TCP port 22, and all that it needs to know for it. */
+export interface Target {
+  machine: number;
+  name: string;
+  dns_name: string;
+  node_key: string;
+  addresses: string[];
+  home_region: number;
+  online: boolean;
+  ssh: "other" | "tailscale" | "unknown";
+  host_keys: string[];
+  host_keys_from: "node" | "none" | "pinned" | "you";
+  accounts: string[];
+  account: string;
+  check: boolean;
+}

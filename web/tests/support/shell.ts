@@ -8,40 +8,64 @@ import type { TcpConnection } from "../../src/protocol/tcp/connection.ts";
 /** What may be sent and received over one relay, with the power to lose packets on the way. */
 export class Wire {
   readonly link: Link;
-  readonly #derp: DerpClient;
-  readonly #socket: WebSocket;
+  #derp!: DerpClient;
+  #socket!: WebSocket;
+  readonly #privateKey: Uint8Array;
   readonly #peer: Uint8Array;
   #timer: ReturnType<typeof setTimeout> | undefined;
   readonly #watchers = new Set<() => void>();
   /** Whether the next packet is lost; ``out`` says which way it goes. */
   lose: (out: boolean) => boolean = () => false;
 
-  private constructor(
-    socket: WebSocket,
-    options: { privateKey: Uint8Array; peer: Uint8Array; local: Uint8Array; remote: Uint8Array },
-  ) {
-    this.#socket = socket;
+  private constructor(options: {
+    privateKey: Uint8Array;
+    peer: Uint8Array;
+    local: Uint8Array;
+    remote: Uint8Array;
+  }) {
+    this.#privateKey = options.privateKey;
     this.#peer = options.peer;
-    this.#derp = new DerpClient({ privateKey: options.privateKey, nonce: random(24), home: true });
     this.link = new Link({ ...options, entropy: random, epoch: performance.timeOrigin });
-    socket.binaryType = "arraybuffer";
-    socket.onmessage = (event) => this.#arrived(new Uint8Array(event.data as ArrayBuffer));
   }
 
   static async open(
     url: string,
     options: { privateKey: Uint8Array; peer: Uint8Array; local: Uint8Array; remote: Uint8Array },
   ): Promise<Wire> {
+    const wire = new Wire(options);
+    await wire.dial(url);
+    wire.link.tunnel.open(performance.now());
+    wire.pump();
+    return wire;
+  }
+
+  /** Connect with the relay, also once more; rejects where it lets nobody with this key in. */
+  async dial(url: string): Promise<void> {
     const socket = new WebSocket(`${url.replace(/^http/, "ws")}/derp`, "derp");
-    const wire = new Wire(socket, options);
+    const derp = new DerpClient({ privateKey: this.#privateKey, nonce: random(24), home: true });
+    this.#socket = socket;
+    this.#derp = derp;
+    socket.binaryType = "arraybuffer";
+    let gone = false;
+    socket.onclose = () => {
+      gone = true;
+    };
+    socket.onmessage = (event) => {
+      if (this.#derp === derp) this.#arrived(new Uint8Array(event.data as ArrayBuffer));
+    };
     await new Promise<void>((resolve, reject) => {
       socket.onopen = () => resolve();
       socket.onerror = () => reject(new Error(`no relay at ${url}`));
     });
-    while (!wire.#derp.ready) await new Promise((wait) => setTimeout(wait, 1));
-    wire.link.tunnel.open(performance.now());
-    wire.pump();
-    return wire;
+    while (!derp.ready) {
+      if (gone) throw new Error("the relay lets nobody with this key in");
+      await new Promise((wait) => setTimeout(wait, 1));
+    }
+  }
+
+  /** Whether the relay still listens. */
+  get connected(): boolean {
+    return this.#socket.readyState === WebSocket.OPEN;
   }
 
   /** A connection to a port of the peer; rejects when there will be none. */
@@ -62,7 +86,7 @@ export class Wire {
       if (!this.lose(true)) this.#derp.send(this.#peer, message, now);
     }
     for (let data = this.#derp.dataToSend(); data !== undefined; data = this.#derp.dataToSend())
-      this.#socket.send(data as Uint8Array<ArrayBuffer>);
+      if (this.connected) this.#socket.send(data as Uint8Array<ArrayBuffer>);
     clearTimeout(this.#timer);
     const at = this.link.nextDeadline();
     if (at === undefined) return;
@@ -73,6 +97,11 @@ export class Wire {
       },
       Math.max(0, Math.ceil(at - now)),
     );
+  }
+
+  /** The relay's connection ends; what was begun may go on over another one. */
+  cut(code?: number): void {
+    this.#socket.close(code);
   }
 
   close(): void {

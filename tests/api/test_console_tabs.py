@@ -1,0 +1,214 @@
+"""What a page asks for its terminal."""
+
+from typing import Any
+
+import httpx2
+import pytest
+from tests.api.test_feeds import Listener
+from tests.support.consoles import HOST_KEY, POLICY, furnish, page
+from tests.support.means import ORIGIN
+from tests.support.nouns import node_key
+from tests.support.world import World
+
+from doorward.model import Node
+from doorward.store import signin
+
+KEY = str(node_key(77))
+
+
+@pytest.fixture
+async def nodes(world: World) -> dict[str, Node]:
+    world.registry.tabs.region = 900
+    return await furnish(world)
+
+
+async def open_tab(client: httpx2.AsyncClient, node: Node, account: str = "root", **more: Any) -> Any:
+    body = {"node_key": KEY, "machine": node.id, "account": account} | more
+    return await client.post("/console/tabs", json=body)
+
+
+async def test_a_page_has_its_tab_made_a_node_and_is_told_all_that_it_needs(
+    world: World, nodes: dict[str, Node]
+) -> None:
+    async with page(world) as client:
+        answer = await open_tab(client, nodes["server"])
+        assert answer.status_code == 201, answer.text
+        tab = answer.json()
+        assert (tab["state"], tab["grace"], tab["relays"]["home"]) == ("on", 900, 900)
+        node = world.registry.snapshot.nodes[tab["id"]]
+        assert tab["addresses"] == [str(address) for address in node.addresses]
+        (target,) = tab["targets"]
+        server = nodes["server"]
+        assert target == {
+            "machine": server.id,
+            "name": "server",
+            "dns_name": world.registry.snapshot.fqdn(server),
+            "node_key": str(server.node_key),
+            "addresses": [str(address) for address in server.addresses],
+            "home_region": 900,
+            "online": True,
+            "ssh": "tailscale",
+            "host_keys": server.observed.hostinfo.sshHostKeys,
+            "host_keys_from": "node",
+            "accounts": ["root"],
+            "account": "root",
+            "check": True,
+        }
+        added = await client.post(
+            f"/console/tabs/{tab['id']}/targets", json={"machine": server.id, "account": "deploy"}
+        )
+        assert (added.json()["accounts"], added.json()["account"]) == (["root", "deploy"], "deploy")
+        other = await client.post(
+            f"/console/tabs/{tab['id']}/targets", json={"machine": nodes["laptop"].id, "account": "ann"}
+        )
+        assert (other.json()["ssh"], other.json()["host_keys_from"]) == ("unknown", "none")
+        seen = (await client.get(f"/console/tabs/{tab['id']}")).json()
+        assert [one["name"] for one in seen["targets"]] == ["server", "laptop"]
+        listed = {one["name"]: one["tab"] for one in (await _admin(world, "/nodes"))}
+        assert listed[node.name]
+        assert not listed["server"]
+        left = await client.post(
+            f"/console/tabs/{tab['id']}/leave", content=b"", headers={"Content-Type": "text/plain"}
+        )
+        assert left.status_code == 204
+        over = (await client.get(f"/console/tabs/{tab['id']}")).json()
+        assert (over["state"], over["over"], over["reason"]) == ("over", "left", "Its page was closed.")
+
+
+async def _admin(world: World, path: str) -> Any:
+    async with world.client() as client:
+        return (await client.get(path)).json()
+
+
+@pytest.mark.parametrize(
+    ("name", "account", "status", "kind", "words"),
+    [
+        ("server", "postgres", 403, "not-allowed", "lets you in to server as postgres"),
+        ("desk", "root", 404, "no-such-machine", "no such machine"),
+        ("db", "root", 404, "no-such-machine", "no such machine"),
+        ("server", "a b", 400, "bad-input", ""),
+        ("server", "", 400, "bad-input", ""),
+    ],
+)
+async def test_what_is_not_for_them_is_refused(
+    world: World, nodes: dict[str, Node], name: str, account: str, status: int, kind: str, words: str
+) -> None:
+    async with page(world) as client:
+        refused = await open_tab(client, nodes[name], account)
+    assert (refused.status_code, refused.json()["type"]) == (status, kind)
+    assert words in refused.json()["title"]
+    assert not world.registry.snapshot.tabs
+
+
+async def test_the_missing_rule_is_named(world: World, nodes: dict[str, Node]) -> None:
+    await world.registry.set_policy("test", POLICY.replace('"src": ["ann"], "dst"', '"src": ["bob"], "dst"'))
+    async with page(world, "bob") as client:
+        refused = await open_tab(client, nodes["db"])
+    assert refused.json()["type"] == "not-allowed"
+    assert refused.json()["title"] == "No rule lets you or your groups reach TCP port 22 of db"
+    assert refused.json()["cure"]
+
+
+@pytest.mark.parametrize("key", ["nodekey:00", "mkey:" + "0" * 64, KEY.upper(), ""])
+async def test_a_key_is_a_node_key(world: World, nodes: dict[str, Node], key: str) -> None:
+    async with page(world) as client:
+        assert (await open_tab(client, nodes["server"], node_key=key)).status_code == 400
+
+
+async def test_a_machine_that_is_away_is_said_to_be(world: World, nodes: dict[str, Node]) -> None:
+    world.registry.observations._left(nodes["server"].id)
+    async with page(world) as client:
+        refused = await open_tab(client, nodes["server"])
+    assert (refused.status_code, refused.json()["type"]) == (409, "offline")
+
+
+async def test_a_device_alone_opens_nothing(world: World, nodes: dict[str, Node]) -> None:
+    async def from_laptop(scope: Any, receive: Any, send: Any) -> None:
+        state = {"identity": nodes["laptop"].stable_id, "listener": "door"}
+        await world.app({**scope, "state": state}, receive, send)
+
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(from_laptop),
+        base_url=f"{ORIGIN}/api/v1",
+        headers={"Sec-Fetch-Site": "same-origin", "Origin": ORIGIN},
+    ) as client:
+        refused = await open_tab(client, nodes["server"])
+        assert (refused.status_code, refused.json()["type"]) == (403, "fresh-proof-needed")
+        assert (await client.get("/console/tabs/1")).json()["type"] == "fresh-proof-needed"
+
+
+async def test_another_session_and_another_person_know_nothing_of_it(
+    world: World, nodes: dict[str, Node]
+) -> None:
+    async with page(world) as client:
+        tab = (await open_tab(client, nodes["server"])).json()["id"]
+    for name, secret in (("ann", "another"), ("bob", "cookie")):
+        async with page(world, name, secret=secret) as client:
+            assert (await client.get(f"/console/tabs/{tab}")).json()["type"] == "tab-over"
+            body = {"machine": nodes["desk" if name == "bob" else "laptop"].id, "account": "x"}
+            assert (await client.post(f"/console/tabs/{tab}/targets", json=body)).json()["type"] == "tab-over"
+            assert (await client.post(f"/console/tabs/{tab}/leave")).status_code == 204
+    assert tab in world.registry.snapshot.nodes
+
+
+async def test_nothing_can_be_changed_about_a_tab_but_that_it_goes(
+    world: World, nodes: dict[str, Node]
+) -> None:
+    async with page(world) as client:
+        tab = (await open_tab(client, nodes["server"])).json()["id"]
+        name = world.registry.snapshot.nodes[tab].name
+        async with world.client() as admin:
+            for method, path, body in (
+                ("PATCH", f"/nodes/{name}", {"tags": ["tag:server"]}),
+                ("PATCH", f"/nodes/{name}", {"name": "server2"}),
+                ("POST", f"/nodes/{name}/routes", {"approve": ["10.0.0.0/8"]}),
+            ):
+                refused = await admin.request(method, path, json=body)
+                assert (refused.status_code, refused.json()["title"]) == (409, f"{name} is a browser's tab")
+            assert (await admin.delete(f"/nodes/{name}")).status_code == 204
+        over = (await client.get(f"/console/tabs/{tab}")).json()
+        assert (over["over"], over["reason"]) == ("removed", "An administrator removed it.")
+
+
+async def test_who_opens_terminals_in_a_loop_is_slowed(world: World, nodes: dict[str, Node]) -> None:
+    async with page(world) as client:
+        for _ in range(60):
+            assert (await open_tab(client, nodes["server"])).status_code == 201
+        assert (await open_tab(client, nodes["server"])).json()["type"] == "rate-exceeded"
+
+
+async def test_an_answer_about_a_host_key_is_kept(world: World, nodes: dict[str, Node]) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+    async with page(world) as client:
+        for name, status in (("laptop", 204), ("server", 409), ("desk", 404)):
+            answer = await client.post(f"/console/machines/{nodes[name].id}/host-key", json={"key": key})
+            assert answer.status_code == status
+        tab = (await open_tab(client, nodes["laptop"], "ann")).json()
+    (target,) = tab["targets"]
+    assert (target["ssh"], target["host_keys"], target["host_keys_from"]) == ("other", [key], "you")
+    assert HOST_KEY
+
+
+async def test_its_page_hears_what_becomes_of_it(world: World, nodes: dict[str, Node]) -> None:
+    user = world.registry.snapshot.users[1]
+    async with page(world) as client:
+        tab = (await open_tab(client, nodes["server"])).json()["id"]
+        session = (await world.registry.writer.database.read(signin.open_sessions, world.clock.now()))[0]
+        stream = world.context.feeds.listen(user.id, session)
+        listener = Listener(stream)
+        assert await listener.comment() == b": listening\n\n"
+        await client.post(
+            f"/console/tabs/{tab}/targets", json={"machine": nodes["server"].id, "account": "deploy"}
+        )
+        name, data = await listener.next()
+        assert (name, data["id"], data["state"]) == ("tab", tab, "on")
+        assert data["target_changed"][0]["accounts"] == ["root", "deploy"]
+        await client.post(f"/console/tabs/{tab}/leave")
+        name, data = await listener.next()
+        assert (name, data["state"], data["over"], data["reason"]) == (
+            "tab",
+            "over",
+            "left",
+            "Its page was closed.",
+        )
+        await stream.aclose()  # type: ignore[attr-defined]
