@@ -212,6 +212,17 @@ async def test_a_refused_and_a_deleted_node_are_closed() -> None:
                 await socket.recv()
 
 
+@pytest.mark.parametrize(("code", "left"), [(4000, True), (1000, False), (4001, False)])
+async def test_a_page_says_by_its_code_that_it_is_left_for_good(code: int, left: bool) -> None:
+    async with running_relay(tls=False) as relay, dial(relay) as socket:
+        said: list[tuple[NodePublic, bool]] = []
+        relay.relay.went = lambda key, gone: said.append((key, gone))
+        await Tab(socket).shake_hands(TAB)
+        await socket.close(code)
+        await until(lambda: bool(said))
+        assert said == [(TAB.public(), left)]
+
+
 async def test_a_tab_that_does_not_read_costs_little_and_recovers() -> None:
     async with running_relay(tls=False) as relay, dial(relay, max_queue=2) as socket:
         tab = Tab(socket)

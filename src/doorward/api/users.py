@@ -46,7 +46,11 @@ async def _shown(call: Call, user: User) -> types.User:
 
 
 def _nodes_of(snapshot: Snapshot) -> Counter[int | None]:
-    return Counter(node.user_id for node in snapshot.nodes.values() if not node.tags and not node.system and node.tab is None)
+    return Counter(
+        node.user_id
+        for node in snapshot.nodes.values()
+        if not node.tags and not node.system and node.tab is None
+    )
 
 
 @operation("GET", "/users", needs=Permission.READ)

@@ -95,7 +95,11 @@ class Me:
             proven="" if session is None else pages.ago(session.proven, now),
             url=snapshot.settings.url,
             devices=sorted(
-                (one for one in snapshot.nodes.values() if one.user_id == user.id and not one.tags and one.tab is None),
+                (
+                    one
+                    for one in snapshot.nodes.values()
+                    if one.user_id == user.id and not one.tags and one.tab is None
+                ),
                 key=lambda one: one.name,
             ),
             passkeys=[
