@@ -16,6 +16,7 @@ NO_TWIN = {
     "__main__.py": "tests/cli",
     "model/nouns.py": "tests/test_model.py",
     "model/signin.py": "tests/test_model.py",
+    "model/tabs.py": "tests/test_model.py",
     "protocol/tailcfg/filter.py": "tests/protocol/tailcfg/test_codec.py: types without behaviour",
     "protocol/tailcfg/hostinfo.py": "tests/protocol/tailcfg/test_codec.py: types without behaviour",
     "protocol/tailcfg/ssh.py": "tests/protocol/tailcfg/test_codec.py: types without behaviour",

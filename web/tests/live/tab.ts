@@ -14,7 +14,7 @@ import { toBase64 } from "../../src/protocol/base64.ts";
 import { fromHex } from "../../src/protocol/bytes.ts";
 import { parseAddress } from "../../src/protocol/ip.ts";
 import { SshClient } from "../../src/protocol/ssh/client.ts";
-import { portable } from "../../src/protocol/ssh/primitives.ts";
+import { portable } from "../../src/protocol/ssh/portable.ts";
 import { random, Wire } from "../support/shell.ts";
 
 type Asked = Record<string, string> & { keys: string[]; port: number; within: number; code?: number };
