@@ -25,7 +25,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 def house(world: World, bundle: Path) -> House:
     made = House(world)
     made.routes += Console(
-        made.askings, Feeds(made.registry, world.clock), Bundles(bundle), sockets=lambda: ["wss://relay.example:8443"]
+        made.askings,
+        Feeds(made.registry, world.clock),
+        Bundles(bundle),
+        sockets=lambda: ["wss://relay.example:8443"],
     ).routes()
     return made
 
