@@ -121,7 +121,7 @@ def test_what_keeps_the_worker_from_serving_is_the_exit_code_and_said_once(folde
     (folder / "noise.key").write_text("privkey:" + "11" * 31 + "\n")
     (folder / "noise.key").chmod(0o600)
     with _serving(settings_in(folder)) as process:
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=40)
     assert (process.returncode, out) == (1, b"")
     assert err.count(b"not a key of the form privkey:") == 1
     assert b"1111" not in err
@@ -135,7 +135,7 @@ def test_variables_that_mean_nothing_are_named_and_the_log_has_the_form_that_was
     with _serving(settings, DOORWARD_RELAY_ENABELD="false") as process:
         _ready(process)
         process.terminate()
-        _, log = process.communicate(timeout=5)
+        _, log = process.communicate(timeout=30)
     # Where the first owner's link is, is told to people; the log is what is left.
     (line,) = [one for one in log.decode().splitlines() if not one.startswith("doorward: nobody can sign in")]
     assert line.startswith("{")
