@@ -162,3 +162,23 @@ async def test_rank_holds_for_passkeys_sessions_and_invitations(world: World) ->
             assert (answer.status_code, answer.json()["type"]) == (403, "not-permitted")
     held = (await world.context.means.held())[olga.id]
     assert (held.passkeys, held.sessions, held.invited is None) == (1, 1, False)
+
+
+async def test_a_link_that_signs_in_is_made_on_the_server_alone(
+    admin: httpx2.AsyncClient, world: World
+) -> None:
+    await admin.post("/users", json={"name": "ann"})
+    answer = await admin.post("/sign-in-links", json={"user": "ann"})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert (made["user"], made["expires"]) == ("ann", "2026-01-02T04:04:05Z")
+    (only,) = made["links"]
+    code = only["url"].removeprefix("http://localhost:8080/signin/link/")
+    assert len(code) == 32
+    assert code not in (await admin.get("/audit")).text
+    assert (await admin.post("/sign-in-links", json={"user": "nobody"})).status_code == 404
+    _, secret = await world.registry.create_api_token("cli", description="x", role=Role.OWNER)
+    async with world.client(admin=False, token=secret) as client:
+        refused = await client.post("/sign-in-links", json={"user": "ann"})
+    assert (refused.status_code, refused.json()["type"]) == (403, "not-permitted")
+    assert len(await world.registry.audit(action="user.link")) == 1

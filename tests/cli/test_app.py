@@ -26,7 +26,7 @@ HEAVY = {
 LOADED = "import sys; from doorward.cli.app import run; run({words}); print(*sys.modules, file=sys.stderr)"
 CONTRACT = """
 serve relay demo ca status doctor completion
-users create, users list, users invite, users uninvite, users passkeys, users sessions, users sign-out, users show, users role, users suspend, users restore, users delete
+users create, users list, users invite, users sign-in, users uninvite, users passkeys, users sessions, users sign-out, users show, users role, users suspend, users restore, users delete
 users identities, users link, users unlink
 providers add, providers list, providers show, providers change, providers test, providers remove
 keys create, keys list, keys revoke

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import sqlite3
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import pytest
 from rich.console import Console
+from tests.support.bundle import built
 from tests.support.openssh import another_account
 from tests.support.programs import require, require_client, require_root
 from tests.support.server import free_port
@@ -32,6 +34,7 @@ interop = pytest.mark.interop
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    built()  # the demo opens the console, too
     for name in ("DOOR", "RELAY", "STUN"):
         # Not the usual ones, which another demo on this machine may take between two runs of this one.
         monkeypatch.setenv(f"DOORWARD_PORTS_{name}", str(free_port()))
@@ -130,6 +133,7 @@ def test_it_is_checked_and_goes_on_with_the_same_nodes(folder: Path) -> None:
     shown = _check(folder)
     assert shown.count(said) == 2
     assert f"opened from laptop, knows {me}: without a click" in shown
+    assert "/machines shows 4 machines, and a way into server: by a link that works once" in shown
     assert _left(folder) == []
     nodes, known_hosts = _nodes(folder), (folder / "known_hosts").read_text()
     assert {"laptop", "server", "vault"} <= {node[0] for node in nodes}
@@ -164,6 +168,11 @@ def test_the_line_on_the_screen_works_and_trusts_the_right_host_key_alone(folder
             assert subprocess.run(line.split(), capture_output=True, check=False).returncode == 0, line
         (line,) = (line for line in shown.screen.splitlines() if "link to make one" in line)
         assert "/invite/" not in shown.screen, "a link is for eyes only, and this is a pipe"
+        assert "/signin/link/" not in shown.screen
+        (opens,) = (line for line in shown.screen.splitlines() if "opens the console" in line)
+        kept = Path(opens.rpartition(" ")[2])
+        assert re.fullmatch(r"http://localhost:\d+/signin/link/[a-z2-7]{32}\n", kept.read_text())
+        assert kept.stat().st_mode & 0o777 == 0o600
         assert "http://localhost:" in Path(line.rpartition(" ")[2]).read_text()
         hosts = folder / "known_hosts"
         good = hosts.read_text()
@@ -207,7 +216,7 @@ async def test_who_cannot_sign_in_is_given_a_link_on_a_terminal_alone(
     client = ClientPaths(tailscale=Path("/x"), tailscaled=Path("/y"), version=(1, 102, 4))
     demo = module._Demo(folder, client, console)
     monkeypatch.setattr(demo, "_doorward", doorward)
-    demo._explain("http://127.0.0.1:8080", await demo._link(), None)
+    demo._explain("http://127.0.0.1:8080", "", await demo._link(), None)
     assert ("\n    http://localhost:8080/invite/secret\n" in screen.getvalue()) is terminal
     assert ("secret" in screen.getvalue()) is terminal
     assert (str(file) in screen.getvalue()) is not terminal

@@ -6,12 +6,14 @@ Whoever makes a link for somebody could open it and be that person, so nobody in
 from datetime import timedelta
 
 from doorward.api import types
-from doorward.api.access import Permission
+from doorward.api.access import ADMINISTRATOR, Permission
 from doorward.api.context import Call
 from doorward.api.users import find_user
 from doorward.asgi import operation
-from doorward.errors import BadInput, Conflict, NotFound
+from doorward.errors import BadInput, Conflict, NotFound, NotPermitted
+from doorward.login.doors import place_of
 from doorward.login.invitations import FIRST_LIFETIME, LIFETIME, link
+from doorward.login.links import PATH, make_link
 from doorward.model import Role, Session
 
 
@@ -32,6 +34,31 @@ async def invite(call: Call, body: types.NewInvitation) -> types.MadeInvitation:
         expires=made.expires,
         links=tuple(types.Link(url=link(way.address, code), where=way.where) for way in ways),
     )
+
+
+@operation(
+    "POST", "/sign-in-links", needs=Permission.INVITE, status=201, raises=[NotPermitted, NotFound, Conflict]
+)
+async def make_sign_in_link(call: Call, body: types.NewSignInLink) -> types.MadeInvitation:
+    """Make a link that signs a browser on doorward's own machine in. It works once, within an hour, and is in this answer alone.
+
+    Only the socket in the data directory may: whoever has that is every user already.
+    """
+    if call.principal != ADMINISTRATOR:
+        raise NotPermitted(
+            "a link that signs in is made on doorward's own machine alone",
+            cure="Run `doorward users sign-in NAME` there, or invite them: `doorward users invite NAME`.",
+        )
+    user = find_user(call.snapshot, body.user)
+    here = next((way for way in call.context.ways if way.is_here), None)
+    if here is None:
+        raise Conflict(
+            "there is no door on this machine alone",
+            cure="`listen` on 127.0.0.1 without a certificate gives http://localhost:PORT.",
+        )
+    made, code = await make_link(call.registry, call.actor, user, place_of(here.address))
+    shown = types.Link(url=f"{here.address}{PATH}{code}", where=here.where)
+    return types.MadeInvitation(user=user.name, expires=made.expires, links=(shown,))
 
 
 @operation("DELETE", "/users/{name}/invitation", needs=Permission.INVITE, status=204, raises=[NotFound])
@@ -108,6 +135,7 @@ async def end_session(call: Call, name: str, number: types.Number) -> types.Sign
 
 OPERATIONS = (
     invite,
+    make_sign_in_link,
     withdraw_invitation,
     list_passkeys,
     delete_passkey,

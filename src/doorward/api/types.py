@@ -122,6 +122,12 @@ class MadeInvitation(Answer, frozen=True, kw_only=True):
     links: tuple[Link, ...]
 
 
+class NewSignInLink(Request, frozen=True, kw_only=True):
+    """A link to make, by which a browser on doorward's own machine is signed in."""
+
+    user: str
+
+
 class Passkey(Answer, frozen=True, kw_only=True):
     """A key in an authenticator with which a person signs in."""
 

@@ -27,7 +27,7 @@ import msgspec
 from rich.console import Console
 
 from doorward.api import app_types, types
-from doorward.cli import demo_app
+from doorward.cli import demo_app, demo_console
 from doorward.cli.ssh_browser import Pages, watch
 from doorward.clock import SystemClock
 from doorward.engine.base import Peer
@@ -113,8 +113,10 @@ class _Demo:
                     door = await self._come_up(url, *machines)
                 async with self._board(machines[0], door) as board:
                     if check:
-                        return await self._check(board)
-                    self._explain(url, await self._link(), board)
+                        return await self._check(board) or await demo_console.check(
+                            demo_console.link_in(Path(await self._sign_in_file())), TO, self._console
+                        )
+                    self._explain(url, await self._console_link(), await self._link(), board)
                     running.append(group.create_task(self._announce(machines[0], door, url)))
                     await process.wait()
                     raise Unavailable("doorward ended by itself", cure=self._where_to_look())
@@ -375,6 +377,14 @@ class _Demo:
 
         await watch(laptop.api, Pages(door), show, lambda _: None)
 
+    async def _sign_in_file(self) -> str:
+        """Make a link that signs the person in on this computer; the file that it is in."""
+        return await self._doorward("users", "sign-in", await self._user())
+
+    async def _console_link(self) -> str:
+        """How the person opens the console."""
+        return demo_console.told_of(Path(await self._sign_in_file()), shown=self._console.is_terminal)
+
     async def _link(self) -> str:
         """How the person comes in by a browser, while they have no way to sign in; empty once they do."""
         user = await self._user()
@@ -411,13 +421,14 @@ class _Demo:
             f"(At localhost:{port} every program of this computer is on {FROM}, while this runs.)\n\n"
         )
 
-    def _explain(self, url: str, link: str, board: demo_app.Place | None) -> None:
+    def _explain(self, url: str, console: str, link: str, board: demo_app.Place | None) -> None:
         """The screen that says what runs and what to do with it."""
         doorward = f"{_short(Path(sys.executable).with_name('doorward'))}"
         where = f"--data-dir {_short(self._server_dir)}"
         ssh = f"ssh -F {_short(self._config)}"
         self._console.print(
             f"\n[bold]doorward runs at {url}[/bold], and three machines have joined: {FROM}, {TO} and {ASKS}.\n\n"
+            f"{console}"
             f"Get into {TO} from {FROM}, without a key or a password, in another terminal:\n\n"
             f"    [bold green]{ssh} {TO}[/bold green]\n\n"
             f"Get into {ASKS}, which asks first: it shows a code and waits.\n\n"

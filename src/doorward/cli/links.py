@@ -25,13 +25,14 @@ class _Kept(types.Answer, frozen=True, kw_only=True):
     file: str
 
 
-def hand_over(made: types.MadeInvitation, folder: Path, *, json: bool) -> None:
+def hand_over(made: types.MadeInvitation, folder: Path, *, json: bool, kind: str = "invitation") -> None:
     """Give an invitation's link to whoever ran the command: alone on stdout, or the path of the file that it is in.
 
     Args:
         made: the invitation; its first link is the one that is printed.
         folder: where the file is made.
         json: print an object: with the links on a terminal, else with the file's path.
+        kind: what the file is called.
 
     Raises Unavailable when the file cannot be made.
     """
@@ -41,7 +42,7 @@ def hand_over(made: types.MadeInvitation, folder: Path, *, json: bool) -> None:
         else:
             _show(made)
         return
-    file = folder / f"invitation-{re.sub('[^A-Za-z0-9@._+-]', '_', made.user or 'first-owner')}.txt"
+    file = folder / f"{kind}-{re.sub('[^A-Za-z0-9@._+-]', '_', made.user or 'first-owner')}.txt"
     try:
         save_private(file, "".join(f"{each.url}\n" for each in made.links))
     except OSError as error:

@@ -194,6 +194,31 @@ def _known_or_created(target: Target, name: str, email: str | None, role: types.
     return known.name
 
 
+@app.command(name="sign-in")
+def sign_in(
+    name: str, /, *, file_in: Path | None = None, json: Flag = False, target: Target | None = None
+) -> None:
+    """Make a link that signs in a browser on doorward's own machine, and print it, alone, on stdout.
+
+    It works once, within an hour, at http://localhost:PORT and nowhere else; making another makes it worth nothing. Only who may read
+    the data directory can make one. It is printed on a terminal only: elsewhere it goes into a file that only you may read, and
+    the file's path is printed.
+
+    Example: `doorward users sign-in ann`
+
+    Args:
+        name: Login name.
+        file_in: Folder for the file. Without it the data directory.
+        json: Print an object.
+        target: Which server.
+    """
+    target = target or Target()
+    body = types.NewSignInLink(user=name.strip().lower())
+    made = target.call("POST", "/sign-in-links", types.MadeInvitation, body=body)
+    folder = file_in if file_in is not None else target.folder() if target.is_local() else Path.cwd()
+    hand_over(made, folder, json=json, kind="sign-in")
+
+
 @app.command(name="uninvite")
 def uninvite(name: str, /, *, target: Target | None = None) -> None:
     """Withdraw a person's invitation: its link is worth nothing from now on.

@@ -39,6 +39,7 @@ from doorward.telemetry import counter
 
 LIFETIME = timedelta(minutes=10)
 SIGN_IN = "signin"  # the act of signing in: a session and nothing more
+LINK = "link"  # a one-time link that signs in (``login.links``)
 ENROL = "enrol"  # the act of making a passkey, for whom a proof or an invitation was taken
 ADD = "passkey"  # the act of showing who one is before making another passkey
 RECOVERABLE = frozenset((SIGN_IN, ADD))  # what a recovery code is enough for
@@ -71,7 +72,7 @@ class Proven(NamedTuple):
 
     user: User
     session: Session
-    method: str  # "passkey:ID", "provider:NAME", "recovery"
+    method: str  # "passkey:ID", "provider:NAME", "recovery", "link"
 
 
 class Question(NamedTuple):
@@ -434,7 +435,7 @@ def _take(
     session = session or signin.insert_session(connection, draft)
     person = f"user:{answer.user.name}"
     details = {"by": answer.method, "at": asking.origin, "from": draft.address, "session": session.id}
-    if asking.act == SIGN_IN:
+    if asking.act in {SIGN_IN, LINK}:
         audit.append(connection, person, "user.signin", person, details, now)
     else:
         audit.append(connection, person, "user.prove", person, {"for": asking.act, **details}, now)

@@ -271,7 +271,9 @@ def _number(request: Request) -> int:
 def _method(method: str) -> str:
     """How somebody signed in, in words."""
     kind, _, name = method.partition(":")
-    return {"passkey": "by a passkey", "recovery": "by a recovery code"}.get(kind, f"by {name}")
+    return {"passkey": "by a passkey", "recovery": "by a recovery code", "link": "by a one-time link"}.get(
+        kind, f"by {name}"
+    )
 
 
 _BROWSERS = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))

@@ -41,6 +41,7 @@ from doorward.login.asking import Askings
 from doorward.login.doors import Doors, place_of
 from doorward.login.entrance import Entrance
 from doorward.login.invitations import Invitations
+from doorward.login.links import SignInLinks
 from doorward.login.me import Me
 from doorward.login.means import Means
 from doorward.login.prefix import Prefixed, check_prefix, not_here
@@ -489,6 +490,7 @@ class Worker:
             *api.create(context),
             whoami_route(lambda: registry.snapshot, self._clock),
             *Entrance(askings, invitations, self._clock).routes(),
+            *SignInLinks(askings, self._clock).routes(),
             *Providers(askings, upstream, self._clock).routes(),
             *Me(askings, self._clock, _makes_tokens).routes(),
             *issuer.routes(),

@@ -254,6 +254,12 @@ def take_asking(connection: Connection, asking_id: int, now: datetime) -> bool:
     return connection.execute(sa.delete(askings).where(mine)).rowcount == 1
 
 
+def forget_askings(connection: Connection, act: str, user_id: int) -> int:
+    """Make what a person is asked for one act worth nothing; returns how many there were."""
+    mine = sa.and_(askings.c.act == act, askings.c.user_id == user_id)
+    return connection.execute(sa.delete(askings).where(mine)).rowcount
+
+
 # Outside providers -------------------------------------------------------------------------------------------------
 
 
