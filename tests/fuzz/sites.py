@@ -160,6 +160,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "login.me:_number",
     ),
     "what a command of doorward's printed or kept, in the demo": (
+        "cli.demo_console:check",
         "cli.demo:_Demo._approve",
         "cli.demo:_Demo._board",
         "cli.demo_app:pin",
