@@ -42,7 +42,9 @@ async def test_it_is_opened_by_its_link_once(tmp_path: Path, name: str, code: in
             routes=[
                 *house.routes,
                 *SignInLinks(house.askings, world.clock).routes(),
-                *Pages(house.askings, Feeds(world.registry), Bundles(make_bundle(tmp_path))).routes(),
+                *Pages(
+                    house.askings, Feeds(world.registry, world.clock), Bundles(make_bundle(tmp_path))
+                ).routes(),
             ]
         )
         made = await make_link(world.registry, "cli", user, place_of(LOCAL))
