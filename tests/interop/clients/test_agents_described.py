@@ -1,4 +1,4 @@
-"""MCP: clients that nobody has made here. They say at an https address what they are, and that is their client id."""
+"""MCP: clients that nobody has made here. They say at an https address what they are, and that is their client id; or they register."""
 
 import json
 import ssl
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.house import House, open_house
+from tests.support.house import House, ProgramError, open_house
 from tests.support.meeting import agent, call, files
 from tests.support.programs import require_client
 from tests.support.relay import make_leaf
@@ -80,3 +80,30 @@ async def test_it_is_asked_about_once_by_what_its_maker_says(house: House, site:
         await client.do("expire")
         assert "text" in await client.do("call", tool="whoami")
         assert site.seen
+
+
+@pytest.mark.proves("click", "refresh", "more")
+async def test_it_registers_itself_where_the_policy_lets_its_person(house: House) -> None:
+    back = f"http://127.0.0.1:{free_port()}/callback"
+    async with files(house, "registry", "--shared") as server, agent(house, "client") as client:
+        # By default nobody may, and the issuer's metadata say nothing of it.
+        await client.do("open", url=server.resource, redirect=back)
+        with pytest.raises(ProgramError, match="[Rr]egist"):
+            await client.do("call", tool="whoami")
+        may = {"src": ["alice"], "dst": ["*"], "app": {"doorward.dev/cap/register-apps": [{}]}}
+        async with house.policy(may):
+            await client.do("open", url=server.resource, redirect=back)
+            said = json.loads(await call(house, client, "whoami", press="yes"))
+            assert f"POST {house.issuer}/register 201" in await client.do("requests")
+            client_id = (await client.do("tokens"))["client_id"]
+            assert client_id.startswith("app-")
+            assert (said["client_id"], said["aud"]) == (client_id, server.resource)
+            # What was registered with the same words is the same app, which its person has said yes to.
+            await client.do("open", url=server.resource, redirect=back)
+            again = json.loads(await call(house, client, "whoami"))
+            assert again["client_id"] == client_id
+        known = {one["client_id"]: one for one in await house.server.json("apps", "list")}
+        assert known[client_id]["asks"] is True
+        # Whose registration the policy does not allow any more keeps the app that there is.
+        await client.do("expire")
+        assert "text" in await client.do("call", tool="whoami")
