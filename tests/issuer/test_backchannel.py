@@ -10,6 +10,7 @@ from doorward.errors import Unavailable
 from doorward.issuer import backchannel
 from doorward.issuer.backchannel import AGAIN, GIVEN_UP, LEASE, again
 from doorward.issuer.fetch import Fetch, Reach
+from doorward.issuer.trust import Trust
 from doorward.model import Role
 from doorward.store import Connection, logouts
 from doorward.transport.fetch import Answer
@@ -88,6 +89,29 @@ async def test_of_a_person_who_takes_it_back(office: Office) -> None:
     sid = (await grafana.sign_in(browser))["sid"]
     await browser.post(f"/me/apps/{grafana.app.id}/end")
     assert await sids(office) == [sid]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "told", "reaches"),
+    [((), "tool", False), (("tool.example.com",), "tool", True), (("tool.example.com",), "other", False)],
+)
+async def test_t16_a_description_reaches_no_further_than_its_own_host_is_trusted(
+    office: Office, hosts: tuple[str, ...], told: str, reaches: bool
+) -> None:
+    office.rule(Trust(hosts=hosts))
+    await office.person("ann")
+    back, url = f"https://{told}.example.com/back", f"https://{told}.example.com/logout"
+    fields = {"redirect_uris": [back], "backchannel_logout_uri": url}
+    tool = office.publish("https://tool.example.com/client.json", **fields)
+    office.published[url] = b""
+    browser = tool.browser()
+    await tool.send(browser)
+    await tool.press(browser)
+    assert (await tool.redeem()).status_code == 200
+    await office.registry.suspend_user("cli", "ann", suspended=True)
+    assert [one for one, _ in await office.told()] == [url]
+    ((_, rules),) = [one for one in office.fetched if one[0] == url]
+    assert (rules.resolve == office.issuer._backchannel._fetch._resolve) is reaches
 
 
 async def test_not_of_a_token_that_it_gives_back_itself(office: Office) -> None:

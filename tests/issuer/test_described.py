@@ -71,6 +71,21 @@ def test_of_redirect_addresses_those_count_that_are_possible() -> None:
         assert refused.value.code == "invalid_redirect_uri"
 
 
+def test_where_people_go_who_sign_out_and_where_it_is_told() -> None:
+    host = "https://tool.example.com"
+    uris = [f"{host}/out", "https://evil.example/out", f"{host}/out", f"{host}:8443/out"]
+    found = described(post_logout_redirect_uris=uris, backchannel_logout_uri=f"{host}:8443/told?a=b")
+    assert (found.signed_out_uris, found.logout_url) == ((f"{host}/out",), f"{host}:8443/told?a=b")
+    assert (described().signed_out_uris, described().logout_url) == ((), "")
+    for fields in (
+        {"backchannel_logout_uri": "https://evil.example/told"},
+        {"post_logout_redirect_uris": uris * 6},
+    ):
+        with pytest.raises(MetadataError) as refused:
+            described(**fields)
+        assert refused.value.code == "invalid_client_metadata"
+
+
 @pytest.mark.parametrize(
     "uri",
     [

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import httpx2
@@ -438,6 +439,87 @@ async def test_what_is_no_description(office: Office, body: bytes) -> None:
     assert said.status_code in {400, 413}
     assert said.json()["error"] == "invalid_client_metadata"
     assert said.headers["cache-control"] == "no-store"
+
+
+# Signing out -------------------------------------------------------------------------------------------------------
+
+OUT, TOLD = "https://tool.example.com/out", "https://tool.example.com/logout"
+LOGOUT = {"post_logout_redirect_uris": [OUT], "backchannel_logout_uri": TOLD}
+
+
+async def signed_in(office: Office, **fields: Any) -> tuple[Party, dict[str, Any]]:
+    await office.person("ann")
+    office.published[TOLD] = b""
+    party, told = await register(office, **(LOGOUT | fields))
+    browser = party.browser()
+    await party.send(browser)
+    await party.press(browser)
+    assert (await party.redeem()).status_code == 200
+    return party, told
+
+
+async def test_it_says_where_people_go_who_sign_out_and_where_it_is_told(office: Office) -> None:
+    party, told = await signed_in(office, backchannel_logout_session_required=True)
+    assert (told["post_logout_redirect_uris"], told["backchannel_logout_uri"]) == ([OUT], TOLD)
+    assert told["backchannel_logout_session_required"] is True
+    (made,) = await office.audited("app.create")
+    assert (made.details["signed_out_uris"], made.details["logout_url"]) == ([OUT], TOLD)
+    said = await party.claims()
+    page = await party.end_session(
+        id_token_hint=party.tokens["id_token"], post_logout_redirect_uri=OUT, state="s"
+    )
+    # It is a stranger's app: its address is a link, which nobody follows without seeing it.
+    assert page.status_code == 200
+    assert f'href="{OUT}?state=s"' in page.text
+    ((url, token),) = await office.told()
+    assert (url, token["sub"], token["sid"]) == (TOLD, said["sub"], said["sid"])
+
+
+async def test_people_are_sent_back_to_one_that_is_approved_of(office: Office) -> None:
+    party, _ = await signed_in(office)
+    await office.apps.approve("cli", party.app.name)
+    page = await party.end_session(id_token_hint=party.tokens["id_token"], post_logout_redirect_uri=OUT)
+    assert (page.status_code, page.headers["location"]) == (303, OUT)
+
+
+async def test_t16_a_strangers_word_has_us_tell_nobody_inside(office: Office) -> None:
+    """What an administrator has said may lead into the tailnet and the networks of the settings; this may not, nor when it is deleted."""
+    party, _ = await signed_in(office)
+    await office.apps.delete("cli", party.app.name)
+    assert [url for url, _ in await office.told()] == [TOLD]
+    ((_, rules),) = [one for one in office.fetched if one[0] == TOLD]
+    assert office.identity is not None
+    for address in (*office.identity.addresses, ip_address("10.0.0.1")):
+        assert not rules.also(f"{office.identity.name}.tailnet.internal", address)
+    assert rules.resolve != office.issuer._backchannel._fetch._resolve
+
+
+async def test_addresses_of_other_hosts_are_left_out_or_refused(office: Office) -> None:
+    _, told = await register(
+        office,
+        post_logout_redirect_uris=[OUT, OUT, "https://evil.example/out", "http://tool.example.com/", "x:"],
+    )
+    assert told["post_logout_redirect_uris"] == [OUT]
+    for url in (
+        "https://evil.example/logout",
+        "http://tool.example.com/logout",
+        f"{TOLD}#part",
+        "https://ann@tool.example.com/logout",
+        "https://tool.example.com:x/logout",
+        "x",
+    ):
+        said = await ask(office, key=await invitation(office), **(TOOL | {"backchannel_logout_uri": url}))
+        assert (said.status_code, said.json()["error"]) == (400, "invalid_client_metadata"), url
+
+
+async def test_another_registration_says_something_else(office: Office) -> None:
+    party, told = await register(office, **LOGOUT)
+    path, key = f"/register/{party.app.client_id}", told["registration_access_token"]
+    changed = await ask(office, "PUT", path, key=key, **(TOOL | {"client_id": party.app.client_id}))
+    assert "backchannel_logout_uri" not in changed.json()
+    (app,) = await stored(office)
+    assert (app.logout_url, app.signed_out_uris) == ("", ())
+    assert (await register(office, **LOGOUT))[0].app.client_id != party.app.client_id
 
 
 # To change it ------------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ class Authorize:
             age=timedelta(0) if knowledge is None else age(knowledge.acted, desk.now()),
             max_age=asked.oldest,
             other_person=await self._names_another(asked, app, who.user),
-            asks=_asks(app, asked.redirect_uri),
+            asks=consent.asks(app, asked.redirect_uri),
             local=is_local(asked.redirect_uri),
             signed_out=knowledge is not None and knowledge.signed_out,
             agreed=agreed,
@@ -254,7 +254,7 @@ class Authorize:
             scopes=scopes,
             asking=asking.id,
             reason=decision.reason,
-            doubtful=app.brought is not None and _asks(app, asked.redirect_uri),
+            doubtful=app.brought is not None and consent.asks(app, asked.redirect_uri),
             owner="" if app.owner_id is None else snapshot.users[app.owner_id].name,
         )
         self._desk.askings.hand_out(response, asking, secret)
@@ -407,7 +407,7 @@ class Authorize:
         One that came by itself, and of which nobody has approved, is not told until the person goes there: else a link to us would
         lead to wherever a stranger wants (RFC 9700 section 4.11), and a page could find out who is at home here.
         """
-        if not _asks(app, uri) or app.brought is None:
+        if not consent.asks(app, uri) or app.brought is None:
             return self._tell(uri, mode, told, form=form)
         named = {**dict(told), "iss": self._desk.issuer}
         settings = self._desk.registry.snapshot.settings
@@ -487,11 +487,6 @@ def _check_way(app: App, *, pushed: bool) -> None:
     """RFC 9126 section 6."""
     if app.pushed_only and not pushed:
         raise AuthorizeError("invalid_request", "this app leaves its requests at /par first")
-
-
-def _asks(app: App, uri: str) -> bool:
-    """True where each person is asked; of an app that came by itself an administrator approves at certain hosts."""
-    return app.asks if app.brought is None else shown_host(uri) not in app.brought.approved
 
 
 def _staying(app: App, asked: Asked) -> Asked:

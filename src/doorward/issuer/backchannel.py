@@ -13,12 +13,14 @@ killed over it leaves it for another a minute later: an app may be told twice, w
 import asyncio
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from doorward.errors import DoorwardError
 from doorward.issuer.desk import Desk
 from doorward.issuer.fetch import Fetch, Reach
 from doorward.issuer.keys import Ring
 from doorward.issuer.tokens import sign
+from doorward.login.apps import came_by_itself
 from doorward.model import LogoutNotice
 from doorward.store import Connection, audit, logouts
 from doorward.telemetry import counter, log
@@ -75,7 +77,7 @@ class Backchannel:
     async def _deliver(self, ring: Ring, notice: LogoutNotice) -> None:
         token = logout_token(ring, self._desk.issuer, notice, self._desk.random(), self._desk.now())
         try:
-            answer = await self._fetch.post(notice.url, {"logout_token": token}, reach=Reach.GIVEN)
+            answer = await self._fetch.post(notice.url, {"logout_token": token}, reach=self._reach(notice))
             trouble = "" if answer.status in {200, 204} else f"it answered with status {answer.status}"
         except DoorwardError as error:
             trouble = error.message
@@ -83,6 +85,14 @@ class Backchannel:
             await self._settle(notice, trouble)
         except DoorwardError as error:  # it comes once more, when nobody has it any longer
             _log.info("not noted that a logout was delivered", app=notice.app, reason=error.message)
+
+    def _reach(self, notice: LogoutNotice) -> Reach:
+        """Whose word the address is. That the app may be deleted by now changes nothing: its name says how it came (login.apps)."""
+        if not came_by_itself(notice.app):
+            return Reach.GIVEN
+        # A description is its host's word; where an administrator has named that host, the word is good for the host itself.
+        same = urlsplit(notice.client_id).hostname == urlsplit(notice.url).hostname
+        return Reach.GIVEN if same and self._desk.trust.knows(notice.client_id) else Reach.OPEN
 
     async def _settle(self, notice: LogoutNotice, trouble: str) -> None:
         desk, now = self._desk, self._desk.now()

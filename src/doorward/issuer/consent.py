@@ -59,6 +59,11 @@ def page(
     )
 
 
+def asks(app: App, uri: str) -> bool:
+    """True where each person is asked; of an app that came by itself an administrator approves at certain hosts."""
+    return app.asks if app.brought is None else shown_host(uri) not in app.brought.approved
+
+
 def waiting(asking: Asking) -> dict[str, Any]:
     """What waits for an answer to the page."""
     found = msgspec.json.decode(asking.argument, type=Waiting).of

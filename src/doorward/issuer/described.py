@@ -13,7 +13,7 @@ import msgspec
 from doorward.errors import BadInput
 from doorward.issuer.errors import OAuthError
 from doorward.issuer.fetch import check_address
-from doorward.login.apps import ALGORITHMS, MOST_ADDRESSES, read_public_keys
+from doorward.login.apps import ALGORITHMS, MOST_ADDRESSES, check_logout_url, read_public_keys
 from doorward.login.redirects import check_redirect, is_local, shown_host
 from doorward.model import Brought
 
@@ -53,6 +53,9 @@ class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
     application_type: str = ""
     subject_type: str = "public"
     initiate_login_uri: str = ""
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    backchannel_logout_uri: str = ""
+    backchannel_logout_session_required: bool = False
     require_pushed_authorization_requests: bool = False
     dpop_bound_access_tokens: bool = False
     id_token_signed_response_alg: str = "RS256"  # noqa: S105 - an algorithm
@@ -76,6 +79,8 @@ class Described(NamedTuple):
     login_uri: str
     pushed_only: bool
     dpop: bool
+    signed_out_uris: tuple[str, ...]
+    logout_url: str
 
 
 def read(body: bytes, *, usual: Method) -> Described:
@@ -110,6 +115,8 @@ def read(body: bytes, *, usual: Method) -> Described:
         login_uri=found.initiate_login_uri,
         pushed_only=found.require_pushed_authorization_requests,
         dpop=found.dpop_bound_access_tokens,
+        signed_out_uris=_signed_out(found, method, redirects),
+        logout_url=_logout_url(found, redirects),
     )
 
 
@@ -122,6 +129,8 @@ def fields_of(said: Described, before: Brought) -> dict[str, Any]:
         "algorithm": said.algorithm,
         "pushed_only": said.pushed_only,
         "dpop": said.dpop,
+        "signed_out_uris": said.signed_out_uris,
+        "logout_url": said.logout_url,
         "brought": msgspec.structs.replace(
             before,
             title=said.title,
@@ -183,7 +192,7 @@ def _redirects(found: _Metadata, method: Method) -> tuple[str, ...]:
     """Those that are possible."""
     if len(found.redirect_uris) > MOST_ADDRESSES:
         raise MetadataError("invalid_redirect_uri", f"an app has {MOST_ADDRESSES} redirect addresses at most")
-    own_schemes = method == "none" and found.application_type != "web"
+    own_schemes = _own_schemes(found, method)
     good, why = [], "an app that signs people in has redirect_uris"
     for uri in dict.fromkeys(found.redirect_uris):
         try:
@@ -195,6 +204,41 @@ def _redirects(found: _Metadata, method: Method) -> tuple[str, ...]:
     if not good:
         raise MetadataError("invalid_redirect_uri", why)
     return tuple(good)
+
+
+def _own_schemes(found: _Metadata, method: Method) -> bool:
+    return method == "none" and found.application_type != "web"
+
+
+def _signed_out(found: _Metadata, method: Method, redirects: tuple[str, ...]) -> tuple[str, ...]:
+    """Of ``post_logout_redirect_uris`` (RP-Initiated Logout section 3.1) those at hosts that people are sent back to anyway.
+
+    Whatever was said or approved of the app's hosts then holds for these, too.
+    """
+    if len(found.post_logout_redirect_uris) > MOST_ADDRESSES:
+        raise _bad(f"an app has {MOST_ADDRESSES} post_logout_redirect_uris at most")
+    hosts = set(map(shown_host, redirects))
+    good = []
+    for uri in dict.fromkeys(found.post_logout_redirect_uris):
+        try:
+            check_redirect(uri, public=_own_schemes(found, method))
+        except BadInput:
+            continue
+        if shown_host(uri) in hosts:
+            good.append(uri)
+    return tuple(good)
+
+
+def _logout_url(found: _Metadata, redirects: tuple[str, ...]) -> str:
+    """``backchannel_logout_uri`` (Back-Channel Logout section 2.2). What we send always has both ``sub`` and ``sid``."""
+    url = found.backchannel_logout_uri
+    try:
+        if url:
+            check_address(url)
+            check_logout_url(url, redirects)
+    except BadInput as error:
+        raise _bad(error.message) from None
+    return url
 
 
 def _line(text: str, longest: int) -> str:

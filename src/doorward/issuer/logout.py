@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response
 
 from doorward.asgi import RateLimit, WrongMediaType, WrongMethod, read_body
 from doorward.errors import BadInput, NotPermitted, Unavailable
-from doorward.issuer.consent import waiting
+from doorward.issuer.consent import asks, waiting
 from doorward.issuer.decision import Arrival, arrival_of
 from doorward.issuer.desk import FORM, MOST, Desk
 from doorward.issuer.request import LARGEST, Pairs, single, with_answer
@@ -217,12 +217,16 @@ class Logout:
     def _left(self, wanted: Wanted, user: User | None, *, by_itself: bool) -> Response:
         """Back to the app where it has asked in full; else a page, with a link where there is somewhere to go.
 
-        ``by_itself`` is not for what comes of a form of ours: browsers hold the form's policy against where a redirect leads.
+        ``by_itself`` is not for what comes of a form of ours: browsers hold the form's policy against where a redirect leads. Nor is an
+        app sent to that came by itself, and of which nobody has approved: no link to us leads where a stranger wants.
         """
         url = wanted.uri
         if url and wanted.state:
             url = with_answer(url, [("state", wanted.state)])
-        if by_itself and url:
+        known_app = wanted.app is not None and (
+            wanted.app.brought is None or not asks(wanted.app, wanted.uri)
+        )
+        if by_itself and url and known_app:
             return RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         return self._page("left", Door.SHUT, "signed out", app=wanted.app, url=url, known=user is not None)
 

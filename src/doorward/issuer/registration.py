@@ -246,6 +246,8 @@ def _note(connection: Connection, actor: str, action: str, app: App, now: dateti
         "redirect_uris": list(app.redirect_uris),
         "title": app.title,
         "public": app.public,
+        "signed_out_uris": list(app.signed_out_uris),
+        "logout_url": app.logout_url,
     }
     audit.append(connection, actor, action, f"app:{app.name}", details, now)
 
@@ -313,11 +315,15 @@ def _answer(issuer: str, app: App, status: int, *, secret: str | None = None, ke
         "require_pushed_authorization_requests": app.pushed_only,
         "dpop_bound_access_tokens": app.dpop,
     }
+    if app.logout_url:
+        told["backchannel_logout_session_required"] = True  # both sub and sid are always told
     more = {
         "client_uri": brought.site,
         "policy_uri": brought.policy,
         "tos_uri": brought.terms,
         "initiate_login_uri": brought.login_uri,
+        "post_logout_redirect_uris": list(app.signed_out_uris),
+        "backchannel_logout_uri": app.logout_url,
         "jwks_uri": app.keys_url,
         "jwks": {"keys": list(app.keys)} if app.keys else None,
     }

@@ -5,7 +5,7 @@ Nothing here signs anybody in. A secret is shown once, to whoever asked for it; 
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -238,7 +238,7 @@ def _check(wanted: Wanted) -> None:
     for resource in wanted.resources:
         _check_resource(resource)
     if wanted.logout_url:
-        _check_logout_url(wanted)
+        check_logout_url(wanted.logout_url, (*wanted.redirect_uris, *wanted.resources))
 
 
 def _check_resource(resource: str) -> None:
@@ -277,15 +277,18 @@ def _is_https(url: str) -> bool:
     return good and _RESOURCE.fullmatch(url) is not None
 
 
-def _check_logout_url(wanted: Wanted) -> None:
-    """Where we send something by ourselves has to be the app's own host: nobody has us knock elsewhere."""
-    if not _is_https(wanted.logout_url):
+def check_logout_url(url: str, others: Iterable[str]) -> None:
+    """Raise BadInput for an address at which an app cannot be told that somebody has signed out.
+
+    Where we send something by ourselves has to be the app's own host, as its ``others`` name it: nobody has us knock elsewhere.
+    """
+    if not _is_https(url):
         raise BadInput(
-            f"the logout address {wanted.logout_url[:100]!r} is no https address",
+            f"the logout address {url[:100]!r} is no https address",
             cure="Give where the app takes logout tokens: https://app.example.com/oidc/backchannel-logout.",
         )
-    host = urlsplit(wanted.logout_url).hostname
-    if host not in {urlsplit(uri).hostname for uri in (*wanted.redirect_uris, *wanted.resources)}:
+    host = urlsplit(url).hostname
+    if host not in {urlsplit(uri).hostname for uri in others}:
         raise BadInput(
             f"the logout address is at {host}, where the app has no other address",
             cure="An app is told at a host of its redirect addresses or resources.",
@@ -438,6 +441,11 @@ def _end_invitations(connection: Connection, actor: str, now: datetime) -> int:
     count = comers.end_invitations(connection, now)
     audit.append(connection, actor, "app.uninvite", "apps", {"count": count}, now)
     return count
+
+
+def came_by_itself(name: str) -> bool:
+    """True for the name of an app that no administrator has made: it has a sign that no name has which one can be given."""
+    return "~" in name
 
 
 def name_of(url: str) -> str:

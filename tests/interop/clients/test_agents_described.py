@@ -88,7 +88,7 @@ async def test_it_registers_itself_where_the_policy_lets_its_person(house: House
     async with files(house, "registry", "--shared") as server, agent(house, "client") as client:
         # By default nobody may, and the issuer's metadata say nothing of it.
         await client.do("open", url=server.resource, redirect=back)
-        with pytest.raises(ProgramError, match="[Rr]egist"):
+        with pytest.raises(ProgramError, match=r"[Rr]egist"):
             await client.do("call", tool="whoami")
         may = {"src": ["alice"], "dst": ["*"], "app": {"doorward.dev/cap/register-apps": [{}]}}
         async with house.policy(may):
