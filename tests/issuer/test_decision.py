@@ -1,5 +1,6 @@
 """The table of every request to sign in. One row a case: what differs from a silent sign-in, and what becomes of it."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -20,6 +21,7 @@ from doorward.issuer.decision import (
     arrival_of,
     decide,
     read_prompt,
+    said_level,
 )
 
 SECOND = timedelta(seconds=1)
@@ -145,3 +147,39 @@ def test_prompts_are_read() -> None:
 def test_a_clock_that_was_set_back_makes_nobody_older() -> None:
     assert age(NOW, NOW - SECOND) == timedelta(0)
     assert age(NOW, NOW + SECOND) == SECOND
+
+
+def test_less_than_an_app_must_have_is_a_refusal_once_nothing_more_can_be_done() -> None:
+    wanted = Facts(known=Known.SESSION, arrival=Arrival.PAGE, level=Level.SESSION, wanted=(Level.PASSKEY,))
+    needed = replace(wanted, essential=True)
+    assert decide(needed).verdict is Verdict.PROVE
+    assert decide(replace(wanted, proven=True)).verdict is Verdict.SILENT
+    refused = decide(replace(needed, proven=True))
+    assert (refused.verdict, refused.error) == (Verdict.REFUSE, "unmet_authentication_requirements")
+    assert decide(replace(needed, proven=True, level=Level.PASSKEY)).verdict is Verdict.SILENT
+    # None of the values that it takes is one of ours.
+    assert decide(replace(needed, wanted=())).verdict is Verdict.REFUSE
+    assert decide(replace(needed, wanted=(), postures=("p",), posture="p")).verdict is Verdict.SILENT
+
+
+def test_somebody_whom_the_app_does_not_want_is_not_even_asked() -> None:
+    facts = Facts(
+        known=Known.DEVICE, arrival=Arrival.PAGE, stranger=True, asks=True, clicked=True, proven=True
+    )
+    for one in (
+        facts,
+        replace(facts, clicked=False),
+        replace(facts, prompt=frozenset({"login"}), proven=False),
+    ):
+        assert (decide(one).verdict, decide(one).error) == (Verdict.REFUSE, "login_required")
+    assert decide(replace(facts, known=Known.NOBODY)).verdict is Verdict.PROVE
+
+
+def test_the_level_that_an_app_is_told() -> None:
+    facts = Facts(
+        known=Known.SESSION, arrival=Arrival.PAGE, level=Level.PASSKEY, wanted=(Level.NETWORK, Level.CLICK)
+    )
+    assert said_level(facts) == Level.PASSKEY
+    assert said_level(replace(facts, essential=True)) == Level.CLICK
+    assert said_level(replace(facts, essential=True, wanted=(Level.REMOTE,))) == Level.PASSKEY
+    assert said_level(replace(facts, essential=True, posture="p")) == "p"

@@ -294,7 +294,7 @@ class Modules:
 
     async def test_oidcc_claims_essential(self, run: Run, party: Party) -> None:
         wanted = json.dumps({"userinfo": {"name": {"essential": True}}})
-        claims = await run.signed_in(party, scope="openid profile", claims=wanted)
+        claims = await run.signed_in(party, scope="openid", claims=wanted)
         assert (await run.userinfo(party, claims["sub"]))["name"] == "ann"
 
     async def test_oidcc_ensure_request_object_with_redirect_uri(self, run: Run, party: Party) -> None:

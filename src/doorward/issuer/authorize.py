@@ -34,6 +34,7 @@ from doorward.issuer.decision import (
     age,
     arrival_of,
     decide,
+    said_level,
 )
 from doorward.issuer.desk import CODE, FORM, MOST, Desk
 from doorward.issuer.documents import Documents
@@ -146,9 +147,10 @@ class Authorize:
         knowledge = None
         if who.user is not None and stands is not None:
             knowledge = await known_since(desk, who.key, who.user, who.since)
+        shown = () if stands is None else granted(asked.shown, stands.entitlement)
         agreed = False
         if who.user is not None:
-            agreed = await self._agreed(app, asked, who.user, who.node_id, scopes)
+            agreed = await self._agreed(app, asked, who.user, who.node_id, shown)
         facts = Facts(
             known=who.known,
             arrival=arrival,
@@ -157,6 +159,8 @@ class Authorize:
             wanted=asked.levels,
             postures=asked.postures,
             posture=posture_met(desk.registry.snapshot, asked.postures, who.node_id),
+            essential=asked.wanted.essential,
+            stranger=await self._is_stranger(asked, who.user),
             prompt=asked.prompt,
             age=timedelta(0) if knowledge is None else age(knowledge.acted, desk.now()),
             max_age=asked.oldest,
@@ -177,7 +181,7 @@ class Authorize:
             return await self._give(app, asked, who, stands, knowledge, scopes, facts)
         if decision.verdict is Verdict.ASK:
             assert stands is not None
-            return await self._ask(request, app, asked, who, stands, scopes, decision, facts.proven)
+            return await self._ask(request, app, asked, who, stands, shown, decision, facts.proven)
         if decision.verdict is Verdict.PROVE:
             return await self._prove(request, app, asked, who, decision)
         if who.user is not None:
@@ -196,6 +200,11 @@ class Authorize:
         except RateExceeded:
             return True
         return False
+
+    async def _is_stranger(self, asked: Asked, user: User | None) -> bool:
+        if user is None or not asked.wanted.subjects:
+            return False
+        return (await self._desk.keys.ring()).subject(user.id) not in asked.wanted.subjects
 
     async def _names_another(self, asked: Asked, app: App, user: User | None) -> bool:
         if user is None:
@@ -306,7 +315,7 @@ class Authorize:
             user_id=who.user.id,
             node_id=who.node_id if local else None,
             host=shown_host(asked.redirect_uri),
-            scopes=granted(asked.scopes, stands.entitlement),
+            scopes=granted(asked.shown, stands.entitlement),
             resources=asked.resources,
             expires=self._desk.now() + (REMEMBERED_LOCAL if local else REMEMBERED),
         )
@@ -370,9 +379,13 @@ class Authorize:
             jkt=asked.jkt,
             nonce=asked.nonce,
             scopes=scopes,
+            claims=(
+                *(f"id_token:{one}" for one in asked.wanted.id_token),
+                *(f"userinfo:{one}" for one in asked.wanted.userinfo),
+            ),
             resources=asked.resources,
             auth_time=acted,
-            acr=facts.posture or facts.level.value,
+            acr=said_level(facts),
             amr=who.amr_now(clicked=facts.clicked),
             created=now,
             code_expires=now + CODE_LIFETIME,

@@ -6,9 +6,10 @@ name, address and groups are told by userinfo (section 5.4), as the conformance 
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from doorward.issuer.decision import POSTURE, Level
+from doorward.issuer.wanted import SCOPE_OF, scopes_of
 from doorward.model import App, AppGrant, User
 from doorward.policy.apps import Entitlement, entitlement, groups_of
 from doorward.tailnet.snapshot import Snapshot, advertised
@@ -128,6 +129,16 @@ def of_userinfo(who: Standing, scopes: Iterable[str]) -> dict[str, Any]:
     if "groups" in held:
         found["groups"] = list(who.groups)
     return found
+
+
+def of_wanted(
+    snapshot: Snapshot, who: Standing, grant: AppGrant, place: Literal["id_token", "userinfo"]
+) -> dict[str, Any]:
+    """Claims that the app has asked for by name, for one place: those whose scopes the policy allows."""
+    names = [one.removeprefix(f"{place}:") for one in grant.claims if one.startswith(f"{place}:")]
+    scopes = granted(scopes_of(names), who.entitlement)
+    told = {**of_userinfo(who, scopes), **of_device(snapshot, grant.node_id, scopes)}
+    return {name: told[name] for name in names if name in told and SCOPE_OF[name] in scopes}
 
 
 def of_device(snapshot: Snapshot, node_id: int | None, scopes: Iterable[str]) -> dict[str, Any]:

@@ -105,6 +105,8 @@ class Facts:
     wanted: tuple[Level, ...] = ()  # acr_values that are ours, the best first
     postures: tuple[str, ...] = ()  # acr_values that ask for a posture of the device
     posture: str = ""  # the first of them that the device meets
+    essential: bool = False  # less than one of them will not do
+    stranger: bool = False  # somebody is there whom the app does not want, whatever they say
     prompt: frozenset[str] = field(default_factory=frozenset)
     age: timedelta = timedelta(0)  # since the person last did something on purpose
     max_age: timedelta | None = None
@@ -142,18 +144,33 @@ def decide(facts: Facts) -> Decision:
     if facts.known is not Known.NOBODY and facts.postures and not facts.posture:
         # Nothing that a person could do on a page changes their device.
         return Decision(Verdict.REFUSE, Reason.POSTURE, "unmet_authentication_requirements")
+    if facts.known is not Known.NOBODY and facts.stranger:
+        return Decision(Verdict.REFUSE, Reason.OTHER_PERSON, "login_required")
     for verdict, reason, holds in (*_proofs(facts), *_questions(facts)):
         if not holds:
             continue
         if "none" in facts.prompt:
             return Decision(Verdict.REFUSE, reason, _NO_PAGE.get(reason, "interaction_required"))
         return Decision(verdict, reason)
+    if facts.essential and not facts.posture and not _reaches(facts):
+        return Decision(Verdict.REFUSE, Reason.LEVEL, "unmet_authentication_requirements")
     return Decision(Verdict.SILENT, Reason.GOOD)
+
+
+def said_level(facts: Facts) -> str:
+    """``acr``: how well the person is known; where the app has said which values it takes, the best of those that it is."""
+    met = [one for one in facts.wanted if one is not Level.REMOTE and _RANK[one] <= _RANK[facts.level]]
+    level = max(met, key=_RANK.__getitem__) if facts.essential and met else facts.level
+    return facts.posture or level.value
+
+
+def _reaches(facts: Facts) -> bool:
+    return any(_RANK[facts.level] >= _RANK[level] for level in facts.wanted)
 
 
 def _proofs(facts: Facts) -> tuple[tuple[Verdict, Reason, bool], ...]:
     """What takes a sign-in."""
-    wanted = facts.wanted and not any(_RANK[facts.level] >= _RANK[level] for level in facts.wanted)
+    wanted = facts.wanted and not _reaches(facts)
     better = bool(wanted) and min(_RANK[level] for level in facts.wanted) > _RANK[Level.CLICK]
     return (
         (Verdict.PROVE, Reason.NOBODY, facts.known is Known.NOBODY),
@@ -172,7 +189,7 @@ def _questions(facts: Facts) -> tuple[tuple[Verdict, Reason, bool], ...]:
     """What takes a yes."""
     if facts.clicked:
         return ()
-    click = facts.wanted and not any(_RANK[facts.level] >= _RANK[level] for level in facts.wanted)
+    click = facts.wanted and not _reaches(facts)
     return (
         (Verdict.ASK, Reason.OTHER_PERSON, facts.other_person),
         (Verdict.ASK, Reason.SIGNED_OUT, facts.signed_out),

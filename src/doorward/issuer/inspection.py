@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from doorward.asgi import json_answer
 from doorward.issuer.access import read_access
-from doorward.issuer.claims import of_device, of_userinfo
+from doorward.issuer.claims import of_device, of_userinfo, of_wanted
 from doorward.issuer.clients import Clients
 from doorward.issuer.desk import FORM, Desk, one, opened, read_pairs
 from doorward.issuer.dpop import HEADER, Proofs
@@ -81,10 +81,14 @@ class Inspection:
                 challenge='Bearer realm="doorward", error="insufficient_scope", scope="openid"',
             )
         scopes, node_id = live.access.scopes, None if live.grant is None else live.grant.node_id
+        # What one app has asked for by name another does not get that has exchanged its token.
+        own = live.grant is not None and live.grant.app_id == live.app.id
+        snapshot = self._desk.registry.snapshot
         told = {
+            **(of_wanted(snapshot, live.who, live.grant, "userinfo") if own and live.grant else {}),
             "sub": live.access.subject,
             **of_userinfo(live.who, scopes),
-            **of_device(self._desk.registry.snapshot, node_id, scopes),
+            **of_device(snapshot, node_id, scopes),
         }
         response = opened(json_answer(told))
         if live.app.dpop:

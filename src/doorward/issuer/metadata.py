@@ -75,7 +75,7 @@ def describe(
         "client_id_metadata_document_supported": documents,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
-        "claims_parameter_supported": False,
+        "claims_parameter_supported": True,
         "claims_supported": list(CLAIMS),
         "acr_values_supported": [level.value for level in Level],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],

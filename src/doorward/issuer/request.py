@@ -16,6 +16,8 @@ import msgspec
 from doorward.errors import BadInput
 from doorward.issuer.decision import POSTURE, Level, read_prompt
 from doorward.issuer.errors import AuthorizeError
+from doorward.issuer.wanted import Wanted
+from doorward.issuer.wanted import read as read_wanted
 from doorward.login.redirects import allows
 from doorward.model import App
 
@@ -65,11 +67,19 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     levels: tuple[Level, ...]
     postures: tuple[str, ...] = ()  # acr_values that ask for a posture of the device
     jkt: str = ""  # the key that the code is bound to (RFC 9449 section 10)
+    wanted: Wanted = Wanted()  # single claims
 
     @property
     def from_elsewhere(self) -> bool:
         """True where a yes from another device would do: not for what takes a sign-in, or a device that meets something."""
+        if self.wanted.essential or self.wanted.subjects:
+            return False
         return not self.postures and (not self.levels or bool(set(self.levels) & _LOW))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The scopes, and those that single claims belong to: what whoever is asked is asked about."""
+        return (*self.scopes, *self.wanted.scopes)
 
     @property
     def oldest(self) -> timedelta | None:
@@ -121,6 +131,8 @@ def read(pairs: Pairs, target: Target, known: frozenset[str], allowed: Iterable[
     except BadInput as error:
         raise AuthorizeError("invalid_request", error.message) from None
     seconds = single(pairs, "max_age")
+    wanted = read_wanted(single(pairs, "claims"))
+    levels = " ".join(wanted.levels if wanted.essential else (single(pairs, "acr_values"), *wanted.levels))
     # First: a resource that is not the app's has no scopes either, and that is not what is wrong.
     resources = resources_of(pairs, allowed)
     return Asked(
@@ -136,9 +148,10 @@ def read(pairs: Pairs, target: Target, known: frozenset[str], allowed: Iterable[
         max_age=int(seconds) if seconds else None,
         login_hint=single(pairs, "login_hint"),
         id_token_hint=single(pairs, "id_token_hint"),
-        levels=levels_of(single(pairs, "acr_values")),
-        postures=postures_of(single(pairs, "acr_values")),
+        levels=levels_of(levels),
+        postures=postures_of(levels),
         jkt=single(pairs, "dpop_jkt"),
+        wanted=wanted,
     )
 
 

@@ -284,6 +284,7 @@ class AppGrant(msgspec.Struct, frozen=True, kw_only=True):
     redeemed: datetime | None = None
     ended: datetime | None = None
     jkt: str = ""  # the key that the code is bound to, by its thumbprint; empty for none
+    claims: tuple[str, ...] = ()  # asked for by name: "id_token:NAME", "userinfo:NAME"
 
 
 class RefreshToken(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ from doorward.store.defining import table as _table
 
 # The number of the newest migration, and the oldest number whose program may still use the tables as they are now.
 # A migration that only adds what older programs do not miss keeps OLDEST; one that changes a meaning raises it.
-VERSION = 23
+VERSION = 24
 OLDEST = 23  # before, nobody knew tabs: they would be taken for devices, and reach whatever their person may
 
 # All of them: those of signing in are in a module of their own.
@@ -259,6 +259,7 @@ app_grants = _table(
     _may("ended", Moment()),
     Column("jkt", Words(), nullable=False, server_default=text("''")),
     Column("key", Words(), nullable=False, server_default=text("''")),
+    Column("claims", Json(tuple[str, ...]), nullable=False, server_default=text("'[]'")),
     UniqueConstraint("code_hash"),
     Index(None, "app_id"),
     Index(None, "user_id"),

@@ -46,11 +46,12 @@ COVERS = (
     "issuer.request:with_answer",
     "issuer.tokens:_decode",
     "issuer.trust:_named",
+    "issuer.wanted:read",
     "login.apps:name_of",
     "issuer.tokens:_raw",
     "issuer.tokens:access_of",
     "login.apps:_check",
-    "login.apps:_check_logout_url",
+    "login.apps:check_logout_url",
     "login.apps:_is_https",
     "login.apps:_check_resource",
     "login.apps:_check_scopes",
@@ -93,6 +94,8 @@ _open: list[_Tailnet] = []
 SEEDS = (
     f"redirect_uri={BACK}&response_type=code&scope=openid+x&code_challenge={challenge()}"
     f"&code_challenge_method=S256&max_age=7&prompt=login&state=%22&dpop_jkt={challenge()}".encode(),
+    f"redirect_uri={BACK}&response_type=code&code_challenge={challenge()}&code_challenge_method=S256"
+    "&claims=%7B%22id_token%22%3A%7B%22acr%22%3A%7B%22essential%22%3Atrue%2C%22value%22%3A%22x%22%7D%7D%7D".encode(),
     b"grant_type=authorization_code&code=dwcode-x",
     base64.b64encode(b"app-a:secret%20"),
     b'{"iss":"x","exp":9,"aud":"x","client_id":"x","sub":"x","scope":"openid","jti":"1.x","iat":1}',

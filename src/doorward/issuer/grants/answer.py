@@ -4,7 +4,7 @@ from typing import Any
 
 from doorward.issuer.access import access_token
 from doorward.issuer.acting import may_act
-from doorward.issuer.claims import Standing, grant_standing, granted, of_access_token, of_id_token
+from doorward.issuer.claims import Standing, grant_standing, granted, of_access_token, of_id_token, of_wanted
 from doorward.issuer.desk import Desk
 from doorward.issuer.dpop import Binding
 from doorward.issuer.tokens import ACCESS, id_token
@@ -49,7 +49,8 @@ async def tokens_of(
         "scope": " ".join(allowed),
     }
     if "openid" in allowed:
-        answer["id_token"] = id_token(ring, desk.issuer, app, grant, access, now, of_id_token(who))
+        told = of_wanted(desk.registry.snapshot, who, grant, "id_token") | of_id_token(who)
+        answer["id_token"] = id_token(ring, desk.issuer, app, grant, access, now, told)
     if refresh:
         answer["refresh_token"] = refresh
     return answer
