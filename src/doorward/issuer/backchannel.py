@@ -13,11 +13,10 @@ killed over it leaves it for another a minute later: an app may be told twice, w
 import asyncio
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from doorward.errors import DoorwardError
 from doorward.issuer.desk import Desk
-from doorward.issuer.fetch import Fetch, Reach
+from doorward.issuer.fetch import Fetch, Reach, check_address
 from doorward.issuer.keys import Ring
 from doorward.issuer.tokens import sign
 from doorward.login.apps import came_by_itself
@@ -91,8 +90,9 @@ class Backchannel:
         if not came_by_itself(notice.app):
             return Reach.GIVEN
         # A description is its host's word; where an administrator has named that host, the word is good for the host itself.
-        same = urlsplit(notice.client_id).hostname == urlsplit(notice.url).hostname
-        return Reach.GIVEN if same and self._desk.trust.knows(notice.client_id) else Reach.OPEN
+        described = notice.client_id.startswith("https:") and self._desk.trust.knows(notice.client_id)
+        same = described and check_address(notice.client_id) == check_address(notice.url)
+        return Reach.GIVEN if same else Reach.OPEN
 
     async def _settle(self, notice: LogoutNotice, trouble: str) -> None:
         desk, now = self._desk, self._desk.now()
