@@ -33,7 +33,6 @@ const REASONS: Readonly<Record<string, FailureKind>> = {
   "not-allowed": "not-allowed",
   "policy-ended": "policy-ended",
   "session-over": "session-over",
-  unauthenticated: "session-over",
   "tab-over": "session-over",
   "host-key-changed": "host-key-changed",
 };
@@ -50,13 +49,19 @@ export function refusal(status: number, answer: unknown): Failure {
   const word = typeof problem.type === "string" ? problem.type : "";
   const title = typeof problem.title === "string" ? plain(problem.title) : "";
   const cure = typeof problem.cure === "string" ? plain(problem.cure) : "";
-  const kind = REASONS[word] ?? (status === 401 ? "session-over" : "server");
+  const kind = REASONS[word] ?? "server";
+  // What the API says of this is for programs.
+  if (status === 401) return signedOut(word);
   return {
     kind,
     message: sentence(title) || `The server answers ${status}.`,
-    cure: cure || (kind === "session-over" ? "Sign in, and open it again." : "Try again in a moment."),
+    cure: cure || "Try again in a moment.",
     ...(word === "" ? {} : { detail: word }),
   };
+}
+
+function signedOut(word: string): Failure {
+  return failure("session-over", "You are not signed in here any more.", "Sign in, and open it again.", word);
 }
 
 export function unreachable(detail?: string): Failure {

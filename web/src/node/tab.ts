@@ -97,7 +97,7 @@ export class Tab {
   }
 
   get relay(): "none" | "connecting" | "up" | "waiting" {
-    const state = this.#home()?.state;
+    const state = this.#over === undefined ? this.#home()?.state : "closed";
     return state === undefined || state === "closed" ? "none" : state;
   }
 
@@ -228,11 +228,11 @@ export class Tab {
     if (this.#over !== undefined) return;
     this.#over = why;
     this.#cancel?.();
+    this.#changed();
     for (const relay of this.#relays.values()) relay.close(code);
     for (const peer of this.#peers.values()) this.#endPeer(peer, why);
     this.#privateKey.fill(0);
     this.#wakeAll();
-    this.#changed();
   }
 
   // Relays --------------------------------------------------------------------------------------------------------

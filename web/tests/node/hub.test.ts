@@ -63,7 +63,6 @@ test.each([
   ["ssh-off", 409, "ssh-off"],
   ["not-linked", 403, "not-linked"],
   ["not-allowed", 403, "not-allowed"],
-  ["unauthenticated", 401, "session-over"],
   ["too-many-tabs", 429, "server"],
   ["fresh-proof-needed", 403, "server"],
 ])("what the server refuses as %s is told in its own words", async (type, status, kind) => {
@@ -411,11 +410,6 @@ test.each([
     "policy-ended",
   ],
   [
-    "nobody is signed in",
-    { status: 401, body: { type: "unauthenticated", title: "sign in", cure: "Sign in." } },
-    "session-over",
-  ],
-  [
     "it is over",
     {
       status: 200,
@@ -522,4 +516,25 @@ test("a machine of which no relay is known is not connected", async () => {
   world.open();
   await world.until(() => world.ended());
   expect(world.ended()!.failure!.kind).toBe("offline");
+});
+
+test("that nobody is signed in is said in words for people", async () => {
+  const answer = {
+    status: 401,
+    body: { type: "unauthenticated", title: "no token came", cure: "Send one." },
+  };
+  const world = new World();
+  await opened(world);
+  world.answer = () => answer;
+  world.hub.hear({ kind: "told" });
+  world.open(1);
+  await world.until(() => world.ended(0) && world.ended(1));
+  for (const id of [0, 1]) {
+    expect(world.ended(id)!.failure).toMatchObject({ kind: "session-over", detail: "unauthenticated" });
+    expect(world.ended(id)!.failure!.message).not.toContain("token");
+  }
+  // The page knows why before the first of its terminals ends.
+  const over = world.heard.findIndex((message) => message.kind === "node" && message.state.over !== null);
+  expect(over).toBeGreaterThan(0);
+  expect(over).toBeLessThan(world.heard.findIndex(({ kind }) => kind === "end"));
 });
