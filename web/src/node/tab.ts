@@ -305,6 +305,7 @@ export class Tab {
       remote: pair[1]!,
       entropy: this.#environment.entropy,
       epoch: this.#environment.epoch,
+      eager: true,
     });
     const peer = new Peer(target, link);
     this.#peers.set(name, peer);

@@ -22,6 +22,8 @@ export interface LinkOptions {
   readonly entropy: (size: number) => Uint8Array;
   /** The time of day at ``now`` 0, in milliseconds since 1970. */
   readonly epoch: number;
+  /** As the tunnel has it. */
+  readonly eager?: boolean;
 }
 
 export class Link {

@@ -538,3 +538,14 @@ test("that nobody is signed in is said in words for people", async () => {
   expect(over).toBeGreaterThan(0);
   expect(over).toBeLessThan(world.heard.findIndex(({ kind }) => kind === "end"));
 });
+
+test("a machine that hears of the tab a moment later is reached a moment later", async () => {
+  const world = new World();
+  let late = true;
+  world.relay("wss://door.test/derp").twist = (packet, out) => (out && late ? [] : [packet]);
+  world.after(600, () => {
+    late = false;
+  });
+  await opened(world);
+  expect(world.now).toBeLessThan(2500);
+});

@@ -22,7 +22,7 @@ class Pair {
   readonly sent: { from: "one" | "two"; message: Uint8Array }[] = [];
   lose: (from: "one" | "two", message: Uint8Array) => boolean = () => false;
 
-  constructor(seed = 7) {
+  constructor(seed = 7, eager = false) {
     this.dice = new Dice(seed);
     const keys = [this.dice.bytes(32), this.dice.bytes(32)] as const;
     const make = (own: 0 | 1) =>
@@ -31,6 +31,7 @@ class Pair {
         peer: x25519.getPublicKey(keys[1 - own]!),
         entropy: (size) => this.dice.bytes(size),
         epoch: EPOCH,
+        eager: eager && own === 0,
       });
     this.one = make(0);
     this.two = make(1);
@@ -322,4 +323,31 @@ describe("the window of numbers seen", () => {
     expect(window.accept(2 ** 40 - 1)).toBe(true);
     expect(window.accept(5)).toBe(false);
   });
+});
+
+test("one who is eager asks soon again at first, and like everybody else once there was an answer", () => {
+  const pair = new Pair(7, true);
+  const asked: number[] = [];
+  pair.lose = (from, message) => {
+    if (from === "one" && message[0] === 1) asked.push(pair.now);
+    return true;
+  };
+  pair.one.open(pair.now);
+  pair.carry();
+  pair.pass(20_000);
+  const waits = asked.slice(1).map((at, index) => at - asked[index]!);
+  expect(waits.slice(0, 4).map((wait) => Math.floor(Math.log2(wait / 399)))).toEqual([0, 1, 2, 3]);
+  for (const wait of waits.slice(4)) expect(wait).toBeGreaterThanOrEqual(REKEY_TIMEOUT);
+  pair.lose = () => false;
+  pair.pass(6000);
+  expect(pair.one.isOpen(pair.now)).toBe(true);
+  asked.length = 0;
+  pair.lose = (from, message) => {
+    if (from === "one" && message[0] === 1) asked.push(pair.now);
+    return true;
+  };
+  pair.one.open(pair.now);
+  pair.carry();
+  pair.pass(REKEY_TIMEOUT + 1000);
+  expect(asked).toHaveLength(2);
 });

@@ -30,6 +30,8 @@ export const REJECT_AFTER_TIME = 180 * SECOND;
 export const REKEY_ATTEMPT_TIME = 90 * SECOND;
 export const REKEY_TIMEOUT = 5 * SECOND;
 export const KEEPALIVE_TIMEOUT = 10 * SECOND;
+/** The first of the shorter times of one who is eager; each is twice the one before. */
+const EAGER_TIMEOUT = 400;
 const COOKIE_LIFE = 120 * SECOND;
 const REKEY_AFTER_MESSAGES = 2 ** 48;
 const REJECT_AFTER_MESSAGES = 2 ** 52;
@@ -49,6 +51,11 @@ export interface TunnelOptions {
   readonly entropy: (size: number) => Uint8Array;
   /** The time of day in milliseconds since 1970 at ``now`` 0: handshakes carry it. */
   readonly epoch: number;
+  /**
+   * Ask again sooner while there has not been a session yet: the peer may hear of us a moment after we begin, and lets nobody
+   * in whom it does not know.
+   */
+  readonly eager?: boolean;
 }
 
 export class Tunnel {
@@ -68,6 +75,7 @@ export class Tunnel {
   #cookieSecret: { readonly value: Uint8Array; readonly at: number } | undefined;
   #lately: number[] = []; // when the last handshakes came
 
+  #eager = 0; // the time until the next try while there was no session; 0 afterwards
   #retryAt: number | undefined;
   #giveUpAt: number | undefined;
   #keepaliveAt: number | undefined; // we heard, and have not spoken since
@@ -84,6 +92,7 @@ export class Tunnel {
     this.#own = identity(options.privateKey, options.peer, options.presharedKey);
     this.#entropy = options.entropy;
     this.#epoch = options.epoch;
+    if (options.eager === true) this.#eager = EAGER_TIMEOUT;
   }
 
   /** Whether a packet would be sent at once. */
@@ -252,6 +261,7 @@ export class Tunnel {
   #established(now: number): void {
     this.#forgetAt = now + 3 * REJECT_AFTER_TIME;
     this.#suspectAt = undefined;
+    this.#eager = 0;
     this.#events.push({ kind: "established" });
   }
 
@@ -301,7 +311,9 @@ export class Tunnel {
     this.#speak(message, now);
     this.#outgoing.push(message);
     // A little later or earlier, so that two that began together do not for ever (section 6.1).
-    this.#retryAt = now + REKEY_TIMEOUT + (this.#entropy(1)[0]! * 333) / 255;
+    const jitter = this.#entropy(1)[0]! / 255;
+    this.#retryAt = now + (this.#eager > 0 ? this.#eager * (1 + jitter / 4) : REKEY_TIMEOUT + jitter * 333);
+    if (this.#eager > 0) this.#eager = 2 * this.#eager < REKEY_TIMEOUT ? 2 * this.#eager : 0;
   }
 
   /** What every handshake message we send needs: its MAC kept, and the cookie on it where we were given one. */
