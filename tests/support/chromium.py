@@ -56,6 +56,7 @@ async def chromium(
     dark: bool = False,
     phone: bool = False,
     sites: Mapping[str, tuple[int, bytes]] | None = None,
+    trusting: bytes = b"",
 ) -> AsyncIterator[Page]:
     """A browser with a profile and an authenticator of its own; its first page.
 
@@ -67,9 +68,13 @@ async def chromium(
         phone: a small screen.
         sites: for the host of an https address, at 443, the port of this machine where it is served, and its certificate (PEM). There
             it goes by itself, not through the device.
+        trusting: the door's certificate (PEM), where it is a file of the operator's.
     """
     sites = sites or {}
-    pins = {pin_of(server), *(pin(certificate) for _, certificate in sites.values())}
+    pins = {
+        pin(trusting) if trusting else pin_of(server),
+        *(pin(certificate) for _, certificate in sites.values()),
+    }
     options = [
         "--no-sandbox",
         "--disable-dev-shm-usage",

@@ -17,7 +17,7 @@ not to be found from outside, on purpose.
 import asyncio
 import hmac
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -241,19 +241,13 @@ class Outside:
                     f"at {door.base} somebody else answers: {answer.status_code}, and no issuer",
                     wrong,
                 )
-            found = [_well(subject, f"{door.base} is ours")]
-            for ask in (self._socket(client, door, door.origin), self._endless(client, door)):
-                try:
-                    await ask
-                except Bad as bad:
-                    found.append(bad.finding)
+            asks = [self._socket(client, door, door.origin), self._endless(client, door)]
             for origin in self._settings.console.origins:
-                try:
-                    await self._socket(client, door, origin)
-                    await self._page(client, door, origin)
-                except Bad as bad:
-                    found.append(bad.finding)
-        return found if len(found) == 1 else found[1:]
+                asks += [self._socket(client, door, origin), self._page(client, door, origin)]
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_wrong_with(ask)) for ask in asks]
+        found = [finding for task in tasks for finding in task.result()]
+        return found or [_well(subject, f"{door.base} is ours, and pages get through")]
 
     async def _socket(self, client: httpx2.AsyncClient, door: Place, origin: str) -> None:
         """A page of an origin opens its WebSocket."""
@@ -365,6 +359,14 @@ async def _one(question: Callable[[], Awaitable[list[Finding]]]) -> list[Finding
         return await question()
     except Bad as bad:
         return [bad.finding]
+
+
+async def _wrong_with(ask: Coroutine[None, None, None]) -> list[Finding]:
+    try:
+        await ask
+    except Bad as bad:
+        return [bad.finding]
+    return []
 
 
 def _well(subject: str, message: str) -> Finding:

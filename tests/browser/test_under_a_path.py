@@ -1,0 +1,54 @@
+"""The door under a path, behind nginx, in a real browser: people make a passkey there, and the console finds all that it is made of."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Request, expect
+from tests.interop.test_people import come_in, link_in
+from tests.support.bundle import built
+from tests.support.chromium import SLOW, chromium
+from tests.support.proxies import standing, to_be_behind
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+
+expect.set_options(timeout=SLOW)
+
+
+async def test_a_person_comes_in_looks_and_leaves_under_a_path(tmp_path: Path) -> None:
+    built()
+    async with to_be_behind(path="/tailnet", host="localhost") as proxied, standing("nginx", proxied):
+        link = link_in(proxied.server.folder / "first-administrator.txt")
+        assert link.startswith(f"{proxied.door}/invite/")
+        certificate = (proxied.folder / "door.pem").read_bytes()
+        async with chromium(proxied.server, tmp_path, trusting=certificate) as page:
+            outside: list[str] = []
+            wrong: list[str] = []
+
+            def note(request: Request) -> None:
+                parts = urlsplit(request.url)
+                if parts.scheme != "data" and not request.url.startswith(f"{proxied.door}/"):
+                    outside.append(request.url)
+
+            page.on("request", note)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on(
+                "console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None
+            )
+            await come_in(page, link, "alice")
+            cookies = [one for one in await page.context.cookies() if "doorward" in one["name"]]
+            assert {(one["name"], one["path"]) for one in cookies} == {("__Secure-doorward", "/tailnet")}
+            # Without the slash, and by the redirects of both.
+            await page.goto(proxied.door)
+            await page.wait_for_url(f"{proxied.door}/machines")
+            await expect(page.locator("main")).to_contain_text(f"--login-server {proxied.url}")
+            await expect(page.get_by_role("contentinfo")).to_contain_text("Live")  # its events get through
+            await page.goto(f"{proxied.door}/me")
+            await page.click("text=Sign out here")
+            await page.wait_for_url(f"{proxied.door}/signin")
+            await page.goto(f"{proxied.door}/machines?q=x")
+            assert page.url.startswith(f"{proxied.door}/signin?next=")
+            await page.click("button.enter:enabled")
+            await page.wait_for_url(lambda url: url == f"{proxied.door}/machines?q=x")
+            assert wrong == []
+            assert [url for url in outside if url.rstrip("/") != proxied.door] == []
