@@ -23,7 +23,7 @@ from doorward.protocol import derp
 from doorward.protocol.keys import DiscoPublic, MachinePrivate, NodePrivate
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 FORGED = {"X-Forwarded-User": "alice", "Remote-User": "alice", "Tailscale-User-Login": "alice"}
 
