@@ -32,7 +32,7 @@ providers add, providers list, providers show, providers change, providers test,
 keys create, keys list, keys revoke
 nodes list, nodes show, nodes approve, nodes rename, nodes expire, nodes delete, nodes tags, nodes routes, nodes waiting
 nodes ping, nodes attributes, nodes suspend, nodes restore, nodes cut, nodes cuts, nodes uncut, nodes deny, nodes approval
-nodes key-lifetime, dns get, dns set
+nodes key-lifetime, nodes host-keys, dns get, dns set
 policy get, policy set, policy check, policy compile, policy diff, policy reach, policy who-can, policy rollback
 policy history, policy history show, policy history diff, policy what-can, policy review
 policy edit, policy add-member, policy remove-member, policy add-tag-owner, policy remove-tag-owner

@@ -336,6 +336,30 @@ class Node(Answer, frozen=True, kw_only=True):
     tab: bool = False  # a browser's tab, which only the machines that it was opened for see
 
 
+class HostKey(Answer, frozen=True, kw_only=True):
+    """A host key of ssh that an administrator has pinned for a machine."""
+
+    key: str
+    fingerprint: str
+    actor: str  # who did it
+    created: datetime
+
+
+class HostKeys(Answer, frozen=True, kw_only=True):
+    """The host keys by which terminals in the browser know a machine."""
+
+    node: str
+    published: tuple[str, ...]  # by its own client; where there are any, nothing else counts
+    pinned: tuple[HostKey, ...]
+
+
+class HostKeyChange(Request, frozen=True, kw_only=True):
+    """Which keys to pin, and which no longer to."""
+
+    pin: tuple[str, ...] = ()
+    unpin: tuple[str, ...] = ()
+
+
 class NodeFilter(Request, frozen=True, kw_only=True):
     """Which nodes to list."""
 

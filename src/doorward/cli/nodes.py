@@ -17,6 +17,7 @@ from doorward.cli.nodes_access import (
     suspend_node,
     uncut_nodes,
 )
+from doorward.cli.nodes_hostkeys import change_host_keys
 from doorward.cli.times import exact, parse_duration, relative
 from doorward.errors import BadInput
 
@@ -26,7 +27,7 @@ _LINK = re.compile(r"/|^[a-z2-7]{32}$|^[0-9]+$")
 
 app = App(
     name="nodes",
-    help="""Nodes: list, show, approve, suspend, cut, rename, tag, route, attributes, ping, expire, delete.
+    help="""Nodes: list, show, approve, suspend, cut, rename, tag, route, attributes, host keys, ping, expire, delete.
 
     NODE is a node's name, its full DNS name, one of its addresses, its stable id or its number.
     """,
@@ -39,6 +40,7 @@ app.command(list_cuts, name="cuts")
 app.command(uncut_nodes, name="uncut")
 app.command(change_approval, name="approval")
 app.command(change_key_lifetime, name="key-lifetime")
+app.command(change_host_keys, name="host-keys")
 
 
 @app.command(name="list")
