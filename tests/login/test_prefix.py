@@ -1,6 +1,9 @@
 """The door under a path: what is taken off, what gets it again, and what is not ours."""
 
 import json
+import re
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,6 +20,7 @@ from doorward.login.prefix import Prefixed, at, check_prefix, not_here
 
 DOOR = "https://intranet.example.com/tailnet"
 LOCAL = "http://localhost:8080"
+TEMPLATES = Path(str(files("doorward.login").joinpath("templates")))
 
 
 async def _told(request: Request) -> Response:
@@ -166,6 +170,11 @@ async def test_a_websocket_is_under_it_too() -> None:
 async def test_a_door_without_a_path_is_left_alone() -> None:
     asking = client("https://intranet.example.com")
     assert await _tell(asking, "/me") == {"path": "/me", "raw": "/me", "link": "/me"}
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.glob("*.html")), ids=lambda file: file.name)
+def test_no_page_links_past_the_prefix(template: Path) -> None:
+    assert re.findall(r"""(?:href|action|src)=["']/[^"']*""", template.read_text()) == []
 
 
 def test_a_prefix_that_begins_like_a_path_of_ours_is_refused() -> None:

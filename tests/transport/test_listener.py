@@ -591,6 +591,27 @@ async def test_only_a_trusted_proxy_says_for_whom_it_speaks() -> None:
             await close(writer)
 
 
+async def test_whoever_comes_by_the_tailnet_speaks_for_nobody_else() -> None:
+    async def identify(*_: object) -> str:
+        return "a node"
+
+    # On the same machine as the proxy: its own daemon's connections come from loopback as well.
+    async with running(proxies=[ip_network("127.0.0.0/8")], identify=identify) as door:
+        reader, writer = await door.connect()
+        writer.write(request("/", "X-Forwarded-For: 203.0.113.9"))
+        assert (await response(reader))[0] == 200
+        assert door.app.scopes[0]["client"] == writer.get_extra_info("sockname")[:2]
+        writer.write(
+            request(
+                "/raw", "Upgrade: DERP", "Connection: Upgrade", "X-Forwarded-For: 203.0.113.9", method="POST"
+            )
+        )
+        await reader.readexactly(6)
+        assert door.echoes[0].request.client == writer.get_extra_info("sockname")[:2]
+        assert not door.echoes[0].request.guest.is_settled
+        await close(writer)
+
+
 async def test_a_crowd_at_the_handshakes_keeps_others_waiting_outside() -> None:
     turns = Turns(rate=0.001, burst=1, crowd=2)
     async with running(turns=turns) as door:

@@ -179,7 +179,8 @@ class _Door:
         self.limits = limits
         self.group = group
         self.turns = turns
-        self.proxies = proxies
+        # Whom the own daemon forwards comes from loopback, as a proxy here does, and writes into headers what it likes.
+        self.proxies = proxies if spec.identify is None else ()
         self.state = ServerState()
         self.reading = ReadBuffer()
         self.asking: set[asyncio.Task[None]] = set()
@@ -501,7 +502,7 @@ async def serve(
 
     ``takeovers`` maps an Upgrade token, any case, to its handler; ``websocket`` is the app's own. ``ready`` is set when
     connections are accepted. ``turns`` are shared with whoever else has costly beginnings in this process; of a peer in
-    ``proxies`` X-Forwarded-For is believed, for limits and logs. Installs no signal handlers. Stopping closes the listening sockets first, lets requests
+    ``proxies`` X-Forwarded-For is believed, for limits and logs, but where ``identify`` says who comes. Installs no signal handlers. Stopping closes the listening sockets first, lets requests
     that run finish, and closes idle and taken-over connections (``Graceful`` ones say goodbye); what is left at the
     end of the time is cut. When cancelled, everything is cut at once. Raises ValueError for a takeover of websocket.
     """
