@@ -1,10 +1,13 @@
 """nginx and Caddy before doorward, as the guide has them: nodes, tabs and people come in by them."""
 
 import asyncio
+import base64
+import hashlib
 import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -14,6 +17,7 @@ from tests.support.machines import all_ready
 from tests.support.proxies import PROXIES, Behind, behind, standing, to_be_behind
 from tests.support.server import Server
 from tests.support.signed_in import sign_in
+from tests.support.visiting import Visitor
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
@@ -283,3 +287,51 @@ async def test_the_doctor_names_each_mistake_and_its_cure(kind: str) -> None:
                 assert cure in helps, found
         found = await _doctor(proxied.server)  # the proxy is gone
         assert "nobody listens" in found["control address"][1]
+
+
+async def test_an_app_signs_people_in_at_an_issuer_under_a_path() -> None:
+    """As any client does that goes by what the issuer says of itself, with every address below the path."""
+    async with to_be_behind(path="/tailnet", host="localhost") as proxied, standing("nginx", proxied):
+        server, back = proxied.server, "https://wiki.example.com/back"
+        user = await _user(server, "ann")
+        secret = await sign_in(server.folder, user, proxied.origin)
+        app = await server.json("apps", "create", "wiki", "--redirect", back)
+        client_id, login = app["app"]["client_id"], (app["app"]["client_id"], app["secret"])
+        assert app["app"]["issuer"] == proxied.door
+        verifier = "v" * 43
+        asked = {
+            "client_id": client_id,
+            "redirect_uri": back,
+            "response_type": "code",
+            "scope": "openid profile",
+            "code_challenge": base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+            .decode()
+            .rstrip("="),
+            "code_challenge_method": "S256",
+        }
+        async with Visitor(proxied.authority, "") as browser:
+            browser._client.cookies.set(
+                "__Secure-doorward", secret, domain="localhost.local", path="/tailnet"
+            )
+            about = (await browser.fetch("GET", f"{proxied.door}/.well-known/openid-configuration")).json()
+            arrived = await browser.go(
+                f"{about['authorization_endpoint']}?{urlencode(asked)}", ends_at=back, press="yes"
+            )
+            assert arrived.answer["iss"] == proxied.door
+            form = {
+                "grant_type": "authorization_code",
+                "code": arrived.answer["code"],
+                "redirect_uri": back,
+                "code_verifier": verifier,
+            }
+            told = await browser.send(about["token_endpoint"], form, login)
+            assert told.status_code == 200, told.text
+            keys = (await browser.fetch("GET", about["jwks_uri"])).json()
+            kid = json.loads(base64.urlsafe_b64decode(told.json()["id_token"].split(".")[0] + "=="))["kid"]
+            assert kid in {key["kid"] for key in keys["keys"]}
+            claims = json.loads(base64.urlsafe_b64decode(told.json()["id_token"].split(".")[1] + "=="))
+            assert (claims["iss"], claims["aud"]) == (proxied.door, client_id)
+            person = await browser.fetch(
+                "GET", about["userinfo_endpoint"], Authorization=f"Bearer {told.json()['access_token']}"
+            )
+            assert person.json()["sub"] == claims["sub"]
