@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, Request, expect
+from playwright.async_api import Page, Request, Route, expect
 from tests.interop.test_people import come_in, link_in, link_of, local
 from tests.support.bundle import built
 from tests.support.chromium import SLOW, chromium, is_for_everybody
@@ -216,3 +216,52 @@ async def test_a_member_sees_what_is_for_them(server: Server, tmp_path: Path) ->
         await page.locator("[data-row]", has_text="desk").click()
         await expect(page.get_by_role("dialog", name="desk")).to_contain_text("No rule")
         await look(page, "machine-shut")
+
+
+async def test_ten_thousand_machines_are_no_more_than_a_screen_of_rows(
+    server: Server, tmp_path: Path
+) -> None:
+    async with chromium(server, tmp_path) as page:
+        link = local(server, link_in(server.folder / "first-administrator.txt"))
+        await come_in(page, link, "alice")
+
+        async def answer(route: Route) -> None:
+            machine = {
+                "user": "tagged-devices",
+                "user_id": None,
+                "tags": ["tag:prod"],
+                "os": "linux",
+                "version": "1.102.4",
+                "online": True,
+                "last_seen": None,
+                "expired": False,
+                "yours": False,
+                "system": False,
+                "ssh": "tailscale",
+                "any_account": False,
+                "any_check": False,
+                "why": "",
+                "ways": [{"account": "deploy", "check": False, "rule": None}],
+            }
+            many = [
+                machine | {"id": at, "name": f"web-{at}", "addresses": [f"100.64.{at // 250}.{at % 250}"]}
+                for at in range(1, 10_001)
+            ]
+            await route.fulfill(json={"machines": many})
+
+        await page.route("**/api/v1/console/machines", answer)
+        await page.goto(f"{link.partition('/invite')[0]}/machines")
+        grid = page.get_by_role("grid", name="Machines")
+        await expect(grid).to_have_attribute("aria-rowcount", "10001")
+        rows = page.locator("[data-row]")
+        assert await rows.count() < 80
+        await page.keyboard.press("End")
+        focused = page.locator("[data-row]:focus")
+        await expect(focused).to_contain_text("web-10000")
+        await expect(focused).to_have_attribute("aria-rowindex", "10001")
+        assert await rows.count() < 80
+        await page.keyboard.press("Home")
+        await expect(focused).to_have_attribute("aria-rowindex", "2")
+        await page.keyboard.press("/")
+        await page.keyboard.type("web-4711")
+        await expect(rows).to_have_count(1)

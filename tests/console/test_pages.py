@@ -44,6 +44,13 @@ def test_the_policy_is_exactly_this() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["wss://a b", "wss://a; script-src *", "wss://*", "https://a", "wss://a/path", "wss://", "", "*"]
+)
+def test_what_is_no_origin_adds_nothing(name: str) -> None:
+    assert content_policy([name, "wss://[fd7a::1]:8443"]) == content_policy(["wss://[fd7a::1]:8443"])
+
+
 def test_nothing_is_inline_but_data() -> None:
     parts = _Parts(made())
     assert parts.inline == ["script application/json"]

@@ -13,6 +13,7 @@ from doorward.console import Console
 from doorward.console.bundle import Bundles
 from doorward.console.service import FIRST
 from doorward.model import Role
+from doorward.protocol.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 
 
 @pytest.fixture
@@ -28,7 +29,6 @@ def house(world: World, bundle: Path) -> House:
         made.askings,
         Feeds(made.registry, world.clock),
         Bundles(bundle),
-        sockets=lambda: ["wss://relay.example:8443"],
     ).routes()
     return made
 
@@ -93,7 +93,7 @@ async def test_the_first_page_is_the_machines(house: House) -> None:
     assert "/assets/console-eeee.js" in answer.text
     assert answer.headers["cache-control"] == "no-store"
     policy = answer.headers["content-security-policy"]
-    assert "connect-src 'self' wss://door.tailnet.internal:8443 wss://relay.example:8443;" in policy
+    assert "connect-src 'self' wss://door.tailnet.internal:8443;" in policy
 
 
 async def test_a_device_may_look_and_opens_no_terminal(house: House) -> None:
@@ -123,12 +123,22 @@ async def test_a_terminal_knows_what_it_was_asked_for(house: House) -> None:
     assert "account" not in start((await ann.get("/terminal/web-1")).text)
 
 
+async def test_a_terminal_may_connect_to_relays_elsewhere_that_browsers_trust(house: House) -> None:
+    node = DERPNode(Name="1a", RegionID=1, HostName="relay.example", DERPPort=8443)
+    bad = DERPNode(Name="1b", RegionID=1, HostName="evil; script-src *")
+    region = DERPRegion(RegionID=1, RegionCode="r", RegionName="R", Nodes=[node, bad])
+    await house.registry.set_derp_map(DERPMap(Regions={1: region}), None)
+    ann = await house.resident("ann")
+    policy = (await ann.get("/terminal/web-1")).headers["content-security-policy"]
+    assert "connect-src 'self' wss://door.tailnet.internal:8443 wss://relay.example:8443;" in policy
+
+
 async def test_a_plain_door_opens_plain_sockets(house: House) -> None:
     _, code = await house.invitations.invite("cli", await house.registry.create_user("cli", "ann"))
     here = house.browser(LOCAL)
     await here.take(code)
     answer = await here.get("/machines")
-    assert "connect-src 'self' ws://localhost:8080 wss://" in answer.headers["content-security-policy"]
+    assert "connect-src 'self' ws://localhost:8080;" in answer.headers["content-security-policy"]
 
 
 async def test_the_page_has_the_first_machines_in_it_and_how_many_there_are(house: House) -> None:

@@ -1,5 +1,6 @@
 """The demo's app in a real browser, by the very line that the demo shows: on the laptop it knows who opens it, and nothing asks."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -7,11 +8,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, Response, async_playwright
+from playwright.async_api import Page, Response, async_playwright, expect
 from tests.cli.test_demo import _left, _shown, folder
 from tests.support.chromium import SLOW, is_for_everybody
 from tests.support.openssh import run
 from tests.support.programs import require, require_client
+from tests.support.waiting import eventually
+
+from doorward.cli.demo_console import link_in
 
 pytestmark = pytest.mark.interop
 
@@ -77,3 +81,44 @@ async def test_on_the_laptop_the_app_knows_who_opens_it(folder: Path) -> None:
         shown.process.send_signal(signal.SIGINT)
         assert shown.process.wait(20) == 0
     assert _left(folder) == []
+
+
+@pytest.mark.timeout(240)
+async def test_two_clicks_after_the_demo_has_started_there_is_a_shell(folder: Path) -> None:
+    require_client()
+    require("ssh")
+    chromium = require("chromium")
+    with _shown(folder) as shown:
+        (line,) = (line for line in shown.screen.splitlines() if "opens the console" in line)
+        link = link_in(Path(line.rpartition(" ")[2]))
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
+            try:
+                page = await browser.new_page(viewport={"width": 1280, "height": 800})
+                page.set_default_timeout(SLOW)
+                # For those who hear the terminal, its text is in the page.
+                await page.add_init_script(
+                    """try { localStorage.setItem("doorward.terminal.prefs", '{"reader": true}') } catch {}"""
+                )
+                await page.goto(link)
+                await _look(page, "demo-link")
+                await page.set_viewport_size({"width": 1280, "height": 800})
+                await page.get_by_role("button", name="Open the console").click()
+                row = page.get_by_role("row").filter(has_text="server")
+                await row.get_by_role("link", name="SSH to server as").click()
+                await page.wait_for_url(re.compile(r"/terminal/server/[^/]+$"))
+                screen = page.locator(".xterm-accessibility-tree")
+
+                async def answers() -> bool:
+                    # What is typed is done there: the shell writes what is nowhere in the line itself.
+                    await page.keyboard.type("echo it is $((6*7))\n")
+                    with contextlib.suppress(AssertionError):
+                        await expect(screen).to_contain_text("it is 42", timeout=2_000)
+                        return True
+                    return False
+
+                await eventually(answers, SLOW / 1000)
+                await page.keyboard.type("exit 7\n")
+                await expect(page.get_by_text("The shell ended")).to_be_visible(timeout=SLOW)
+            finally:
+                await browser.close()

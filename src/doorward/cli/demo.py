@@ -270,9 +270,14 @@ class _Demo:
         everybody = ("--src", "autogroup:member", "--dst", TAG)
         await self._doorward("policy", "add-tag-owner", TAG, "autogroup:admin")
         await self._doorward("policy", "add-grant", *everybody, "--ip", "tcp:22")
+        # Named, so that the console need not ask as whom: the machines run as nobody else.
+        as_me = () if self._account == "root" else (self._account,)
         await self._doorward(
-            "policy", "add-ssh", *everybody, "--users", "autogroup:nonroot", "root", "--check"
+            "policy", "add-ssh", *everybody, "--users", "autogroup:nonroot", "root", *as_me, "--check"
         )
+        if as_me:
+            own = ("--src", "autogroup:member", "--dst", "autogroup:self")
+            await self._doorward("policy", "add-ssh", *own, "--users", *as_me)
 
     async def _key(self, *owner: str) -> str:
         return await self._doorward("keys", "create", *owner)

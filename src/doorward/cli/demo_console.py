@@ -22,7 +22,7 @@ def told_of(file: Path, *, shown: bool) -> str:
     if not shown:
         return f"The link that opens the console in a browser, good once and for an hour, is in {file}\n\n"
     return (
-        "Open the console in a browser on this computer, by a link that works once:\n\n"
+        "Open the console in a browser on this computer, by a link that works once; there SSH beside a machine is a shell.\n\n"
         f"    [bold green]{link_in(file)}[/bold green]\n\n"
     )
 

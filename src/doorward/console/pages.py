@@ -3,6 +3,7 @@
 There is no script and no style in it, but for the data, which no browser runs: ``<script type="application/json" id="bootstrap">``.
 """
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from doorward.console.bundle import Needs
 SCHEME_COOKIE = (
     "doorward-scheme"  # what the person chose; set by the page, so that no page is first drawn in the other
 )
+_ORIGIN = re.compile(r"wss?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _SCHEMES = frozenset({"light", "dark"})
 
 
@@ -31,7 +33,8 @@ def content_policy(sockets: Sequence[str]) -> str:
     Args:
         sockets: origins such as ``wss://relay.example.com``; ours must be among them, for browsers whose ``'self'`` means http alone.
     """
-    sources = " ".join(("'self'", *sockets))
+    # A relay's name comes from a map that others write: what is no origin adds nothing to the policy.
+    sources = " ".join(("'self'", *(one for one in sockets if _ORIGIN.fullmatch(one))))
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; "
         f"connect-src {sources}; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "

@@ -11,7 +11,7 @@ Whoever is not known goes to sign in, and comes back with what they asked for. A
 is opened by somebody who has signed in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ from doorward.api import console_types as types
 from doorward.api.console import console_of
 from doorward.api.context import Browser
 from doorward.api.feeds import Feeds
+from doorward.api.tabs import origins
 from doorward.console.bundle import BundleMissing, Bundles
 from doorward.console.pages import SCHEME_COOKIE, Title, page
 from doorward.login.asking import Askings, as_page
@@ -51,10 +52,6 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     account: str | None = None  # None: the person chooses
 
 
-def _no_sockets() -> Sequence[str]:
-    return ()
-
-
 class Console:
     """The pages.
 
@@ -62,7 +59,6 @@ class Console:
         askings: who is asking, and where people come in.
         feeds: what a person sees.
         bundles: what the pages are made of.
-        sockets: the origins of relays that a terminal may connect to, beside our own.
     """
 
     def __init__(
@@ -70,14 +66,11 @@ class Console:
         askings: Askings,
         feeds: Feeds,
         bundles: Bundles | None = None,
-        *,
-        sockets: Callable[[], Sequence[str]] = _no_sockets,
     ) -> None:
         self._askings = askings
         self._feeds = feeds
         self._registry = askings.registry
         self._bundles = bundles or Bundles()
-        self._sockets = sockets
 
     def routes(self) -> list[Route]:
         """Where they are."""
@@ -122,7 +115,10 @@ class Console:
         if visitor.signed_in is None:
             return _sign_in(request)
         machine, account = request.path_params["machine"], request.path_params.get("account")
-        return self._page(request, place, TERMINAL, machine, machine=machine, account=account)
+        elsewhere = sorted(origins(self._registry.snapshot))
+        return self._page(
+            request, place, TERMINAL, machine, sockets=elsewhere, machine=machine, account=account
+        )
 
     def _page(
         self,
@@ -130,6 +126,8 @@ class Console:
         place: Place,
         entry: str,
         title: str,
+        *,
+        sockets: Iterable[str] = (),
         **start: Any,
     ) -> Response:
         base, settings = at("/"), self._registry.snapshot.settings
@@ -139,7 +137,7 @@ class Console:
             self._bundles.current().needs(entry),
             base=base,
             bootstrap=Start(base=base, tailnet=tailnet, version=__version__, **start),
-            sockets=(_socket_origin(place), *self._sockets()),
+            sockets=(_socket_origin(place), *sockets),
             scheme=request.cookies.get(SCHEME_COOKIE, ""),
             plain="<h1>This page needs scripts</h1>\n<p>They come from this server alone. "
             "Without them there is the <code>doorward</code> command.</p>",

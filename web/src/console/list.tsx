@@ -117,7 +117,8 @@ export function List({
     const row = box.current?.querySelector<HTMLElement>(`[data-row="${due.current}"]`);
     if (!row) return;
     due.current = undefined;
-    row.focus({ preventScroll: true });
+    // Who has gone on to write something meanwhile is not called back.
+    if (!(document.activeElement instanceof HTMLInputElement)) row.focus({ preventScroll: true });
   });
 
   const { from, to } = shownRows(total, height, view.top, view.room);

@@ -4,5 +4,5 @@
 export function methodName(method: string): string {
   const [kind, which] = method.split(":", 2);
   if (kind === "provider" && which) return which;
-  return { passkey: "passkey", recovery: "recovery code", link: "link" }[kind] ?? "signed in";
+  return { passkey: "passkey", recovery: "recovery code", link: "one-time link" }[kind] ?? "signed in";
 }

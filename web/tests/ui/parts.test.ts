@@ -71,6 +71,15 @@ describe("a way in", () => {
     expect(wayInto(machine({}), "deploy")).toBeUndefined();
   });
 
+  it("is at first the one that can do the least harm, and asks for nothing", () => {
+    expect(
+      wayInto(machine({ ways: [["root"], ["web", true], ["zed"]], any_account: true }), null)?.account,
+    ).toBe("zed");
+    expect(wayInto(machine({ ways: [["root"], ["web", true]] }), null)?.account).toBe("web");
+    expect(wayInto(machine({ ways: [["root", true]], any_account: true }), null)?.account).toBe("root");
+    expect(wayInto(machine({ any_account: true }), null)?.account).toBeNull();
+  });
+
   it("into a machine with a server of its own is asked for by that", () => {
     expect(waysInto(machine({ ssh: "unknown", any_account: true }))).toEqual([{ account: null, asks: true }]);
   });
@@ -114,7 +123,7 @@ it("says by what somebody signed in", () => {
     "passkey",
     "corp",
     "recovery code",
-    "link",
+    "one-time link",
     "signed in",
   ]);
 });
