@@ -94,6 +94,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "where a connection comes from, as the socket says, or nothing": ("tailnet.tabs:Tabs.arrived",),
     "addresses that were put together a moment before": ("api.tabs:origins",),
     "the manifest of the bundle, which comes with doorward": ("console.bundle:Bundle.__init__",),
+    "a name that is left out where one expression does not take it": ("console.pages:content_policy",),
     "random bytes of our own": (
         "engine.client:ControlClient._pause",
         "server.acme.keeper:Keeper._failed",
