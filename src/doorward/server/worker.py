@@ -26,7 +26,6 @@ from doorward.api import app as api
 from doorward.api.access import ALLOWED, Permission
 from doorward.api.context import ApiContext
 from doorward.api.feeds import Feeds
-from doorward.api.tabs import origins as relay_origins
 from doorward.asgi import ByPath, NumberRequests, SecurityHeaders, StripIdentityHeaders
 from doorward.audit import Auditing
 from doorward.clock import Clock, SystemClock
@@ -496,7 +495,7 @@ class Worker:
             *Me(askings, self._clock, _makes_tokens).routes(),
             *issuer.routes(),
             *pages.routes(),
-            *Console(askings, feeds, sockets=lambda: sorted(relay_origins(registry.snapshot))).routes(),
+            *Console(askings, feeds).routes(),
             Route("/metrics", _metrics, methods=["GET"]),
         ]
         doors = askings.doors
