@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 import { ascii, concat } from "../../src/protocol/bytes.ts";
+import { parseAddress } from "../../src/protocol/ip.ts";
 import { fields, MESSAGE } from "../../src/protocol/ssh/wire.ts";
+import { ACK, buildSegment, RST, SYN } from "../../src/protocol/tcp/segment.ts";
 import { Dice } from "../support/deterministic.ts";
 import type { Host } from "../support/host.ts";
 import { frame, World } from "../support/world.ts";
@@ -97,6 +99,59 @@ test("a relay that speaks nonsense from the beginning is one that blocks", async
   world.open();
   await world.until(() => world.ended(), 120_000);
   expect(world.ended()!.failure!.kind).toBe("relay-blocked");
+});
+
+test("a machine that sends what is no packet, or none of this connection, changes nothing", async () => {
+  const world = new World();
+  await opened(world);
+  const dice = new Dice(9);
+  const [own, other] = [parseAddress("100.64.0.3"), parseAddress("100.64.0.9")];
+  const machine = parseAddress("100.64.0.2");
+  const ports = () => 49_152 + Math.floor(dice.roll() * 16_384);
+  for (let round = 0; round < 500; round++) {
+    const segment = {
+      sourcePort: 22,
+      destinationPort: ports(),
+      sequence: Math.floor(dice.roll() * 2 ** 32),
+      acknowledgement: Math.floor(dice.roll() * 2 ** 32),
+      flags: Math.floor(dice.roll() * 64),
+      window: Math.floor(dice.roll() * 65_536),
+      data: dice.bytes(Math.floor(dice.roll() * 1000)),
+    };
+    world.machine.inject(dice.bytes(Math.floor(dice.roll() * 200)));
+    world.machine.inject(buildSegment(machine, own, segment));
+    world.machine.inject(buildSegment(other, own, segment)); // in the name of somebody else
+    const damaged = buildSegment(machine, own, segment);
+    damaged[20 + Math.floor(dice.roll() * (damaged.length - 20))]! ^= 1;
+    world.machine.inject(damaged);
+  }
+  await world.pass(5000);
+  world.type("x");
+  await world.until(() => world.printed() === "$ x");
+  expect(world.ended()).toBeUndefined();
+});
+
+test("a machine that guesses at the connection ends it only by the one number that is right", async () => {
+  const world = new World();
+  await opened(world);
+  const [own, machine] = [parseAddress("100.64.0.3"), parseAddress("100.64.0.2")];
+  const [port] = world.machine.ports;
+  for (const flags of [RST, RST | ACK, SYN, SYN | ACK, ACK]) {
+    for (const sequence of [0, 1, 2 ** 31, 2 ** 32 - 1]) {
+      const segment = {
+        sourcePort: 22,
+        destinationPort: port!,
+        sequence,
+        acknowledgement: 5,
+        flags,
+        window: 0,
+      };
+      world.machine.inject(buildSegment(machine, own, { ...segment, data: new Uint8Array(0) }));
+    }
+  }
+  await world.pass(5000);
+  world.type("x");
+  await world.until(() => world.printed() === "$ x");
 });
 
 /** What a host may say in place of what it should; each ends that terminal, and no other. */

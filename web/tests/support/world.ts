@@ -370,6 +370,17 @@ export class Machine {
     this.#newTunnel();
   }
 
+  /** The tab's ports that are connected. */
+  get ports(): number[] {
+    return [...this.#connections.keys()];
+  }
+
+  /** Send something through the tunnel, whatever it is. */
+  inject(packet: Uint8Array): void {
+    this.#tunnel!.send(packet, this.#world.now);
+    this.pump();
+  }
+
   /** It starts anew, and has forgotten everything. */
   reboot(): void {
     this.#connections.clear();
