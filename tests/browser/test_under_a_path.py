@@ -1,5 +1,10 @@
-"""The door under a path, behind nginx, in a real browser: people make a passkey there, and the console finds all that it is made of."""
+"""The door under a path, behind nginx, in a real browser: people make a passkey there, the console finds all that it is made
+of, and a terminal gets through."""
 
+import contextlib
+import getpass
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,11 +13,20 @@ from playwright.async_api import Request, expect
 from tests.interop.test_people import come_in, link_in
 from tests.support.bundle import built
 from tests.support.chromium import SLOW, chromium
-from tests.support.proxies import standing, to_be_behind
+from tests.support.clients import StockClient
+from tests.support.proxies import Behind, standing, to_be_behind
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 expect.set_options(timeout=SLOW)
+
+# What a screen shows can be read then.
+_READER = """try { localStorage.setItem("doorward.terminal.prefs", '{"reader": true}'); } catch {}"""
+_POLICY = """{
+    "grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}],
+    "ssh": [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self"], "users": ["ME"]}],
+}"""
 
 
 async def test_a_person_comes_in_looks_and_leaves_under_a_path(tmp_path: Path) -> None:
@@ -43,6 +57,13 @@ async def test_a_person_comes_in_looks_and_leaves_under_a_path(tmp_path: Path) -
             await page.wait_for_url(f"{proxied.door}/machines")
             await expect(page.locator("main")).to_contain_text(f"--login-server {proxied.url}")
             await expect(page.get_by_role("contentinfo")).to_contain_text("Live")  # its events get through
+            async with _machine(proxied):
+                await page.add_init_script(_READER)
+                await page.goto(f"{proxied.door}/terminal/server/{getpass.getuser()}")
+                screen = page.locator(".xterm-accessibility-tree")
+                await expect(screen).to_contain_text(re.compile(r"[$#%>]"), timeout=2 * SLOW)
+                await page.keyboard.type("echo by-the''-proxy\n")
+                await expect(screen).to_contain_text("by-the-proxy")
             await page.goto(f"{proxied.door}/me")
             await page.click("text=Sign out here")
             await page.wait_for_url(f"{proxied.door}/signin")
@@ -51,4 +72,22 @@ async def test_a_person_comes_in_looks_and_leaves_under_a_path(tmp_path: Path) -
             await page.click("button.enter:enabled")
             await page.wait_for_url(lambda url: url == f"{proxied.door}/machines?q=x")
             assert wrong == []
+            # The door without its slash, and the relay of the terminal: a WebSocket is no request of this kind.
             assert [url for url in outside if url.rstrip("/") != proxied.door] == []
+
+
+@contextlib.asynccontextmanager
+async def _machine(proxied: Behind) -> AsyncIterator[StockClient]:
+    """A machine of alice's with SSH on, which has joined by the proxy."""
+    server = proxied.server
+    await server.set_policy(_POLICY.replace("ME", getpass.getuser()))
+    async with StockClient("server", environ={"SSL_CERT_FILE": str(proxied.authority)}) as machine:
+        await machine.up(proxied.url, await server.key("--user", "alice"), ssh=True)
+
+        async def serves() -> bool:
+            return any(
+                one["name"] == "server" and one["online"] for one in await server.json("nodes", "list")
+            )
+
+        await eventually(serves, within=30)
+        yield machine
