@@ -37,7 +37,7 @@ _COMMANDS = (
     (
         "nodes",
         "doorward.cli.nodes:app",
-        "Nodes: list, show, approve, suspend, cut, rename, tag, route, attributes, ping, expire, delete.",
+        "Nodes: list, show, approve, suspend, cut, rename, tag, route, attributes, host keys, ping, expire, delete.",
     ),
     ("policy", "doorward.cli.policy:app", "Who may reach what: read, check, set, ask."),
     ("dns", "doorward.cli.dns:app", "Names: search domains, nameservers, split DNS, records of your own."),
