@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from playwright.async_api import Page
 from tests.interop.test_apps import CHALLENGE
 from tests.support.chromium import chromium, is_for_everybody
 from tests.support.machines import machines
+from tests.support.relay import make_leaf
 from tests.support.server import Server
 from tests.support.waiting import until
 
@@ -75,8 +77,34 @@ class Program:
 
 async def look(page: Page, name: str) -> None:
     await is_for_everybody(page)
-    if SHOTS:
-        await page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
+    for scheme in ("light", "dark") if SHOTS else ():
+        await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        await page.screenshot(path=f"{SHOTS}/{name}-{scheme}.png", full_page=True)
+
+
+@contextlib.asynccontextmanager
+async def public_door(server: Server, tmp_path: Path) -> AsyncIterator[dict[str, tuple[int, bytes]]]:
+    """The door as it is on the internet, for ``chromium``: what ends TLS there, and hands on to the public listener."""
+    leaf, host = make_leaf(), f"door.tailnet.internal:{server.door_port}"
+    (tmp_path / "site.pem").write_bytes(leaf.pem + leaf.key_pem)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "site.pem")
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while part := await reader.read(1 << 16):
+                writer.write(part)
+                await writer.drain()
+        writer.close()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            back, forth = await asyncio.open_connection(*server.listens_at)
+            await asyncio.gather(pass_on(reader, forth), pass_on(back, writer))
+
+    ended = await asyncio.start_server(one, "127.0.0.1", 0, ssl=tls)
+    async with ended:
+        yield {host: (ended.sockets[0].getsockname()[1], leaf.pem)}
 
 
 async def test_a_person_is_asked_once_and_never_inside_another_page(server: Server, tmp_path: Path) -> None:
@@ -129,4 +157,55 @@ async def test_a_person_is_asked_once_and_never_inside_another_page(server: Serv
             await page.wait_for_selector("text=Sign in to")
             await page.click("text=Yes, sign in")
             await page.wait_for_url(f"{program.origin}/cb?**")
+            assert program.told[-1]["code"].startswith("dwcode-")
+
+
+@pytest.mark.timeout(120)
+async def test_a_yes_on_the_laptop_signs_in_a_browser_that_nobody_knows(
+    server: Server, tmp_path: Path
+) -> None:
+    program = Program()
+    async with (
+        machines(server, "laptop") as (laptop,),
+        program.serving(),
+        public_door(server, tmp_path) as sites,
+    ):
+        await server.own_node()
+        made = await server.run(
+            "apps", "create", "tool", "--redirect", "http://127.0.0.1/cb", "--public", "--device", "--json"
+        )
+        program.sends(json.loads(made.stdout)["app"])
+        async with (
+            chromium(server, tmp_path / "outside", phone=True, sites=sites) as outside,
+            chromium(server, tmp_path / "inside", through=laptop) as inside,
+        ):
+            await outside.goto(f"{program.origin}/start")
+            await outside.wait_for_selector("text=Say yes on another device of mine")
+            await look(outside, "outside")
+            await outside.click("text=Say yes on another device of mine")
+            await outside.wait_for_selector(".match")
+            # It would look again in the middle of being looked at.
+            await outside.click("text=Stop that")
+            await outside.wait_for_selector("text=This page stays as it is")
+            await look(outside, "elsewhere")
+            code = await outside.inner_text(".match")
+            address = await outside.inner_text(".copy")
+            await outside.click("text=Look again")
+            await inside.goto(address)
+            await look(inside, "device")
+            await inside.fill("#user_code", code)
+            await inside.click("text=Go on")
+            await inside.wait_for_selector("text=Yes, sign in there")
+            above, below = [
+                await one.bounding_box() for one in await inside.query_selector_all(".ways button")
+            ]
+            assert above is not None
+            assert below is not None
+            assert above["y"] + above["height"] < below["y"]  # who means the one does not press the other
+            await look(inside, "device-asks")
+            assert program.told == []
+            await inside.click("text=Yes, sign in there")
+            await inside.wait_for_selector("text=The other device is signed in")
+            await look(inside, "device-done")
+            await outside.wait_for_url(f"{program.origin}/cb?**")
             assert program.told[-1]["code"].startswith("dwcode-")

@@ -270,3 +270,13 @@ async def test_the_app_that_is_deleted_meanwhile(office: Office, outside: Outsid
     await outside.begin()
     await office.apps.delete("cli", "grafana")
     assert (await outside.look()).status_code in {400, 403, 404}
+
+
+async def test_a_program_there_is_not_called_one_on_this_device(office: Office) -> None:
+    node = await office.person("ann")
+    tool = await office.app("tool", redirect_uris=("http://127.0.0.1/cb",), public=True, device=True)
+    outside = Outside(office, tool, node)
+    await outside.begin()
+    page = (await outside.type_code()).page
+    assert "a program on the device that asks" in page.text
+    assert "on this device" not in page.text

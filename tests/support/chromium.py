@@ -66,8 +66,8 @@ async def chromium(
         through: the device it runs on; None for a machine outside the tailnet.
         dark: what the person prefers.
         phone: a small screen.
-        sites: for the host of an https address, at 443, the port of this machine where it is served, and its certificate (PEM). There
-            it goes by itself, not through the device.
+        sites: for the host of an https address, and its port if that is not 443, the port of this machine where it is served, and its
+            certificate (PEM). There it goes by itself, not through the device.
         trusting: the door's certificate (PEM), where it is a file of the operator's.
     """
     sites = sites or {}
@@ -81,7 +81,10 @@ async def chromium(
         f"--ignore-certificate-errors-spki-list={','.join(pins)}",
     ]
     if sites:
-        served = ",".join(f"MAP {host}:443 127.0.0.1:{port}" for host, (port, _) in sites.items())
+        served = ",".join(
+            f"MAP {host if ':' in host else f'{host}:443'} 127.0.0.1:{port}"
+            for host, (port, _) in sites.items()
+        )
         options += [f"--host-resolver-rules={served}", f"--proxy-bypass-list={';'.join(sites)}"]
     if through is not None:
         options.append(f"--proxy-server=socks5://localhost:{through.socks_port}")

@@ -37,7 +37,7 @@ from doorward.login import pages
 from doorward.login.asking import OverAsking, Proven, Question
 from doorward.login.doors import asker
 from doorward.login.pages import Door, Side
-from doorward.login.redirects import shown_host
+from doorward.login.redirects import is_loopback, shown_host
 from doorward.model import App, AppGrant, DeviceRequest, Node, User
 from doorward.store import Connection, apps, signin
 from doorward.tailnet import secrets
@@ -192,7 +192,7 @@ class Devices:
             learns=in_words(scopes),
             codes=[f"{each[:4]}-{each[4:]}" for each in sorted(codes)],
             asking=asking.id,
-            goes_to="" if asked is None else shown_host(asked.redirect_uri),
+            goes_to="" if asked is None else _goes_to(asked.redirect_uri),
         )
         desk.askings.hand_out(response, asking, secret)
         return response
@@ -357,8 +357,13 @@ class Devices:
 
 
 def _device_side(app: App, node: Node | None) -> Side:
-    name, system = ("another device", "") if node is None else (node.name, node.observed.hostinfo.OS)
+    name, system = ("elsewhere", "") if node is None else (node.name, node.observed.hostinfo.OS)
     return pages.device_side(name, system, f"for {app.name}")
+
+
+def _goes_to(uri: str) -> str:
+    """Where a browser elsewhere goes on to: "this device" would be another one to whoever reads it here."""
+    return "a program on the device that asks" if is_loopback(uri) else shown_host(uri)
 
 
 def _for_browser(draft: AppGrant, asked: Asked) -> AppGrant:
