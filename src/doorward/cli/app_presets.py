@@ -5,6 +5,7 @@ A preset knows where its program wants people sent back to, so that `--url` is a
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
+from urllib.parse import quote, urlsplit
 
 from doorward.errors import BadInput
 
@@ -27,6 +28,9 @@ class Preset(NamedTuple):
 
     back: tuple[str, ...]  # redirect addresses: below the program's own, or whole ones
     settings: Callable[[Values], str]
+    left: tuple[
+        str, ...
+    ] = ()  # where it has people sent back to who sign out, in the same form; empty where it knows no such thing
     public: bool = False
     is_resource: bool = (
         False  # the address is what tokens are for, also those of apps that come by themselves
@@ -35,7 +39,16 @@ class Preset(NamedTuple):
 
 def redirects(preset: Preset, url: str) -> tuple[str, ...]:
     """The redirect addresses of a program at ``url``."""
-    return tuple(url + back if back.startswith("/") or not back else back for back in preset.back)
+    return _below(preset.back, url)
+
+
+def signed_out(preset: Preset, url: str) -> tuple[str, ...]:
+    """Where a program at ``url`` has people sent back to who sign out."""
+    return _below(preset.left, url)
+
+
+def _below(places: tuple[str, ...], url: str) -> tuple[str, ...]:
+    return tuple(url + place if place.startswith("/") or not place else place for place in places)
 
 
 def program_url(url: str) -> str:
@@ -45,6 +58,11 @@ def program_url(url: str) -> str:
             "a preset needs the https address of the program", cure="Give --url https://grafana.example.com."
         )
     return url.rstrip("/")
+
+
+def _end_session(at: Values, back: str) -> str:
+    """Where a program sends people who sign out, and from there back to a place below it."""
+    return f"{at.issuer}/end_session?client_id={at.client_id}&post_logout_redirect_uri={quote(at.url + back, safe='')}"
 
 
 def _grafana(at: Values) -> str:
@@ -62,6 +80,7 @@ scopes = openid profile email groups
 auth_url = {at.issuer}/authorize
 token_url = {at.issuer}/token
 api_url = {at.issuer}/userinfo
+signout_redirect_url = {_end_session(at, "/login")}
 use_pkce = true
 login_attribute_path = preferred_username
 role_attribute_path = contains(roles[*], 'admin') && 'Admin' || contains(roles[*], 'editor') && 'Editor' || 'Viewer'
@@ -96,6 +115,7 @@ OPENID_PROVIDER_URL={at.issuer}/.well-known/openid-configuration
 OPENID_REDIRECT_URI={at.url}/oauth/oidc/callback
 OAUTH_SCOPES=openid profile email
 OAUTH_CODE_CHALLENGE_METHOD=S256
+WEBUI_AUTH_SIGNOUT_REDIRECT_URL={at.url}
 """
 
 
@@ -112,6 +132,7 @@ c.GenericOAuthenticator.scope = ["openid", "profile", "email", "groups"]
 c.GenericOAuthenticator.username_claim = "preferred_username"
 c.GenericOAuthenticator.allow_all = True
 c.OAuthenticator.auto_login = True
+c.OAuthenticator.logout_redirect_url = "{_end_session(at, "/")}"
 # Groups of the policy are groups of the hub: roles (c.JupyterHub.load_roles) can be given to them.
 c.Authenticator.manage_groups = True
 c.OAuthenticator.auth_state_groups_key = "oauth_user.groups"
@@ -130,6 +151,7 @@ data:
     requestedScopes: [openid, profile, email, groups]
     enableUserInfoGroups: true
     userInfoPath: /userinfo
+    logoutURL: {at.issuer}/end_session?id_token_hint={{{{token}}}}&post_logout_redirect_uri={{{{logoutRedirectURL}}}}
 """
 
 
@@ -156,6 +178,8 @@ email_domains = ["*"]
 skip_provider_button = true
 set_xauthrequest = true
 reverse_proxy = true
+# People sign out at {at.url}/oauth2/sign_out?rd={quote(_end_session(at, "/"), safe="")}
+whitelist_domains = ["{urlsplit(at.issuer).netloc}"]
 
 # nginx, in the server of the program
 location /oauth2/ {{ proxy_pass http://127.0.0.1:4180; proxy_set_header Host $host; }}
@@ -187,14 +211,14 @@ client id:       {at.client_id}
 
 
 PRESETS: dict[Name, Preset] = {
-    "grafana": Preset(("/login/generic_oauth",), _grafana),
+    "grafana": Preset(("/login/generic_oauth",), _grafana, left=("/login",)),
     "proxmox": Preset(("",), _proxmox),
     "gitea": Preset(("/user/oauth2/doorward/callback",), _gitea),
-    "open-webui": Preset(("/oauth/oidc/callback",), _open_webui),
-    "jupyterhub": Preset(("/hub/oauth_callback",), _jupyterhub),
-    "argocd": Preset(("/auth/callback",), _argocd),
+    "open-webui": Preset(("/oauth/oidc/callback",), _open_webui, left=("",)),
+    "jupyterhub": Preset(("/hub/oauth_callback",), _jupyterhub, left=("/",)),
+    "argocd": Preset(("/auth/callback",), _argocd, left=("", "/")),
     "vault": Preset(("/ui/vault/auth/oidc/oidc/callback", "http://localhost:8250/oidc/callback"), _vault),
-    "nginx": Preset(("/oauth2/callback",), _nginx),
+    "nginx": Preset(("/oauth2/callback",), _nginx, left=("/",)),
     "mcp": Preset(
         ("http://127.0.0.1/callback", "http://localhost/callback"), _mcp, public=True, is_resource=True
     ),

@@ -8,6 +8,7 @@ from cyclopts import App
 from doorward.api import app_types as types
 from doorward.cli import output
 from doorward.cli.app_presets import PRESETS, Name, Values, plain, program_url, redirects
+from doorward.cli.app_presets import signed_out as signed_out_of
 from doorward.cli.connection import Flag, Target, api_path, read_text
 from doorward.cli.times import relative
 from doorward.errors import BadInput, NotFound
@@ -167,10 +168,11 @@ def create_app(
         target: Which server.
     """
     known = None if preset is None else PRESETS[preset]
-    back, resources = list(redirect or ()), list(resource or ())
+    back, resources, left = list(redirect or ()), list(resource or ()), list(signed_out or ())
     if known is not None:
         url = program_url(url)
         back += redirects(known, url)
+        left += signed_out_of(known, url)
         resources += [url] if known.is_resource else []
         public, shared = public or known.public, shared or known.is_resource
     body = types.NewApp(
@@ -191,7 +193,7 @@ def create_app(
         algorithm=algorithm,
         keys="" if keys is None else read_text(keys),
         keys_url=keys_url,
-        signed_out_uris=tuple(signed_out or ()),
+        signed_out_uris=tuple(dict.fromkeys(left)),
         logout_url=logout_url,
     )
     made = (target or Target()).call("POST", "/apps", types.MadeApp, body=body)
