@@ -25,7 +25,7 @@ def policy(name: str, **more: Any) -> dict[str, Any]:
     return {"src": ["alice"], "dst": ["*"], "app": {"doorward.dev/cap/app": [{"apps": [name], **more}]}}
 
 
-@pytest.mark.proves("silent", "policy", "rotation", "outside", "tagged", "more")
+@pytest.mark.proves("silent", "policy", "logout", "rotation", "outside", "tagged", "more")
 async def test_the_printed_settings_sign_people_in_and_groups_are_roles(house: House) -> None:
     made = await house.server.run(
         "apps", "create", "hub", "--preset", "jupyterhub", "--url", f"https://{HOST}"
@@ -55,3 +55,10 @@ async def test_the_printed_settings_sign_people_in_and_groups_are_roles(house: H
         await house.age_keys(91)
         async with house.visitor({HOST: port}) as browser:
             assert (await browser.go(HOME)).status == 200
+            # Whoever signs out there is asked here, and led back; and the next sign-in takes a yes.
+            page = await browser.go(f"https://{HOST}/hub/logout", press="yes")
+            assert (page.url, page.pressed) == (f"{house.issuer}/end_session/answer", ("yes",)), page.text
+            assert f'href="https://{HOST}/"' in page.text
+            page = await browser.go(HOME)
+            assert page.url.startswith(f"{house.issuer}/authorize")
+            assert "Yes, sign in" in page.text
