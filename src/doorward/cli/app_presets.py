@@ -5,7 +5,7 @@ A preset knows where its program wants people sent back to, so that `--url` is a
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from doorward.errors import BadInput
 
@@ -179,7 +179,7 @@ skip_provider_button = true
 set_xauthrequest = true
 reverse_proxy = true
 # People sign out at {at.url}/oauth2/sign_out?rd={quote(_end_session(at, "/"), safe="")}
-whitelist_domains = ["{urlsplit(at.issuer).netloc}"]
+whitelist_domains = ["{at.issuer.removeprefix("https://").partition("/")[0]}"]
 
 # nginx, in the server of the program
 location /oauth2/ {{ proxy_pass http://127.0.0.1:4180; proxy_set_header Host $host; }}
