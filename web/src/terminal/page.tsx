@@ -1,6 +1,8 @@
 /** The entry of the terminal's page. */
 
 import "../styles/index.css";
+import "./states.css";
+import "./over.css";
 import "./terminal.css";
 import { render } from "preact";
 import { bootstrap } from "../ui/bootstrap.ts";

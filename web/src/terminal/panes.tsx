@@ -10,7 +10,8 @@ import * as layouts from "./layout.ts";
 import { counted, doorOf, ending, type Pane } from "./pane.ts";
 import { Icon, IconButton } from "./parts.tsx";
 import type { Session } from "./session.ts";
-import { StepLine, stateOf, useNow } from "./states.tsx";
+import { type Of, useNow } from "./stage.tsx";
+import { StepLine, stateOf } from "./states.tsx";
 
 /** The panel of files is loaded when it is first asked for. */
 function Files({ app, session }: { app: App; session: Session }) {
@@ -21,12 +22,6 @@ function Files({ app, session }: { app: App; session: Session }) {
     });
   }, []);
   return loaded.value && <loaded.value.Files app={app} session={session} />;
-}
-
-interface Of {
-  app: App;
-  session: Session;
-  pane: Pane;
 }
 
 export function Terminal({ app, session }: { app: App; session: Session }) {

@@ -92,6 +92,12 @@ export class Session {
     if (chosen === null) return;
     this.#handle?.close();
     this.#happens({ is: "chosen", account: chosen, at: now });
+    if (!isSecureContext) {
+      // Whoever can change the page on its way here has the shell, whatever the page does.
+      const failure = { kind: "no-secure-context", message: "", cure: "" } as const;
+      this.#happens({ is: "end", status: null, signal: null, failure, at: now });
+      return;
+    }
     const { columns, rows, machine } = this.pane.peek();
     const handle = this.#around.node.open(
       {

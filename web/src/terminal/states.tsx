@@ -1,60 +1,19 @@
 /** What stands in a terminal's place while there is no shell: the account, the steps, questions, a check, what went wrong. */
 
-import { type Signal, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { lastAccount, wayInto, waysInto } from "../ui/accounts.ts";
-import { DOOR_SAYS, Door, type DoorState, LargeDoor } from "../ui/drawings.tsx";
+import { Door, LargeDoor } from "../ui/drawings.tsx";
 import { Account } from "../ui/parts.tsx";
 import type { App } from "./app.ts";
+import { Failed } from "./failed.tsx";
 import { type Explained, explained } from "./failures.ts";
 import type { Check, HostKey, Line, Pane, Questions } from "./pane.ts";
 import { counted, duration, lines, turned } from "./pane.ts";
-import { Icon, Words } from "./parts.tsx";
+import { Icon } from "./parts.tsx";
 import type { Session } from "./session.ts";
-
-interface Of {
-  app: App;
-  session: Session;
-  pane: Pane;
-}
-
-/** Now, every second while somebody looks at a clock that counts. */
-export function useNow(): Signal<number> {
-  const now = useSignal(Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => {
-      now.value = Date.now();
-    }, 1_000);
-    return () => clearInterval(timer);
-  }, []);
-  return now;
-}
-
-/** Marks what the keys go to first. */
-function first(yes: boolean): object {
-  return yes ? { "data-first": true } : {};
-}
-
-/** The door at the left, the words at the right. */
-function Stage({ door, turn, children }: { door: DoorState; turn: number; children: ComponentChildren }) {
-  const words = useRef<HTMLDivElement>(null);
-  useEffect(() => {
-    // Keys go to the first thing to do, unless somebody is typing elsewhere.
-    const busy = document.activeElement?.closest("dialog, input, .xterm") ?? null;
-    if (busy === null || busy.closest(".pane") === words.current?.closest(".pane")) {
-      words.current?.querySelector<HTMLElement>("[data-first]")?.focus({ preventScroll: true });
-    }
-  }, []);
-  return (
-    <div class="stage">
-      <LargeDoor state={door} label={DOOR_SAYS[door]} opening={turn} />
-      <div class="stage-words" ref={words}>
-        {children}
-      </div>
-    </div>
-  );
-}
+import { first, KeyFile, type Of, Stage, useNow } from "./stage.tsx";
 
 // As whom -----------------------------------------------------------------------------------------------------------------
 
@@ -408,192 +367,6 @@ function Answer({ id, at, echo }: { id: string; at: number; echo: boolean }) {
 
 function field(form: HTMLFormElement, at: number): HTMLInputElement {
   return form.elements.namedItem(`answer-${at}`) as HTMLInputElement;
-}
-
-/** A private key from a file: read into the part of this page that connects, and forgotten with it. */
-export function KeyFile({ app, session, pane }: Of) {
-  const file = useSignal<File | null>(null);
-  const phrase = useSignal("");
-  const enter = async () => {
-    const chosen = file.peek();
-    if (chosen === null || pane.account === null) return;
-    const bytes = new Uint8Array(await chosen.arrayBuffer());
-    const passphrase = phrase.peek();
-    app.enter(session, pane.account, passphrase === "" ? { bytes } : { bytes, passphrase });
-  };
-  return (
-    <details class="key-file">
-      <summary>Sign in with a private key</summary>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          void enter();
-        }}
-      >
-        <label>
-          Key file
-          <input
-            type="file"
-            onChange={(event) => {
-              file.value = event.currentTarget.files?.[0] ?? null;
-            }}
-          />
-        </label>
-        <label>
-          Its passphrase, if it has one
-          <input
-            class="field mono"
-            type="password"
-            autocomplete="off"
-            value={phrase.value}
-            onInput={(event) => {
-              phrase.value = event.currentTarget.value;
-            }}
-          />
-        </label>
-        <button type="submit" class="press" disabled={file.value === null}>
-          {file.value === null ? "Choose a file first" : "Enter with this key"}
-        </button>
-        <p class="waited">It is read in this page alone, never sent, and forgotten when the page closes.</p>
-      </form>
-    </details>
-  );
-}
-
-// What went wrong ---------------------------------------------------------------------------------------------------------
-
-const SIGNS: ReadonlySet<string> = new Set(["refused", "no-account"]);
-
-export function Failed({ app, session, pane, state }: Of & { state?: Explained }) {
-  const details = useSignal(false);
-  const failure = pane.end?.failure ?? null;
-  const told =
-    state ??
-    explained(
-      failure ?? { kind: "server", message: "", cure: "" },
-      pane.machine,
-      pane.account,
-      location.origin,
-    );
-  const here = `${location.pathname}${location.search}`;
-  const machine = app.machineOf(pane.machine);
-  const elsewhere = machine !== undefined && waysInto(machine).some((way) => way.account !== pane.account);
-  return (
-    <Stage door={told.door} turn={0}>
-      <p class={`state ${told.door}`}>
-        {told.door === "barred" ? <Icon name="stop" /> : <Door state="shut" label="" />}
-        {told.state}
-      </p>
-      <h2>
-        <Words text={told.title} />
-      </h2>
-      <p>
-        <Words text={told.why} />
-      </p>
-      {told.facts.length > 0 && (
-        <dl class="facts">
-          {told.facts.map(({ name, text, wrong }) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>
-                <code class={wrong ? "wrong" : ""}>{text}</code>
-              </dd>
-            </div>
-          ))}
-        </dl>
-      )}
-      {told.samples.map(({ name, text }) => (
-        <figure key={name} class="says">
-          <figcaption>{name}</figcaption>
-          <pre>{text}</pre>
-        </figure>
-      ))}
-      <h3>What to do</h3>
-      <ol class="cures">
-        {told.steps.map((step) => (
-          <li key={step}>
-            <Words text={step} />
-          </li>
-        ))}
-      </ol>
-      <p class="buttons">
-        {told.signIn && (
-          <a
-            class="press main"
-            href={`${app.base}signin?next=${encodeURIComponent(here)}`}
-            data-first
-            {...(app.sessions.value.size > 1 ? { target: "_blank", rel: "opener" } : {})}
-          >
-            Sign in
-          </a>
-        )}
-        {told.retry !== null && (
-          <button
-            type="button"
-            class={`press ${told.signIn ? "" : "main"}`}
-            {...first(!told.signIn)}
-            onClick={() => session.again()}
-          >
-            <Icon name="again" />
-            {told.retry}
-          </button>
-        )}
-        {elsewhere && (
-          <button type="button" class="press" onClick={() => session.choose()}>
-            Another account
-          </button>
-        )}
-        {(pane.steps.length > 0 || failure?.detail) && (
-          <button
-            type="button"
-            class="press"
-            aria-expanded={details.value}
-            onClick={() => {
-              details.value = !details.value;
-            }}
-          >
-            What was tried
-          </button>
-        )}
-        <a class="press quiet" href={`${app.base}machines`}>
-          Back to machines
-        </a>
-      </p>
-      {details.value && (
-        <div class="tried">
-          <ol class="steps">
-            {lines(pane).map((line) => (
-              <li key={line.name} class={line.state}>
-                <span class="mark">
-                  {line.state === "done" && <Icon name="done" size={15} />}
-                  {line.state === "failed" && <Icon name="close" size={15} />}
-                </span>
-                <span class="step-name">{line.name}</span>
-                <span class="step-detail">{line.detail}</span>
-                <span class="step-time">{line.ms !== null && duration(line.ms)}</span>
-              </li>
-            ))}
-          </ol>
-          {failure?.detail && <pre class="banner">{failure.detail}</pre>}
-        </div>
-      )}
-      {SIGNS.has(told.kind) && machine?.ssh !== "tailscale" && (
-        <KeyFile app={app} session={session} pane={pane} />
-      )}
-      {pane.banner !== "" && (
-        <figure class="says">
-          <figcaption>{pane.machine} says</figcaption>
-          <pre>{pane.banner}</pre>
-        </figure>
-      )}
-      {told.listens !== null && (
-        <p class="waited">Listening for {told.listens}. This page goes on by itself then.</p>
-      )}
-      <p class="kind">
-        <code>{told.kind}</code>
-      </p>
-    </Stage>
-  );
 }
 
 /** Which of these a terminal shows; null where its screen is what there is to see. */
