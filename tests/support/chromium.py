@@ -8,10 +8,11 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext, CDPSession, Page, async_playwright
 from tests.support.clients import StockClient
 from tests.support.npm import installed
 from tests.support.programs import require
@@ -33,6 +34,8 @@ _AUTHENTICATOR = {
     "isUserVerified": True,
     "automaticPresenceSimulation": True,
 }
+
+_authenticators: WeakKeyDictionary[Page, tuple[CDPSession, str]] = WeakKeyDictionary()
 
 
 def pin_of(server: Server) -> str:
@@ -126,4 +129,14 @@ async def give_authenticator(context: BrowserContext, page: Page) -> None:
     """Have a page's passkeys made and used as a laptop with a fingerprint reader would, whose person always agrees."""
     session = await context.new_cdp_session(page)
     await session.send("WebAuthn.enable")
-    await session.send("WebAuthn.addVirtualAuthenticator", {"options": _AUTHENTICATOR})
+    made = await session.send("WebAuthn.addVirtualAuthenticator", {"options": _AUTHENTICATOR})
+    _authenticators[page] = session, made["authenticatorId"]
+
+
+async def share_passkeys(page: Page, window: Page) -> None:
+    """Have a window that a page has opened use the page's passkeys: in Chromium each has a virtual authenticator of its own."""
+    await give_authenticator(page.context, window)
+    (here, one), (there, other) = _authenticators[page], _authenticators[window]
+    kept = await here.send("WebAuthn.getCredentials", {"authenticatorId": one})
+    for credential in kept["credentials"]:
+        await there.send("WebAuthn.addCredential", {"authenticatorId": other, "credential": credential})
