@@ -108,8 +108,9 @@ class World:
             "tailnet": "example.net",
             "version": "1.0",
             "machine": unquote(name),
-            "account": unquote(account) or None,
         }
+        if account:
+            start["account"] = unquote(account)
         answer = page(
             Title(name, "example.net"),
             self.bundle.needs(ENTRY),

@@ -23,7 +23,8 @@ export interface Start {
   tailnet: string;
   version: string;
   machine: string;
-  account: string | null;
+  /** Absent where the address names none. */
+  account?: string | null;
 }
 
 export type Over =
@@ -67,7 +68,7 @@ export class App implements Around {
       this.nodeState.value = state;
     });
     this.directory = new Directory(this.api, () => this.node.told());
-    const here = { machine: start.machine, account: start.account };
+    const here = { machine: start.machine, account: start.account ?? null };
     this.before = signal(layouts.others(layouts.kept(sessionStorage.getItem(KEPT)), here));
     this.open(here, "tab");
     this.#watch();
