@@ -162,7 +162,7 @@ export function told(problem: unknown, name: string, account: string, banners: r
   if (problem instanceof SshError) return bySsh(problem, name, account, banners);
   if (problem instanceof Disconnected) {
     if (problem.why === "unreachable") return silent(name);
-    return lost(name, `the connection was ${problem.why}`);
+    return hungUp(banners.join("\n"), name, account) ?? lost(name, `the connection was ${problem.why}`);
   }
   if (problem instanceof ProtocolError || problem instanceof RangeError)
     return failure("protocol", `${name} does not follow the protocol.`, UPDATE, problem.message);
@@ -203,7 +203,7 @@ function bySsh(problem: SshError, name: string, account: string, banners: readon
     case "lost":
     case "channel":
       return problem.failure === "lost"
-        ? lost(name, message)
+        ? (hungUp(said, name, account) ?? lost(name, message))
         : failure("refused", `${name} gives no shell.`, "Look at the settings of its SSH server.", message);
     case "refused":
     case "disconnected":
@@ -213,8 +213,13 @@ function bySsh(problem: SshError, name: string, account: string, banners: readon
   }
 }
 
+/** Tailscale's SSH may hang up without another word than its banner; what other hosts greet with is no reason. */
+function hungUp(said: string, name: string, account: string): Failure | undefined {
+  return /^tailscale: /m.test(said) ? byBanner(said, name, account) : undefined;
+}
+
 /** Tailscale's SSH says in its banner why it lets nobody in. */
-function denied(said: string, message: string, name: string, account: string): Failure {
+function byBanner(said: string, name: string, account: string): Failure | undefined {
   if (/failed to look ?up local user|unknown user|user .* does not exist/i.test(said))
     return failure(
       "no-account",
@@ -229,6 +234,12 @@ function denied(said: string, message: string, name: string, account: string): F
       "Choose another account, or ask an administrator for an ssh rule.",
       said,
     );
+  return undefined;
+}
+
+function denied(said: string, message: string, name: string, account: string): Failure {
+  const known = byBanner(said, name, account);
+  if (known !== undefined) return known;
   return failure(
     "refused",
     `${name} does not let ${quoted(account)} in.`,
