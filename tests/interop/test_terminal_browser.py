@@ -56,7 +56,8 @@ async def signed_in(text: str, folder: Path) -> AsyncIterator[tuple[Server, Stoc
         # As tests/interop/test_people.py looks at it: by a link, with a passkey of her own.
         await page.goto(local(server, await link_of(server, "alice")))
         await page.click("button.enter:enabled")
-        await page.click("text=Make a passkey")
+        await page.wait_for_selector("text=Make a passkey,")
+        await page.click("button.enter:enabled")
         await page.click("text=I have kept them")
         await page.wait_for_url("**/me")
         door = f"http://localhost:{server.listens_at[1]}"
