@@ -165,10 +165,10 @@ def prepare(*, heavy: bool = False) -> None:
     build(CLIENT_PACKAGES, OLDEST_CLIENT, cache / OLDEST_CLIENT / "bin")
     build(PEBBLE_PACKAGES, PEBBLE_VERSION, _pebble_folder())
     relying_program()
-    debian_program(*SSHD)
     if heavy:
         interop_python()
         headscale_program()
+    debian_program(*SSHD)
 
 
 if __name__ == "__main__":
