@@ -78,8 +78,12 @@ async def look(page: Page, name: str) -> None:
     await is_for_everybody(page)
     for size, width in (("", 1440), ("-middle", 1000), ("-phone", 390), ("-small", 320)):
         await page.set_viewport_size({"width": width, "height": 844})
-        wide = await page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width, f"{name} does not fit in {width}"
+        # Neither the page nor what scrolls in it is wider than it is; chips on a phone and a command line are meant to be.
+        wide = await page.evaluate(
+            "Math.max(...[document.documentElement, ...document.querySelectorAll('#room, #room > *, dialog')]"
+            ".map(one => one.scrollWidth - one.clientWidth))"
+        )
+        assert wide <= 0, f"{name} does not fit in {width}"
         if SHOTS:
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
