@@ -28,6 +28,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     target: ["chrome123", "firefox120", "safari17.5"], // who has light-dark(), WebCrypto's X25519 aside
     rolldownOptions: {
+      checks: { pluginTimings: false }, // compressing is slow, and once
       input: { console: here("src/console/page.tsx"), terminal: here("src/terminal/page.tsx") },
     },
   },
