@@ -13,7 +13,7 @@ from tests.support.waiting import until
 
 from doorward.console.bundle import Bundle
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 expect.set_options(timeout=SLOW)
 
 TIMES = "\N{MULTIPLICATION SIGN}"

@@ -322,7 +322,7 @@ export class Session {
 
   #hears(handle: TerminalHandle, what: Happening): void {
     // Not of a connection that another has replaced.
-    if (this.#handle === handle || this.#handle === undefined) this.#happens(what);
+    if (this.#handle === handle) this.#happens(what);
   }
 
   #happens(what: Happening): void {
