@@ -6,14 +6,11 @@ them fetched again, at most once a minute, so that nobody can make us a nuisance
 """
 
 import asyncio
-import re
 import ssl
-from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry
 
@@ -33,6 +30,7 @@ from doorward.identity.discovery import (
 from doorward.identity.needs import Needs, check
 from doorward.identity.refusals import TokenError
 from doorward.login.idtoken import ALGORITHMS, Keys, PublishedKey, read_keys
+from doorward.protocol.jws import read_bytes, read_object
 
 TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 4; compared without case
 LEEWAY = 60  # seconds between the issuer's clock and ours
@@ -41,8 +39,6 @@ NODE = (
     "https://doorward.dev/cnf/node"  # the stable id of the node that a token is bound to: ours, no standard
 )
 STALE = timedelta(days=1).total_seconds()  # how long they serve while the issuer cannot be asked
-
-_BASE64 = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class Verifier:
@@ -98,7 +94,7 @@ class Verifier:
         if len(token) > LARGEST or token.count(".") != 2:
             raise TokenError("the token is no signed token (a JWS of three parts)")
         head, body, signature = token.split(".")
-        header = _object(head)
+        header = read_object(head, "the token", TokenError)
         algorithm, kind, kid = header.get("alg"), header.get("typ"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise TokenError(f"the token is signed with none of {', '.join(sorted(self._algorithms))} (alg)")
@@ -109,13 +105,13 @@ class Verifier:
         published = await self._key(kid, algorithm)
         try:
             good = JWSRegistry.algorithms[algorithm].verify(
-                f"{head}.{body}".encode(), _raw(signature), published.key
+                f"{head}.{body}".encode(), read_bytes(signature, "the token", TokenError), published.key
             )
         except (JoseError, ValueError):
             good = False
         if not good:
             raise TokenError("the token's signature is wrong")
-        claims = _object(body)
+        claims = read_object(body, "the token", TokenError)
         now = self._clock.now()
         if claims.get("iss") != self._issuer:
             raise TokenError(f"the token is not from {self._issuer} (iss)")
@@ -202,24 +198,6 @@ def _check_binding(claims: Mapping[str, Any], key: str, node: str) -> None:
             raise TokenError("the token is bound to a key or a device, and came without it (cnf)")
     if key and "jkt" not in bound:
         raise TokenError("the token is not bound to the key of the proof (cnf)")
-
-
-def _raw(text: str) -> bytes:
-    """Base64 as RFC 7515 section 2 has it. Raises TokenError."""
-    # Looked at by hand: the decoder leaves out what it does not know, and one token would have many forms.
-    if not _BASE64.fullmatch(text) or len(text) % 4 == 1:
-        raise TokenError("the token cannot be decoded")
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _object(part: str) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(_raw(part))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise TokenError("a part of the token is no JSON object")
-    return found
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

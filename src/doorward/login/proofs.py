@@ -7,7 +7,7 @@ that ``nonce`` is one that was handed out, and that the token which came along i
 import hashlib
 import hmac
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ import msgspec
 
 from doorward.errors import BadInput
 from doorward.login.idtoken import ALGORITHMS, candidates, read_keys, verifies
+from doorward.protocol.jws import read_bytes, read_object
 
 KIND = "dpop+jwt"
 # Of those that there are: what is published, and what is taken. Ed25519 has two names (RFC 9864).
@@ -25,7 +26,6 @@ LARGEST = 8 << 10  # characters of a proof; an RSA key of 8192 bits fits
 _LATEST = 2**36  # seconds since 1970 that are a time
 _LONGEST = 256  # characters of a jti and of a nonce
 _SECRET_PARTS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))  # RFC 7518 section 6
-_BASE64 = re.compile(r"[A-Za-z0-9_-]*")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -120,21 +120,5 @@ def _split(text: str) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
     parts = text.split(".")
     if len(text) > LARGEST or len(parts) != 3:
         raise ProofError("the proof is no signed token (a JWS of three parts)")
-    return _object(parts[0]), _object(parts[1]), f"{parts[0]}.{parts[1]}".encode(), _raw(parts[2])
-
-
-def _raw(part: str) -> bytes:
-    # Looked at by hand: the decoder leaves out what it does not know, and one proof would have many forms.
-    if not _BASE64.fullmatch(part) or len(part) % 4 == 1:
-        raise ProofError("the proof cannot be decoded")
-    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
-
-
-def _object(part: str) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(_raw(part))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ProofError("a part of the proof is no JSON object")
-    return found
+    header, claims = (read_object(one, "the proof", ProofError) for one in parts[:2])
+    return header, claims, f"{parts[0]}.{parts[1]}".encode(), read_bytes(parts[2], "the proof", ProofError)

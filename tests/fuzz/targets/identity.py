@@ -32,10 +32,8 @@ COVERS = (
     "identity.introspector:Introspector.verify",
     "identity.local:_name",
     "identity.tools:_tools",
-    "identity.verifier:_object",
-    "identity.verifier:_raw",
-    "login.proofs:_object",
-    "login.proofs:_raw",
+    "protocol.jws:read_bytes",
+    "protocol.jws:read_object",
     "login.proofs:plain_address",
 )
 LIMIT = 65_536
