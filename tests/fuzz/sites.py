@@ -148,6 +148,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "store.signin:take_recovery_code",
     ),
     "a number that the kernel gave, or an address from it, the resolver or the own daemon": (
+        "login.links:_is_here",
         "engine.tailscaled:_device_of",
         "identity.own_node:OwnNode._wide",
         "login.whois:identify",

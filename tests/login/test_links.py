@@ -1,8 +1,10 @@
 import asyncio
 from datetime import timedelta
 
+import httpx2
 import pytest
-from tests.support.browsing import LOCAL, House
+from starlette.applications import Starlette
+from tests.support.browsing import FORM, LOCAL, House
 
 from doorward.errors import Conflict
 from doorward.login.doors import place_of
@@ -59,6 +61,22 @@ async def test_it_is_worth_nothing_at_the_door_that_others_reach(house: House) -
     assert (await outside.post(link)).status_code == 404
     assert (await house.browser("http://rebound.example").post(link)).status_code == 421
     assert (await house.browser(LOCAL).get(link)).status_code == 200  # and none of that used it up
+
+
+async def test_a_host_that_somebody_elsewhere_writes_opens_nothing(house: House) -> None:
+    _, link = await made(house)
+    app = Starlette(routes=house.routes)
+    for address in ("192.0.2.7", "fd7a:115c:a1e0::7", "somewhere"):
+        through = httpx2.ASGITransport(app, client=(address, 1234))
+        async with httpx2.AsyncClient(transport=through, base_url=LOCAL) as client:
+            assert (await client.get(link)).status_code == 404
+            form = {"content-type": FORM, "sec-fetch-site": "same-origin"}
+            assert (await client.post(link, data={}, headers=form)).status_code == 404
+    await house.registry.create_user("cli", "bob")
+    house.identity = await house.world.join(1, "laptop", "bob")  # whose connection our own node passes on
+    assert (await house.browser(LOCAL).post(link)).status_code == 404
+    house.identity = None
+    assert (await house.browser(LOCAL).post(link)).status_code == 303
 
 
 async def test_it_ends(house: House) -> None:

@@ -6,11 +6,12 @@
                                   └─────▶ over after an hour; worth nothing once another is made, or NAME is suspended or deleted
 
 The link is an asking that its maker holds in place of a browser: made for one person and one door, answered once, in a transaction,
-and on record as every sign-in is. The door is ``http://localhost:PORT``, which no other machine reaches, so a link that got around
-opens nothing elsewhere. Only the socket in the data directory makes one. Looking uses nothing up; only a POST does.
+and on record as every sign-in is. The door is ``http://localhost:PORT``, and the connection has to come from this machine, too, and not
+through the tailnet: so a link that got around opens nothing elsewhere. Only the socket in the data directory makes one. Looking uses nothing up; only a POST does.
 """
 
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -117,7 +118,7 @@ class SignInLinks:
         place = self._askings.doors.require(request)
         self._looks.take(asker(request))
         code = request.path_params["code"]
-        if len(code) != _CODE_LENGTH or not code.isascii():
+        if not _is_here(request) or len(code) != _CODE_LENGTH or not code.isascii():
             raise _not_good()
         writer = self._registry.writer
         found = await writer.database.read(signin.asking_by_hash, _digest(code), writer.now())
@@ -151,6 +152,19 @@ class SignInLinks:
         await self._askings.form(request)
         asking, user = await self._look(request)
         return await self._askings.answer(request, asking, Answer(user, LINK, self._registry.writer.now()))
+
+
+def _is_here(request: Request) -> bool:
+    """True for a connection from this machine. A Host can be written by anybody; where a connection comes from cannot.
+
+    What our own node passes on comes from loopback as well, and has the identity of whoever is at its other end.
+    """
+    if (request.scope.get("state") or {}).get("identity") is not None or request.client is None:
+        return False
+    try:
+        return ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
 
 
 async def _come_in(request: Request, proven: Proven, argument: Any) -> Response:
