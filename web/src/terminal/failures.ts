@@ -275,11 +275,13 @@ export function explained(
   account: string | null,
   origin: string,
 ): Explained {
-  const kind = KINDS.includes(failure.kind) ? failure.kind : "server";
+  const told = KINDS.includes(failure.kind) ? failure.kind : "server";
+  // Whoever refuses the star does not know that it stands for any name.
+  const kind = told === "not-allowed" && account === "*" ? "no-account" : told;
   const own = words(kind, cleanLine(machine, 63), cleanLine(account ?? "that account", 63), origin);
-  const message = cleanLine(failure.message, 400);
-  const cure = cleanLine(failure.cure, 400);
-  const compared = /^shown (SHA256:\S+), known (SHA256:\S+)$/u.exec(failure.detail ?? "");
+  const message = kind === told ? cleanLine(failure.message, 400) : "";
+  const cure = kind === told ? cleanLine(failure.cure, 400) : "";
+  const compared = /^shown (SHA256:\S+), known (SHA256:\S+(?:, SHA256:\S+)*)$/u.exec(failure.detail ?? "");
   return {
     kind,
     door: own.door ?? "barred",
@@ -294,7 +296,9 @@ export function explained(
       compared === null || kind !== "host-key-changed"
         ? []
         : [
-            { name: "known until now", text: compared[2]!, wrong: false },
+            ...compared[2]!
+              .split(", ")
+              .map((text, at) => ({ name: at === 0 ? "known until now" : "or", text, wrong: false })),
             { name: "what answered", text: compared[1]!, wrong: true },
           ],
     samples: own.samples ?? [],

@@ -41,6 +41,9 @@ it("whoever saw it has the first word, and the first cure", () => {
 it("the star is no account", () => {
   expect(say("no-account", "*")).toMatchObject({ title: "`*` is no account", retry: null });
   expect(say("no-account").title).toBe("web-1 has no account deploy");
+  // Whatever the server says of it, which takes it for a name.
+  const refused = { kind: "not-allowed", message: "No rule names *.", cure: "Ask for one." } as const;
+  expect(explained(refused, "web-1", "*", ORIGIN)).toEqual(say("no-account", "*"));
 });
 
 it("a blocked relay shows the lines for the proxies, with the name of this door", () => {
@@ -66,6 +69,13 @@ it("a changed key stands beside the known one", () => {
     { name: "known until now", text: "SHA256:old", wrong: false },
     { name: "what answered", text: "SHA256:new", wrong: true },
   ]);
+  const several = explained(
+    { ...failure, detail: `${failure.detail}, SHA256:other` },
+    "web-1",
+    "root",
+    ORIGIN,
+  );
+  expect(several.facts.map(({ text }) => text)).toEqual(["SHA256:old", "SHA256:other", "SHA256:new"]);
   expect(state.steps).toEqual(["C.", "If nobody reinstalled it, do not go in. Tell an administrator."]);
   expect(explained({ ...failure, kind: "lost" }, "web-1", "root", ORIGIN).facts).toEqual([]);
 });
