@@ -3,6 +3,9 @@
  *
  * The server sends a line at least every 15 s. Where none came for 40 s nobody is there any more, whatever the socket says. Then it
  * is tried again, soon at first and later every 30 s, and at once when the browser comes back to its network or its window.
+ *
+ * A page that nobody looks at has no stream. A browser opens six connections to a host (over HTTP/1.1) and no more, and each stream
+ * takes one for as long as it lasts: the seventh page could ask for nothing.
  */
 
 import { type Signal, signal } from "@preact/signals";
@@ -50,9 +53,24 @@ export class Live {
   start(): void {
     addEventListener("online", () => this.again());
     addEventListener("visibilitychange", () => {
-      if (document.visibilityState === "visible") this.again();
+      if (document.visibilityState === "visible") this.#wake();
+      else this.#rest();
     });
-    void this.#open();
+    if (document.visibilityState === "visible") void this.#open();
+  }
+
+  #wake(): void {
+    if (this.link.value.state === "opening" && this.#current === undefined) void this.#open();
+    else this.again();
+  }
+
+  #rest(): void {
+    if (this.link.value.state === "over") return;
+    clearTimeout(this.#retry);
+    const current = this.#current;
+    this.#current = undefined; // so that its end is no loss
+    current?.abort();
+    this.link.value = { state: "opening" };
   }
 
   /** Try at once, if it is not up. */
