@@ -16,12 +16,12 @@ from pathlib import Path
 import msgspec
 from tests.support.require import Missing
 
-from bench import issuer, journeys, nodes, overload, policy, relay, several
+from bench import browser, issuer, journeys, nodes, overload, policy, relay, several
 from bench.machine import about, lift_limits
 from bench.table import Figures, Found, Group, Options, as_json, lines_in, markdown, write_into
 from doorward.engine.processes import tied_to_us
 
-MODULES = (journeys, nodes, several, issuer, policy, relay, overload)
+MODULES = (journeys, browser, nodes, several, issuer, policy, relay, overload)
 GROUPS: tuple[Group, ...] = tuple(itertools.chain.from_iterable(module.GROUPS for module in MODULES))
 AT_ONCE = 3  # modules of a smoke run: one of them mostly waits
 ROWS = tuple(itertools.chain.from_iterable(group.rows for group in GROUPS))

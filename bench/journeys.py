@@ -99,7 +99,7 @@ async def _ssh(laptop: StockClient, target: StockClient, count: int) -> Figures:
     """``ssh HOST true`` through the tailnet."""
     await target.cli("set", "--ssh")
     command = laptop.ssh_command("root@server", "true")
-    await eventually(lambda: _works(command), within=15)
+    await eventually(lambda: works(command), within=15)
     values = await rounds(count, lambda: timed(*command))
     return Figures(values, await rounds(count, lambda: timed("ssh", "-V")))
 
@@ -113,7 +113,7 @@ async def bench_deciding(count: int) -> Found:
             laptop, target = await stack.enter_async_context(machines(server, "laptop", "server"))
             await target.cli("set", "--ssh")
             command = laptop.ssh_command("root@server", "true")
-            await eventually(functools.partial(_works, command), within=15)
+            await eventually(functools.partial(works, command), within=15)
             # Holds are the node's a moment after it has said that it runs the server.
             if decide != "policy":
                 await eventually(functools.partial(_is_decided, server, command), within=15)
@@ -122,7 +122,7 @@ async def bench_deciding(count: int) -> Found:
         for number in range(count):
             # Each goes first in its turn.
             for decide in (*DECIDES[number % 3 :], *DECIDES[: number % 3]):
-                taken[decide].append(await _first_byte(*commands[decide]))
+                taken[decide].append(await first_byte(*commands[decide]))
         plain = taken.pop("policy")
         found = {"ssh-policy": Figures(plain, await rounds(count, lambda: timed("ssh", "-V")))}
         for decide, seconds in taken.items():
@@ -138,7 +138,7 @@ async def _is_decided(server: Server, command: list[str]) -> bool:
     return len(await server.json("audit", "list", "--action", "ssh.attempt")) > before
 
 
-async def _first_byte(*command: str) -> float:
+async def first_byte(*command: str) -> float:
     """Seconds until the shell at the other end shows something."""
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
@@ -154,7 +154,7 @@ async def _first_byte(*command: str) -> float:
     return taken
 
 
-async def _works(command: list[str]) -> bool:
+async def works(command: list[str]) -> bool:
     with contextlib.suppress(RuntimeError):
         await timed(*command)
         return True

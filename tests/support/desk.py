@@ -1,12 +1,19 @@
 """People who have signed in at the console of a real server, in a browser on doorward's own machine."""
 
+import contextlib
+import json
 import secrets
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import httpx2
+from tests.support.bundle import built
+from tests.support.clients import StockClient
 from tests.support.devtools import PlainChromium, Tab
+from tests.support.machines import machines
 from tests.support.server import Server
+from tests.support.waiting import eventually
 
 from doorward.clock import SystemClock
 from doorward.login.doors import place_of
@@ -68,3 +75,48 @@ class Desk:
         cookies = {self.cookie: self.secret or await self.sign_in()}
         async with httpx2.AsyncClient(trust_env=False, timeout=30, cookies=cookies) as client:
             return await client.request(method, f"{self.origin}/api/v1{path}", json=body, headers=sent)
+
+    async def machine(self, name: str) -> dict[str, Any]:
+        """What the console knows of a machine."""
+        known = (await self.call("GET", "/console/machines")).json()["machines"]
+        found: dict[str, Any] = next(one for one in known if one["name"] == name)
+        return found
+
+    async def knows(self, name: str, **facts: Any) -> None:
+        """Wait until the console knows these facts of a machine; without any, that it takes Tailscale SSH."""
+        wanted = facts or {"online": True, "ssh": "tailscale"}
+
+        async def is_known() -> bool:
+            machine = await self.machine(name)
+            return machine | wanted == machine
+
+        await eventually(is_known, 30)
+
+
+@contextlib.asynccontextmanager
+async def at_desk(*names: str, policy: str, **settings: str) -> AsyncIterator[tuple[Desk, list[StockClient]]]:
+    """Alice at her desk, signed in, and machines of hers that take Tailscale SSH; ``settings`` as ``CONSOLE_GRACE="2s"``."""
+    built()
+    environ = {f"DOORWARD_{name}": value for name, value in settings.items()}
+    async with Server(environ=environ) as server, machines(server, *names) as clients:
+        await server.set_policy(policy)
+        for client in clients:
+            await client.cli("set", "--ssh")
+        desk = Desk(server)
+        await desk.sign_in()
+        for name in names:
+            await desk.knows(name)
+        yield desk, clients
+
+
+def ssh_to(*accounts: str, action: str = "accept", **more: str) -> str:
+    """A policy in which people reach their own devices, and ssh to them as these accounts; without any, as nobody."""
+    rule = {
+        "action": action,
+        "src": ["autogroup:member"],
+        "dst": ["autogroup:self"],
+        "users": accounts,
+        **more,
+    }
+    grant = {"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}
+    return json.dumps({"grants": [grant], "ssh": [rule] if accounts else []})

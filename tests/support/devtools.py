@@ -20,6 +20,7 @@ import httpx2
 from tests.support.programs import require
 from tests.support.waiting import eventually
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from doorward.engine.processes import stop, tied_to_us
 
@@ -39,7 +40,6 @@ _OPTIONS = (
     "--remote-debugging-port=0",
     "--window-size=1280,800",
 )
-_KEYS = {"Enter": ("Enter", 13, "\r"), "Backspace": ("Backspace", 8, ""), "Escape": ("Escape", 27, "")}
 
 
 class PageError(Exception):
@@ -58,32 +58,45 @@ class Tab:
     async def read(self) -> None:
         """Take in answers until the page is closed; for a task of its own."""
         try:
-            async for text in self._connection:
-                said = json.loads(text)
-                waiting = self._waiting.pop(said.get("id", 0), None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(said)
+            with contextlib.suppress(ConnectionClosed):
+                async for text in self._connection:
+                    said = json.loads(text)
+                    waiting = self._waiting.pop(said.get("id", 0), None)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(said)
         finally:
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(PageError("the page is closed"))
 
-    async def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+    async def ask(self, method: str, within: float = LATE, /, **parameters: Any) -> dict[str, Any]:
         """One call of the devtools protocol. Raises PageError where it is refused, and TimeoutError where nobody answers."""
         number = next(self._numbers)
         self._waiting[number] = asyncio.get_running_loop().create_future()
-        async with asyncio.timeout(LATE):
-            await self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
-            said = await self._waiting[number]
+        try:
+            async with asyncio.timeout(within):
+                await self._connection.send(
+                    json.dumps({"id": number, "method": method, "params": parameters})
+                )
+                said = await self._waiting[number]
+        except ConnectionClosed as error:
+            raise PageError("the page is closed") from error
+        finally:
+            self._waiting.pop(number, None)
         if "error" in said:
             raise PageError(f"{method}: {said['error']}")
         result: dict[str, Any] = said["result"]
         return result
 
-    async def run(self, script: str) -> Any:
+    async def run(self, script: str, within: float = LATE) -> Any:
         """What an expression is in the page; a promise is waited for. Raises PageError with what it threw."""
         result = await self.ask(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+            "Runtime.evaluate",
+            within,
+            expression=script,
+            awaitPromise=True,
+            returnByValue=True,
+            userGesture=True,
         )
         if "exceptionDetails" in result:
             details = result["exceptionDetails"]
@@ -122,25 +135,6 @@ class Tab:
     async def shows(self, text: str, within: float = LATE) -> None:
         """Wait until the page says something."""
         await self.holds(f"document.body.innerText.includes({json.dumps(text)})", within)
-
-    async def type(self, text: str) -> None:
-        """Press the keys for a text; a line's end is Enter."""
-        for character in text:
-            await (self.press("Enter") if character == "\n" else self._key(character, 0, character))
-
-    async def press(self, key: str) -> None:
-        """Press a key by its name."""
-        name, code, text = _KEYS[key]
-        await self._key(name, code, text)
-
-    async def _key(self, key: str, code: int, text: str) -> None:
-        more = {"windowsVirtualKeyCode": code} if code else {}
-        await self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, **more)
-        await self.ask("Input.dispatchKeyEvent", type="keyUp", key=key, **more)
-
-    async def paste(self, text: str) -> None:
-        """Put a text in where the cursor is, as an input method does."""
-        await self.ask("Input.insertText", text=text)
 
     async def picture(self, file: Path) -> None:
         """What is on the screen, as PNG."""

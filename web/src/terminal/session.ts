@@ -55,6 +55,7 @@ export class Session {
   #answers: Answers | undefined;
   #resize: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
+  #heardOf = false;
 
   constructor(id: string, machine: string, account: string | null, around: Around) {
     this.#around = around;
@@ -277,6 +278,8 @@ export class Session {
 
   #show(handle: TerminalHandle, bytes: Uint8Array): void {
     if (handle !== this.#handle) return;
+    if (!this.#heardOf) performance.mark("terminal:first-byte"); // how soon it was there, for whoever measures
+    this.#heardOf = true;
     if (this.#screen === undefined) this.#early.push(bytes);
     else this.#draw(bytes);
   }
