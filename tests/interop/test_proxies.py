@@ -117,10 +117,10 @@ async def _hears_at_once(browser: httpx2.AsyncClient, path: str, server: Server)
     host, port = server.listens_at
     await server.user("zoe")
     key = await server.key("--user", "zoe")
-    async with asyncio.timeout(30), asking as stream:
+    async with asyncio.timeout(45), asking as stream:
         assert stream.status_code == 200
         async with asyncio.TaskGroup() as group:
-            told = group.create_task(_first_event(stream))
+            told = group.create_task(_hears_of(stream, "fresh"))
             async with ControlClient(
                 f"http://{host}:{port}",
                 machine=MachinePrivate.from_entropy(os.urandom(32)),
@@ -131,13 +131,14 @@ async def _hears_at_once(browser: httpx2.AsyncClient, path: str, server: Server)
                 hostinfo=Hostinfo(Hostname="fresh", OS="linux"),
             ) as node:
                 await node.join(auth_key=key)
-                assert "fresh" in await told
+                await told
 
 
-async def _first_event(stream: httpx2.Response) -> str:
+async def _hears_of(stream: httpx2.Response, name: str) -> None:
+    """Read on until it is named; of other changes, as of doorward's own node, a page hears as well."""
     async for line in stream.aiter_lines():
-        if line.startswith("data:"):
-            return line
+        if line.startswith("data:") and name in line:
+            return
     raise AssertionError("the stream has ended")
 
 
