@@ -16,7 +16,7 @@ from tests.support.machines import machines
 from tests.support.server import Server, free_port
 from tests.support.waiting import eventually, until
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 ME = getpass.getuser()
 RULE = (
