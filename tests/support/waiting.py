@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     """Return as soon as ``holds()``; TimeoutError when it does not within ``seconds``.
 
     What it looks up and does not find yet (a LookupError) is waited for, too.
@@ -21,7 +21,7 @@ def _found(holds: Callable[[], bool]) -> bool:
         return False
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool]], within: float = 30.0) -> None:
     """Wait until an async question is answered with yes; TimeoutError after ``within`` seconds."""
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 - asks a real program, which tells nobody when its answer changes
