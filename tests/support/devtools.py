@@ -46,6 +46,10 @@ class PageError(Exception):
     """A script threw in the page."""
 
 
+class RefusedError(PageError):
+    """The browser refused a call."""
+
+
 class Tab:
     """One page."""
 
@@ -84,7 +88,7 @@ class Tab:
         finally:
             self._waiting.pop(number, None)
         if "error" in said:
-            raise PageError(f"{method}: {said['error']}")
+            raise RefusedError(f"{method}: {said['error']}")
         result: dict[str, Any] = said["result"]
         return result
 
@@ -142,9 +146,14 @@ class Tab:
         file.write_bytes(base64.b64decode(shot["data"]))  # noqa: ASYNC240 - a small file, in a test
 
     async def close(self) -> None:
-        """Close it, as a person does."""
-        with contextlib.suppress(PageError):
-            await self.ask("Page.close")
+        """Close it, as a person does, who says yes where the page asks whether that is meant."""
+        with contextlib.suppress(PageError, TimeoutError):
+            await self.ask("Page.enable", 5)
+            await self.ask("Page.close", 5)
+            while True:  # until the page is no more, which ends it by an error
+                with contextlib.suppress(RefusedError):
+                    await self.ask("Page.handleJavaScriptDialog", 5, accept=True)
+                await asyncio.sleep(0.05)
 
 
 class PlainChromium:
