@@ -28,6 +28,20 @@ const CALM =
   "\u001b[?25h\u001b(B\u001b[0m\r\n\u001b[J";
 const LEAVE = "\u001b[?1049l"; // the other buffer of editors and pagers
 
+let graphics: boolean | undefined;
+
+/** Whether WebGL is drawn by something made for it. Where the processor has to do it, elements cost less, and so does a page without it. */
+function hasGraphics(): boolean {
+  if (graphics === undefined) {
+    const context = document
+      .createElement("canvas")
+      .getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+    graphics = context !== null;
+    context?.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+  return graphics;
+}
+
 export interface Look {
   dark: boolean;
   fontSize: number;
@@ -251,6 +265,8 @@ export class Screen {
 
   async #drawFast(): Promise<void> {
     if (!this.#drawsFast || this.#webgl !== undefined || !this.#shown) return;
+    this.#drawsFast = hasGraphics();
+    if (!this.#drawsFast) return;
     try {
       const { WebglAddon } = await import("@xterm/addon-webgl");
       if (this.#away.signal.aborted || this.#webgl !== undefined || !this.#shown) return;
