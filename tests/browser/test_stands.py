@@ -156,14 +156,13 @@ async def test_floods_pastes_split_characters_and_storms_of_sizes_lose_nothing(
         # As fast as it goes, and the last line is there.
         await terminal.run("seq 1 100000", within=90)
         await terminal.shows("100000")
-        # A megabyte into a program that counts it.
-        await terminal.run("stty raw")
+        # A megabyte into a program that counts it, once it listens: before that the shell's own line editor has the keys.
         text = "paste " * 174_762 + "over"
         await terminal.type(
-            f"head -c {len(text)} > {tmp_path}/pasted; stty sane -echo; printf '\\033]0;%s\\007' pasted"
+            f"stty raw; printf '\\033]0;%s\\007' listening; head -c {len(text)} > {tmp_path}/pasted;"
+            " stty sane -echo; printf '\\033]0;%s\\007' pasted"
         )
-        # Not a line, so that nobody is asked about it.
-        await terminal.press("j", 74, ctrlKey=True)
+        await terminal.timed("listening")
         await terminal.paste(text)
         await terminal.tab.holds("document.title.startsWith('pasted')", 90)
         assert (tmp_path / "pasted").read_text() == text
