@@ -14,12 +14,16 @@ made here carries the process id in its name and is removed at the end, however 
 
 import itertools
 import os
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.support.programs import require, require_root
 from tests.support.require import missing
+
+from doorward.engine.processes import tied_to_us
 
 _numbers = itertools.count(1)
 
@@ -39,6 +43,34 @@ _UDP = (
 )
 _RANDOM = 4294963256  # SKF_AD_OFF + SKF_AD_RANDOM
 
+# Listens outside, where its socket was made, and connects where it runs.
+_CARRIER = """
+import asyncio, socket, sys
+
+async def copy(source, sink):
+    try:
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    except OSError:
+        pass
+    sink.close()
+
+async def carry(reader, writer):
+    try:
+        there, pipe = await asyncio.open_connection(sys.argv[2], int(sys.argv[3]))
+    except OSError:
+        writer.close()
+        return
+    await asyncio.gather(copy(reader, pipe), copy(there, writer))
+
+async def main():
+    server = await asyncio.start_server(carry, sock=socket.socket(fileno=int(sys.argv[1])))
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
 
 class Host:
     """A namespace on a switch. ``name`` is for ``StockClient(namespace=...)``."""
@@ -56,6 +88,27 @@ class Host:
     def command(self, *command: str) -> list[str]:
         """The arguments that run ``command`` inside."""
         return [str(require("ip")), "netns", "exec", self.name, *command]
+
+    @contextmanager
+    def carrying(self, port: int, address: str) -> Iterator[None]:
+        """Whoever comes to ``port`` of this machine's loopback is carried through this host to that port of ``address``.
+
+        So that what runs on this machine has the host's link before it, and no other way.
+        """
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            carrier = subprocess.Popen(
+                tied_to_us(
+                    self.command(
+                        sys.executable, "-I", "-c", _CARRIER, str(listener.fileno()), address, str(port)
+                    )
+                ),
+                pass_fds=[listener.fileno()],
+            )
+            try:
+                yield
+            finally:
+                carrier.kill()
+                carrier.wait()
 
     @contextmanager
     def without_udp(self) -> Iterator[None]:

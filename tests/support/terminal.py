@@ -47,13 +47,30 @@ class Terminal:
 
     @classmethod
     async def at(
-        cls, desk: Desk, browser: PlainChromium, machine: str, account: str = "", *, reader: bool = True
+        cls,
+        desk: Desk,
+        browser: PlainChromium,
+        machine: str,
+        account: str = "",
+        *,
+        reader: bool = True,
+        before: str = "",
     ) -> "Terminal":
-        """Open the page of a machine and an account, by its address; with ``reader`` its screen can be read."""
+        """Open the page of a machine and an account, by its address.
+
+        Args:
+            desk: who sits there.
+            browser: before what.
+            machine: by its name.
+            account: empty: the page asks.
+            reader: whether its screen can be read.
+            before: a script that runs in the page before its own do.
+        """
         tab = await browser.tab()
-        if reader:
+        if reader or before:
             await tab.ask("Page.enable")
-            await tab.ask("Page.addScriptToEvaluateOnNewDocument", source=_READER)
+            for script in (_READER if reader else "", before):
+                await tab.ask("Page.addScriptToEvaluateOnNewDocument", source=script)
         await browser.cookie(tab, desk.origin, desk.cookie, desk.secret or await desk.sign_in())
         await tab.go(f"{desk.origin}/terminal/{machine}{account and '/'}{account}")
         return cls(tab)
@@ -68,6 +85,11 @@ class Terminal:
             "document.querySelector('.pane.current .edge.shut span')?.innerText", within
         )
         return said
+
+    async def again(self) -> None:
+        """Press "Open again", below a shell that is over, and wait for the new one."""
+        await self.tab.run("document.querySelector('.pane.current .edge .go').click()")
+        await self.opened()
 
     async def says(self, text: str, within: float = LATE) -> None:
         """Wait until the page says something, beside what the shell shows."""
