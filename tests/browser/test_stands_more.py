@@ -6,6 +6,7 @@ Too long for every run: `pytest -m heavy tests/browser`.
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import zlib
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.bundle import built
+from tests.support.chromium import pin_of
 from tests.support.clients import StockClient
 from tests.support.desk import Desk, at_desk, ssh_to
 from tests.support.devtools import PlainChromium, Tab, plain_chromium
@@ -334,3 +336,27 @@ async def _be(tab: Tab, account: str) -> None:
     )
     await tab.holds(f"{form} === 'consent'")
     await tab.run("document.querySelector('form').submit()")
+
+
+async def test_a_device_that_is_nobody_s_is_asked_who_sits_before_it(
+    place: tuple[Desk, StockClient], tmp_path: Path
+) -> None:
+    desk, _ = place
+    policy = json.loads(POLICY)
+    policy["tagOwners"] = {"tag:kiosk": []}
+    await desk.server.set_policy(json.dumps(policy))
+    async with StockClient("kiosk") as kiosk:
+        await kiosk.up(desk.server.url, await desk.server.key("--tag", "tag:kiosk"))
+        await desk.server.own_node()
+        options = [
+            f"--ignore-certificate-errors-spki-list={pin_of(desk.server)}",
+            f"--proxy-server=socks5://localhost:{kiosk.socks_port}",
+        ]
+        async with plain_chromium(tmp_path, options) as browser:
+            tab = await browser.tab()
+            for page in ("machines", "terminal/server/root"):
+                await tab.go(f"https://door.tailnet.internal:{desk.server.door_port}/{page}")
+                await tab.shows("Sign in to tailnet.internal")
+                # What it was to be is not forgotten.
+                await tab.holds(f"location.search === '?next=/{page}'")
+            await shot(tab, "nobody-s-device")
