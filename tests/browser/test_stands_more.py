@@ -104,7 +104,7 @@ class Asleep:
         part.replace(self._shift)
 
     async def tabs(self) -> list[dict[str, object]]:
-        """The nodes that are tabs, as the server has them; none that was seen online counts as away."""
+        """The nodes that are tabs, as the server has them."""
         nodes = await self._desk.server.json("nodes", "list")
         return [node for node in nodes if "-tab-" in node["name"]]
 
