@@ -14,7 +14,7 @@ from doorward.tailnet.tabs import allows
 
 CURES = {
     TabOver.LEFT: "Open the terminal again.",
-    TabOver.LOST: "Open the terminal again. How long a tab may be away is `console.grace` in the settings.",
+    TabOver.LOST: "Open the terminal again. An administrator can let tabs be away for longer (console.grace).",
     TabOver.SESSION: "Sign in, and open the terminal again.",
     TabOver.POLICY: "Ask an administrator for a rule that names you.",
     TabOver.REMOVED: "Open the terminal again, or ask an administrator.",

@@ -24,7 +24,10 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
     );
   const here = `${location.pathname}${location.search}`;
   const machine = app.machineOf(pane.machine);
-  const elsewhere = machine !== undefined && waysInto(machine).some((way) => way.account !== pane.account);
+  const elsewhere =
+    failure?.kind !== "no-secure-context" &&
+    machine !== undefined &&
+    waysInto(machine).some((way) => way.account !== pane.account);
   return (
     <Stage door={told.door} turn={0}>
       <p class={`state ${told.door}`}>
