@@ -9,7 +9,7 @@ from playwright.async_api import FilePayload, Locator, Page, expect
 from tests.support.bundle import built
 from tests.support.chromium import is_for_everybody
 from tests.support.terminalpage import ORIGIN, SLOW, World, machine, terminal_page
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 from doorward.console.bundle import Bundle
 
@@ -91,7 +91,17 @@ async def paste(page: Page, words: str) -> None:
 async def prints(page: Page, *parts: bytes) -> None:
     """Have the stand-in host print bytes, each part in a message of its own, and come to its end."""
     encoded = " ".join(base64.b64encode(part).decode() for part in parts)
-    await paste(page, f"raw {encoded} {base64.b64encode(b' printed').decode()}")
+    mark = base64.b64encode(b" printed").decode()
+
+    async def marks() -> int:
+        return (await screen(page).text_content() or "").count(mark)
+
+    async def has_come() -> bool:
+        return await marks() > before
+
+    before = await marks()
+    await paste(page, f"raw {encoded} {mark}")
+    await eventually(has_come)  # a clipboard takes a moment to read, and no key may overtake it
     await page.keyboard.press("Enter")
 
 
