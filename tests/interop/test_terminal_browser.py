@@ -111,6 +111,7 @@ async def test_a_shell_stands_a_restarted_relay_ends_opens_again_and_leaves_noth
         await expect(page.get_by_text("The shell ended.")).to_be_visible()
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("The shell ended.")).to_be_hidden()
+        await expect(page.locator(".xterm-helper-textarea:focus")).to_have_count(1)
         await answers(page, "opened-again")
 
         await page.keyboard.press("Control+Alt+d")

@@ -64,6 +64,12 @@ async def opened(page: Page, path: str = "/terminal/web-1/deploy") -> None:
     """A shell is there, and takes keys."""
     await page.goto(ORIGIN + path)
     await says(page, "/srv/app$")
+    await takes_keys(page)
+
+
+async def takes_keys(page: Page) -> None:
+    """Wait until what is typed goes to a terminal."""
+    await expect(page.locator(".xterm-helper-textarea:focus")).to_have_count(1)
 
 
 def screen(page: Page, at: int = 0) -> Locator:
@@ -121,6 +127,8 @@ async def test_a_shell_echoes_follows_the_window_ends_and_opens_again(shown: tup
     await expect(page.get_by_role("tab", name="web-1 deploy ended 3")).to_be_visible()
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("The shell ended")).to_be_hidden()
+    await expect(screen(page)).to_contain_text(re.compile(r"srv/app\$.*exit 3.*srv/app\$", re.DOTALL))
+    await takes_keys(page)
     await page.keyboard.type("bytes\n")
     await says(page, "bytes were typed")
     await says(page, "exit 3")  # what the first shell showed is there still
