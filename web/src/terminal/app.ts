@@ -202,7 +202,11 @@ export class App implements Around {
   }
 
   opened(session: Session): void {
-    if (this.current.peek() === session) queueMicrotask(() => session.focus());
+    const focus = () => {
+      if (this.current.peek() === session) session.focus();
+    };
+    queueMicrotask(focus);
+    requestAnimationFrame(focus); // what was hidden under an end takes no focus before it is drawn
   }
 
   // Commands -------------------------------------------------------------------------------------------------------------
