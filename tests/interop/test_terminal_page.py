@@ -355,6 +355,28 @@ async def test_files_go_up_and_down_and_none_is_replaced_unasked(shown: tuple[Pa
     await expect(page.get_by_role("alert")).to_have_text("There is no folder /nowhere.")
 
 
+async def test_any_colour_is_drawn_and_a_character_in_halves_arrives_whole(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await page.add_init_script(
+        "HTMLCanvasElement.prototype.getContext = () => null"
+    )  # nothing to draw with but elements
+    await opened(page)
+    # No style is written into the page, which its policy forbids, and the cell has its colour all the same.
+    await prints(
+        page, b"\x1b[38;2;12;34;56mdeep\x1b[0m \x1b[38;2;255;255;255mfaint\x1b[0m\r\n"
+    )  # nobody could read white on white
+    deep = page.locator(".xterm-rows span", has_text="deep").last
+    await expect(deep).to_have_css("color", "rgb(12, 34, 56)")
+    faint = page.locator(".xterm-rows span", has_text="faint").last
+    await expect(faint).not_to_have_css("color", "rgb(255, 255, 255)")
+    # Firefox types what has two code units one by one.
+    await page.evaluate(
+        """for (const [kind, charCode] of [["keydown", 0], ["keypress", 0xd83d], ["keypress", 0xdeaa]])
+            document.activeElement.dispatchEvent(new KeyboardEvent(kind, {charCode, bubbles: true}))"""
+    )
+    await says(page, "\N{DOOR}")
+
+
 async def test_a_lost_link_keeps_the_screen(shown: tuple[Page, World]) -> None:
     page, _ = shown
     await opened(page)

@@ -162,7 +162,8 @@ export class App implements Around {
     const { key, code, ctrlKey, altKey, shiftKey, metaKey } = event;
     const command = commandOf({ key, code, ctrlKey, altKey, shiftKey, metaKey, altGraph }, this.mac);
     if (command === undefined) return false;
-    if (event.type === "keydown") {
+    // By these keys the browser itself pastes, and asks nobody whether it may.
+    if (command.do !== "paste" && event.type === "keydown") {
       event.preventDefault();
       this.does(command, session);
     }
@@ -177,12 +178,13 @@ export class App implements Around {
 
   clipboard(text: string, session: Session): void {
     if (session.clipboard === "never") return;
-    if (session.clipboard === "always") {
-      navigator.clipboard?.writeText(text).catch(() => undefined);
-      return;
-    }
     // One question at a time: what is asked about does not change under the person's hands.
-    if (this.over.peek() === null) this.over.value = { is: "clipboard", text, session };
+    const ask = () => {
+      if (this.over.peek() === null) this.over.value = { is: "clipboard", text, session };
+    };
+    // Some browsers let nothing be written but after a click or a key: then the question is the click.
+    if (session.clipboard === "always") navigator.clipboard?.writeText(text).catch(ask);
+    else ask();
   }
 
   manyLines(lines: number, text: string): Promise<boolean> {
@@ -233,8 +235,7 @@ export class App implements Around {
         this.copy(session);
         return;
       case "paste":
-        void this.paste(session);
-        return;
+        return; // the browser does it
       case "tab":
         this.show(layouts.tabAt(this.layout.peek(), command.index));
         return;
@@ -253,16 +254,6 @@ export class App implements Around {
   copy(session: Session | undefined): void {
     const text = session?.screen?.selection ?? "";
     if (text !== "") navigator.clipboard?.writeText(text).catch(() => undefined);
-  }
-
-  /** Paste by a key of ours: the browser asks the person where it has to. */
-  async paste(session: Session | undefined): Promise<void> {
-    try {
-      const text = await navigator.clipboard.readText();
-      if (text !== "") await session?.paste(text);
-    } catch {
-      // Refused, or a browser that lets no page read: its own menu and keys paste still.
-    }
   }
 
   prefer(change: Partial<Prefs>): void {

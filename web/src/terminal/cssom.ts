@@ -3,7 +3,7 @@
  *
  * It puts its colours into style elements, and with the DOM renderer a colour of a cell into a style attribute. A policy of
  * `style-src 'self'` holds both back, and is worth keeping: a style can read a page out. The same rules are allowed where a script of
- * the page's own sets them through the CSSOM, so xterm is given a document whose elements do that.
+ * the page's own sets them through the CSSOM, so the page's document makes elements that do that.
  */
 
 const sheets = new WeakMap<HTMLElement, CSSStyleSheet>();
@@ -40,36 +40,19 @@ function setAttribute(this: HTMLElement, name: string, value: string): void {
   else Element.prototype.setAttribute.call(this, name, value);
 }
 
-/** Elements whose styles are set through the CSSOM, as ``document.createElement`` makes them otherwise. */
-function creating(document: Document): (tag: string) => HTMLElement {
+/**
+ * From now on the document makes elements whose styles are set through the CSSOM.
+ *
+ * For good, and for whoever asks: xterm takes the document that it is given for some of its elements only, and asks for the
+ * spans of a row whenever it draws one.
+ */
+export function styling(document: Document): void {
+  if (Object.hasOwn(document, "createElement")) return;
   const create = Document.prototype.createElement;
-  return (tag) => {
+  document.createElement = ((tag: string) => {
     if (tag === "style") return styleElement(document);
     const element: HTMLElement = create.call(document, tag);
     if (tag === "span") element.setAttribute = setAttribute;
     return element;
-  };
-}
-
-/** The document, but for what its new elements do with styles. */
-export function styling(document: Document): Document {
-  const createElement = creating(document);
-  return new Proxy(document, {
-    get(target, name) {
-      if (name === "createElement") return createElement;
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-    set: (target, name, value) => Reflect.set(target, name, value, target),
-  });
-}
-
-/** Runs ``build``, whose new elements are such ones too where it asks the document itself: xterm does for its scroll bar. */
-export function whileStyling(document: Document, build: () => void): void {
-  document.createElement = creating(document) as typeof document.createElement;
-  try {
-    build();
-  } finally {
-    Reflect.deleteProperty(document, "createElement"); // what it hid is the prototype's own
-  }
+  }) as typeof document.createElement;
 }

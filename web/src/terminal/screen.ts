@@ -10,7 +10,7 @@ import type { SearchAddon } from "@xterm/addon-search";
 import type { WebglAddon } from "@xterm/addon-webgl";
 import { type ILink, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
-import { styling, whileStyling } from "./cssom.ts";
+import { styling } from "./cssom.ts";
 import { cleanLine, linksIn, offeredToClipboard, type SafeLink, safeLink } from "./safety.ts";
 import { FINDS, theme } from "./themes.ts";
 
@@ -87,7 +87,6 @@ export class Screen {
       altClickMovesCursor: true,
       cursorBlink: false,
       customGlyphs: true,
-      documentOverride: styling(document),
       drawBoldTextInBrightColors: false,
       fontFamily: FONT,
       fontSize: look.fontSize,
@@ -124,7 +123,8 @@ export class Screen {
 
   /** Put it on the page; once. It keeps to the size of its parent from then on. */
   mount(parent: HTMLElement): void {
-    whileStyling(document, () => this.#terminal.open(parent));
+    styling(document);
+    this.#terminal.open(parent);
     const signal = this.#away.signal;
     // Before xterm's own, which would send the whole of it in one piece, and what a clipboard hides with it.
     parent.addEventListener("paste", (event) => this.#paste(event), { capture: true, signal });

@@ -56,6 +56,7 @@ export class Session {
   #resize: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
   #heardOf = false;
+  #half = ""; // of a character that is being typed
 
   constructor(id: string, machine: string, account: string | null, around: Around) {
     this.#around = around;
@@ -214,7 +215,10 @@ export class Session {
     const typed = (ctrl || alt) && !text.startsWith("\u001b") ? held(text, { ctrl, alt }) : text;
     if (typed !== text) this.sticky.value = { ctrl: false, alt: false };
     if (typed === CTRL_C) this.#paster.stop();
-    this.#send(new TextEncoder().encode(typed));
+    // Some browsers type what has two code units, as 🚪, one by one: sent alone, each would be no character at all.
+    const whole = this.#half + typed;
+    this.#half = /[\ud800-\udbff]$/u.test(whole) ? whole.slice(-1) : "";
+    this.#send(new TextEncoder().encode(whole.slice(0, whole.length - this.#half.length)));
   }
 
   async paste(text: string): Promise<void> {
