@@ -8,15 +8,13 @@ import { isDark, scheme } from "../ui/scheme.ts";
 import { type Command, commandOf } from "./keys.ts";
 import * as layouts from "./layout.ts";
 import { Directory, named } from "./machines.ts";
-import type { Pane } from "./pane.ts";
+import { HEALS, lives, type Pane } from "./pane.ts";
 import { load, type Prefs, resized, save } from "./prefs.ts";
 import type { SafeLink } from "./safety.ts";
 import type { Look, Screen, ScreenEvents } from "./screen.ts";
 import { type Around, Session } from "./session.ts";
 
 const KEPT = "doorward.terminal.tabs";
-/** Failures that end by themselves when the machine is there again. */
-const HEALS: ReadonlySet<string> = new Set(["offline", "ssh-off", "timeout"]);
 
 export interface Start {
   base: string;
@@ -302,7 +300,10 @@ export class App implements Around {
     });
     effect(() => {
       const sessions = this.sessions.value;
-      const kept = layouts.keep(this.layout.value, (id) => sessions.get(id)?.pane.value);
+      const kept = layouts.keep(this.layout.value, (id) => {
+        const pane = sessions.get(id)?.pane.value;
+        return pane !== undefined && lives(pane) ? pane : undefined;
+      });
       try {
         sessionStorage.setItem(KEPT, kept);
       } catch {

@@ -142,6 +142,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         : {
             title: `${machine} has no account ${account}`,
             why: "The policy lets you in, but the machine does not know this name, or refused it.",
+            always: true,
             steps: [`On ${machine}, \`getent passwd ${account}\` shows whether it is there.`],
           };
     case "shell-ended-at-once":
@@ -287,8 +288,8 @@ export function explained(
     door: own.door ?? "barred",
     state: own.state ?? "Refused",
     title: own.title,
-    why: message === "" || own.always ? own.why : sentence(message),
-    steps: [...(cure === "" ? own.steps : [sentence(cure)]), ...(own.more ?? [])],
+    why: message === "" || own.always ? own.why : sentence(message, machine),
+    steps: [...(cure === "" ? own.steps : [sentence(cure, machine)]), ...(own.more ?? [])],
     retry: own.retry === undefined ? "Try again" : own.retry,
     listens: own.listens ?? null,
     signIn: own.signIn ?? false,
@@ -305,8 +306,10 @@ export function explained(
   };
 }
 
-function sentence(text: string): string {
-  const first = text.slice(0, 1).toUpperCase() + text.slice(1);
+/** With a capital and a full stop; a machine that it begins with keeps its name. */
+function sentence(text: string, machine: string): string {
+  const named = text.startsWith(`${machine} `);
+  const first = named ? text : text.slice(0, 1).toUpperCase() + text.slice(1);
   return /[.!?…:]$/u.test(first) ? first : `${first}.`;
 }
 

@@ -251,6 +251,17 @@ export function word(pane: Pane): string {
   return pane.end.status === null ? "ended" : `ended ${pane.end.status}`;
 }
 
+/** Failures that end by themselves when the machine is there again. */
+export const HEALS: ReadonlySet<string> = new Set(["offline", "ssh-off", "timeout"]);
+
+/** Whether a page that is loaded again should offer it: it was, or is still to be, a terminal that nobody has ended. */
+export function lives(pane: Pane): boolean {
+  if (pane.phase === "choosing") return false;
+  if (pane.phase !== "ended" || pane.end === null) return true;
+  const { failure, opened } = pane.end;
+  return failure !== null && (opened || HEALS.has(failure.kind) || failure.kind === "session-over");
+}
+
 /** How a shell ended, as a sentence. */
 export function ending(end: End): string {
   if (end.failure !== null) return cleanLine(end.failure.message, 400);

@@ -17,6 +17,12 @@ import { first, KeyFile, type Of, Stage, useNow } from "./stage.tsx";
 
 // As whom -----------------------------------------------------------------------------------------------------------------
 
+/** What helps where no account does. */
+const NO_WAY = {
+  system: "There is nothing to enter on it: go to another machine.",
+  other: "An administrator can change that: ask for it.",
+};
+
 export function Choosing({ app, session, pane }: Of) {
   const typed = useSignal("");
   const machines = app.directory.machines.value;
@@ -29,7 +35,7 @@ export function Choosing({ app, session, pane }: Of) {
   const preferred = wayInto(machine, lastAccount(machine.name));
   if (ways.length === 0) {
     const state = explained(
-      { kind: "not-allowed", message: machine.why, cure: "" },
+      { kind: "not-allowed", message: machine.why, cure: NO_WAY[machine.system ? "system" : "other"] },
       machine.name,
       "anybody",
       location.origin,

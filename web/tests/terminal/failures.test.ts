@@ -38,6 +38,16 @@ it("whoever saw it has the first word, and the first cure", () => {
   expect(state.steps).toEqual(["Add one."]);
 });
 
+it("a machine's name stays as it is, also where a sentence begins with it", () => {
+  const failure = { kind: "not-allowed", message: "web-1 is suspended", cure: "" } as const;
+  expect(explained(failure, "web-1", "root", ORIGIN).why).toBe("web-1 is suspended.");
+});
+
+it("a title is not said again below it", () => {
+  const failure = { kind: "no-account", message: "web-1 has no account “deploy”.", cure: "" } as const;
+  expect(explained(failure, "web-1", "deploy", ORIGIN).why).toMatch(/does not know this name/u);
+});
+
 it("the star is no account", () => {
   expect(say("no-account", "*")).toMatchObject({ title: "`*` is no account", retry: null });
   expect(say("no-account").title).toBe("web-1 has no account deploy");

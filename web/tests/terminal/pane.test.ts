@@ -7,6 +7,7 @@ import {
   ending,
   type Happening,
   lines,
+  lives,
   newPane,
   next,
   type Pane,
@@ -110,6 +111,31 @@ describe("while it opens", () => {
       "one[2J\ntwo",
     );
   });
+});
+
+describe("a page that is loaded again offers", () => {
+  const end = (kind: Failure["kind"] | null): Happening => ({
+    is: "end",
+    status: kind === null ? 0 : null,
+    signal: null,
+    failure: kind === null ? null : { ...FAILURE, kind },
+    at: 9,
+  });
+  const open: Happening = { is: "open", at: 2 };
+
+  it.each([
+    ["one that opens", after(...THERE)],
+    ["one that is open", after(...THERE, open)],
+    ["one that was lost", after(...THERE, open, end("lost"))],
+    ["one that waits for its machine", after(end("offline"))],
+    ["one that waits for its person", after(end("session-over"))],
+  ])("%s", (_, pane) => expect(lives(pane)).toBe(true));
+
+  it.each([
+    ["none that nobody has chosen an account for", newPane("p1", "web-1", null, 0)],
+    ["none whose shell has ended", after(...THERE, open, end(null))],
+    ["none that was refused", after(end("not-allowed"))],
+  ])("%s", (_, pane) => expect(lives(pane)).toBe(false));
 });
 
 describe("an open shell", () => {
