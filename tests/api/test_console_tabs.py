@@ -64,9 +64,10 @@ async def test_a_page_has_its_tab_made_a_node_and_is_told_all_that_it_needs(
         assert (other.json()["ssh"], other.json()["host_keys_from"]) == ("unknown", "none")
         seen = (await client.get(f"/console/tabs/{tab['id']}")).json()
         assert [one["name"] for one in seen["targets"]] == ["server", "laptop"]
-        listed = {one["name"]: one["tab"] for one in (await _admin(world, "/nodes"))}
-        assert listed[node.name]
-        assert not listed["server"]
+        listed = {one["name"]: (one["tab"], one["tab_for"]) for one in (await _admin(world, "/nodes"))}
+        open_for = [("server", "root"), ("server", "deploy"), ("laptop", "ann")]
+        assert listed[node.name] == (True, [{"machine": name, "account": each} for name, each in open_for])
+        assert listed["server"] == (False, [])
         left = await client.post(
             f"/console/tabs/{tab['id']}/leave", content=b"", headers={"Content-Type": "text/plain"}
         )
@@ -98,6 +99,19 @@ async def test_what_is_not_for_them_is_refused(
     assert (refused.status_code, refused.json()["type"]) == (status, kind)
     assert words in refused.json()["title"]
     assert not world.registry.snapshot.tabs
+
+
+async def test_what_the_policy_refuses_is_on_record(world: World, nodes: dict[str, Node]) -> None:
+    async with page(world) as client:
+        tab = (await open_tab(client, nodes["server"])).json()["id"]
+        body = {"machine": nodes["server"].id, "account": "postgres"}
+        refused = await client.post(f"/console/tabs/{tab}/targets", json=body)
+        assert refused.json()["type"] == "not-allowed"
+    (event,) = await world.registry.audit(action="tab.refuse")
+    assert (event.actor, event.target) == ("user:ann", f"node:{nodes['server'].stable_id}")
+    why = 'no rule under "ssh" of the policy lets you in to server as postgres'
+    said = {name: value for name, value in event.details.items() if name != "origin"}
+    assert said == {"account": "postgres", "name": "server", "session": 1, "why": why}
 
 
 async def test_the_missing_rule_is_named(world: World, nodes: dict[str, Node]) -> None:

@@ -55,6 +55,7 @@ async def test_a_node_tells_all(admin: httpx2.AsyncClient, world: World) -> None
         "suspended": False,
         "approved": True,
         "tab": False,
+        "tab_for": [],
     }
 
 

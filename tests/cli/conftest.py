@@ -11,12 +11,14 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 from tests.support.means import give_passkey, give_recovery_codes, sign_in
+from tests.support.nouns import node_key
 from tests.support.scripts import play
 from tests.support.waiting import until
 from tests.support.world import AUDIT_KEY, World, open_world
 
 from doorward.cli import times
 from doorward.store import audit, checkpoints
+from doorward.tailnet.tabs import judged
 
 Play = Callable[[str], Awaitable[int]]
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -61,6 +63,18 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
                 yield made
 
 
+async def open_tab(world: World, name: str, machine: str, *accounts: str) -> None:
+    """Have a browser's tab of somebody opened for these accounts of a machine."""
+    tabs, snapshot = world.registry.tabs, world.registry.snapshot
+    tabs.region = 900
+    user = snapshot.user_by_name(name)
+    assert user is not None
+    session = await sign_in(world, user)
+    for account in accounts:
+        target = judged(snapshot, user.id, snapshot.find_node(machine), account)
+        await tabs.open(f"user:{name}", user, session, node_key(77), target)
+
+
 @pytest.fixture
 def play_script(world: World) -> Play:
     """Runs ``scripts/NAME.txt``, whose ``%`` lines are words to the tailnet."""
@@ -90,6 +104,8 @@ def play_script(world: World) -> Play:
                 await give_recovery_codes(world, user, "a", "b")
                 await sign_in(world, user, method=f"passkey:{passkey.id}")
                 await sign_in(world, user, "other", method="recovery")
+            case ["tab", name, machine, *accounts]:
+                await open_tab(world, name, machine, *accounts)
             case _:
                 raise ValueError(words)
 

@@ -94,6 +94,15 @@ def test_every_command_has_a_page(words: tuple[str, ...]) -> None:
         assert "--data-dir" in page
 
 
+@pytest.mark.parametrize("flags", [(), ("--help",)], ids=str)
+def test_the_page_of_a_group_says_what_each_command_in_it_does(flags: tuple[str, ...]) -> None:
+    page = started("ssh", *flags).stdout  # some of whose commands are loaded late
+    lines = {line[2:].split()[0]: line for line in page.splitlines() if re.match("│ [a-z]", line)}
+    assert lines.keys() == {words[1] for words in EVERY if words[0] == "ssh"}
+    for name, line in lines.items():
+        assert re.search(rf"│ {name} +[A-Z]\w+ ", line), line
+
+
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_a_command_that_prints_a_table_prints_json(words: tuple[str, ...]) -> None:
     tables = {

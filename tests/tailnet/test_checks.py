@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.support.checking import POLICY, Scene
+from tests.support.means import sign_in
 from tests.support.neighbours import join, pair
 from tests.support.nouns import node_key
 from tests.support.postgres import Cluster
@@ -15,7 +16,7 @@ from tests.support.waiting import until
 from tests.support.world import World, open_world
 
 from doorward.errors import Conflict, NotFound, TooMany
-from doorward.model import CheckState
+from doorward.model import CheckState, TabTarget
 from doorward.tailnet.checks import LIFETIME, MOST_OF_SOURCE, actor_of, target_of
 from doorward.tailnet.registry import Registry
 from doorward.tailnet.settings import Decide
@@ -51,6 +52,23 @@ async def test_retries_are_one_check_and_each_of_them_is_on_record(scene: Scene)
     events = await scene.world.registry.audit(action="ssh.attempt")
     assert [event.details["check"] for event in events] == [other.id] + [found[0].id] * 5
     assert found[0].link not in str(events)  # whoever reads the log is not whoever has the link
+
+
+async def test_the_ssh_of_a_tab_that_is_closed_meanwhile_is_its_persons(scene: Scene) -> None:
+    registry = scene.world.registry
+    registry.tabs.region = 900
+    user = registry.snapshot.user_by_name("ann")
+    assert user is not None
+    session = await sign_in(scene.world, user)
+    target = TabTarget(node_id=scene.server.id, account="root", ssh=True)
+    tab = await registry.tabs.open("user:ann", user, session, node_key(77), target)
+    await registry.tabs.leave("user:ann", user.id, session.id, tab.id)
+    for source in (tab.id, tab.id + 1):
+        attempt = msgspec.structs.replace(scene.attempt(), source_id=source)
+        await registry.checks.record(attempt, "refused", {"source": str(source)})
+    nobodys, anns = await registry.audit(action="ssh.attempt", limit=2)
+    assert (anns.actor, anns.details["browser"]) == ("user:ann", True)
+    assert (nobodys.actor, "browser" in nobodys.details) == (f"node:{tab.id + 1}", False)
 
 
 async def test_exactly_one_of_many_decides(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from doorward.api.types import Number
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, Unavailable
 from doorward.login.sessions import SignedIn
-from doorward.model import Node, TabTarget
+from doorward.model import Node, Session, TabTarget
 from doorward.protocol.keys import NodePublic
 from doorward.tailnet import hostkeys
 from doorward.tailnet.hostkeys import KeyChanged
@@ -45,13 +45,16 @@ def _machine(call: Call, browser: Browser, number: int) -> Node:
     return node
 
 
-def _target(call: Call, browser: Browser, number: int, account: str) -> TabTarget:
+async def _target(call: Call, browser: Browser, session: Session, number: int, account: str) -> TabTarget:
+    """What is asked for. Raises NotAllowed where the policy does not give it, which is on record then."""
     node = _machine(call, browser, number)
     try:
         return judged(call.snapshot, browser.user.id, node, account)
     except NotAllowed as error:
-        missing = why_not(call.snapshot, browser.user.id, node)
-        raise NotAllowed(missing or error.message, cure=error.cure) from None
+        reason = why_not(call.snapshot, browser.user.id, node) or error.message
+        asked = TabTarget(node_id=node.id, account=account, ssh=bool(node.observed.hostinfo.sshHostKeys))
+        await call.registry.tabs.refused(call.actor, session, asked, reason)
+        raise NotAllowed(reason, cure=error.cure) from None
 
 
 @operation(
@@ -68,7 +71,7 @@ async def open_tab(call: Call, body: types.NewTab) -> types.Tab:
     policy. Asked again with the same key it is the same node.
     """
     browser, signed_in = _signed_in(call)
-    target = _target(call, browser, body.machine, body.account)
+    target = await _target(call, browser, signed_in.session, body.machine, body.account)
     node = await call.registry.tabs.open(
         call.actor, browser.user, signed_in.session, NodePublic.parse(body.node_key), target
     )
@@ -84,7 +87,7 @@ async def open_tab(call: Call, body: types.NewTab) -> types.Tab:
 async def add_target(call: Call, number: Number, body: types.NewTarget) -> types.Target:
     """Let a tab reach one account more. It is judged like the first."""
     browser, signed_in = _signed_in(call)
-    target = _target(call, browser, body.machine, body.account)
+    target = await _target(call, browser, signed_in.session, body.machine, body.account)
     node = await call.registry.tabs.add(call.actor, browser.user, signed_in.session, number, target)
     snapshot = call.snapshot
     node = snapshot.nodes.get(number, node)

@@ -10,7 +10,7 @@ from doorward.api.context import Call
 from doorward.api.users import find_user
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, NotFound, Unavailable
-from doorward.model import Attribute, Node, Prefix, Registration
+from doorward.model import Attribute, Node, Prefix, Registration, Tab
 from doorward.policy.posture import SHOWN
 from doorward.policy.roster import node_attributes
 from doorward.tailnet.snapshot import Snapshot, advertised
@@ -70,7 +70,14 @@ def _answer(snapshot: Snapshot, node: Node, now: datetime) -> types.Node:
         suspended=node.suspended,
         approved=node.approved,
         tab=node.tab is not None,
+        tab_for=() if node.tab is None else tuple(_entries(snapshot, node.tab)),
     )
+
+
+def _entries(snapshot: Snapshot, tab: Tab) -> Iterable[types.TabEntry]:
+    for target in tab.targets:
+        if (machine := snapshot.nodes.get(target.node_id)) is not None:
+            yield types.TabEntry(machine=machine.name, account=target.account)
 
 
 def _changed(call: Call, node: Node) -> types.Node:

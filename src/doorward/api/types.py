@@ -302,6 +302,13 @@ class Route(Answer, frozen=True, kw_only=True):
     primary: bool  # of several routers for it, this one is used now
 
 
+class TabEntry(Answer, frozen=True, kw_only=True):
+    """What a browser's tab was opened for."""
+
+    machine: str  # the node's name
+    account: str
+
+
 class Node(Answer, frozen=True, kw_only=True):
     """A node of the tailnet."""
 
@@ -334,6 +341,7 @@ class Node(Answer, frozen=True, kw_only=True):
     suspended: bool  # an administrator shut it out
     approved: bool  # false: it waits for an administrator, and sees nobody until then
     tab: bool = False  # a browser's tab, which only the machines that it was opened for see
+    tab_for: tuple[TabEntry, ...] = ()  # these, and as whom, as it asked for them
 
 
 class HostKey(Answer, frozen=True, kw_only=True):

@@ -83,6 +83,14 @@ def program(*named: str) -> App:
     return app
 
 
+def _load_page(app: App, words: Sequence[str]) -> None:
+    """Load what a group's page lists, where that is what is asked for: what is loaded late has its line only then."""
+    if len(words) in {1, 2} and words[0] in NAMES and set(words[1:]) <= set(app.help_flags):
+        group = app[words[0]]
+        for name in group:
+            group[name]
+
+
 def complain(error: DoorwardError) -> None:
     """Print an error: each diagnostic on a line of its own, or the message; then the cure."""
     if diagnostics := getattr(error, "diagnostics", ()):
@@ -104,7 +112,9 @@ def _usage(error: CycloptsError) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line, without the program's name; returns the exit code."""
     try:
-        result = program(*arguments[:1])(list(arguments), exit_on_error=False, print_error=False)
+        app = program(*arguments[:1])
+        _load_page(app, arguments)
+        result = app(list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _usage(error)
         return 2

@@ -113,10 +113,17 @@ def _state(node: types.Node) -> str:
     if node.expired:
         return "expired"
     if node.tab:
-        return "browser's tab" if node.online else "browser's tab, away"
+        first = "".join(f" on {entry}" for entry in _entries(node)[:1])
+        more = f" and {len(node.tab_for) - 1} more" if len(node.tab_for) > 1 else ""
+        return f"browser's tab{first}{more}{'' if node.online else ', away'}"
     if node.online:
         return "online"
     return "never seen" if node.last_seen is None else f"offline, seen {relative(node.last_seen)}"
+
+
+def _entries(node: types.Node) -> tuple[str, ...]:
+    """What a browser's tab is open for."""
+    return tuple(f"{each.machine} as {each.account}" for each in node.tab_for)
 
 
 def _version(text: str) -> str:
@@ -163,6 +170,7 @@ def show_node(node: str, /, *, json: Flag = False, target: Target | None = None)
             "Owner": " ".join(found.tags) or found.user,
             "Addresses": found.addresses,
             "State": _state(found),
+            **({"Open for": _entries(found)} if found.tab_for else {}),
             "Last seen": "now" if found.online else exact(found.last_seen),
             "Key expiry": exact(found.expiry),
             "Routes": tuple(map(_route, found.routes)) or "-",

@@ -19,7 +19,7 @@ import msgspec
 from doorward.errors import Conflict, NotFound, TooMany
 from doorward.model import Check, CheckState
 from doorward.policy.ssh import SSHMatch
-from doorward.store import Connection, audit
+from doorward.store import Connection, audit, tabs
 from doorward.store import checks as stored
 from doorward.tailnet import secrets
 from doorward.tailnet.settings import Decide
@@ -96,7 +96,14 @@ class Checks:
         now = writer.now()
         actor = actor_of(writer.snapshot, attempt)
         target = target_of(writer.snapshot, attempt)
-        await writer.apply(_record, actor, target, {"verdict": verdict, **details}, now)
+        event = {"verdict": verdict, **details}
+        if attempt.source_id not in writer.snapshot.nodes:
+            # A browser's tab that was closed while its host still asked: whose it was is known for a day.
+            ended = await writer.database.read(tabs.by_id, attempt.source_id)
+            owner = None if ended is None else writer.snapshot.users.get(ended.user_id)
+            if owner is not None:
+                actor, event = f"user:{owner.name}", event | {"browser": True}
+        await writer.apply(_record, actor, target, event, now)
 
     async def decide(self, actor: str, check_id: int, *, approve: bool) -> Check:
         """Approve or deny. Raises NotFound when there is none, and Conflict when it is decided or over."""

@@ -190,6 +190,10 @@ class Tabs:
         """Let a tab reach one target more. Raises TabIsOver, SessionOver or TooMany."""
         return await self._writer.apply(_add, actor, user.id, session.id, tab_id, target, self._writer.now())
 
+    async def refused(self, actor: str, session: Session, target: TabTarget, reason: str) -> None:
+        """Put on record that the policy let nobody in there from a tab."""
+        await self._writer.apply(_refused, actor, session.id, target, reason, self._writer.now())
+
     async def leave(self, actor: str, user_id: int, session_id: int, tab_id: int) -> None:
         """Its page is closed: the node goes at once. One that is over stays so."""
         if self.find(user_id, session_id, tab_id) is not None:
@@ -381,6 +385,16 @@ def _add(
     changed = _with_targets(connection, node, (*node.tab.targets, target))
     _note_target(connection, actor, node, target, now)
     return Effect(result=changed, nodes=(changed,))
+
+
+def _refused(
+    connection: Connection, actor: str, session_id: int, target: TabTarget, reason: str, now: datetime
+) -> Effect[None]:
+    machine = nodes.by_id(connection, target.node_id)
+    if machine is not None:
+        details = {"account": target.account, "name": machine.name, "session": session_id, "why": reason}
+        audit.append(connection, actor, "tab.refuse", f"node:{machine.stable_id}", details, now)
+    return Effect(result=None)
 
 
 def _with_targets(connection: Connection, node: Node, targets: tuple[TabTarget, ...]) -> Node:
