@@ -119,6 +119,7 @@ async def test_a_terminal_knows_what_it_was_asked_for(house: House) -> None:
         "version": "0.1.0",
         "machine": "<script>",
         "account": "*",
+        "secure": f"{house.door}/",
     }
     assert "account" not in start((await ann.get("/terminal/web-1")).text)
 

@@ -149,6 +149,10 @@ async def test_each_failure_is_a_page_of_its_own_that_anybody_can_use(shown: tup
         await expect(page.get_by_text("What to do")).to_be_visible()
         await expect(page.locator(".kind")).to_have_text(kind)
         titles.add(await page.locator(".stage h2").text_content())
+        if kind == "no-secure-context":
+            there = page.get_by_role("link", name="Open it there")
+            await expect(there).to_have_attribute("href", f"{ORIGIN}/terminal/refuse-no-secure-context/root")
+            await expect(there).to_be_focused()
     assert len(titles) == len(KINDS)
     await expect(page.get_by_role("button", name="Try again")).to_be_focused()
     for kind in ("relay-blocked", "session-over"):
@@ -193,6 +197,7 @@ async def test_the_account_is_chosen_once_and_known_the_next_time(shown: tuple[P
     assert page.url == f"{ORIGIN}/terminal/nas/admin"
     await page.goto(f"{ORIGIN}/terminal/runner-1")
     await expect(page.get_by_text("No rule names you or your groups for runner-1.")).to_be_visible()
+    await expect(page.get_by_role("tab", name="runner-1 no way in")).to_be_visible()
     await page.goto(f"{ORIGIN}/terminal/nothing")
     await expect(page.get_by_role("heading", name="There is no machine called nothing")).to_be_visible()
 
@@ -381,10 +386,19 @@ async def test_a_lost_link_keeps_the_screen(shown: tuple[Page, World]) -> None:
     page, _ = shown
     await opened(page)
     await page.keyboard.type("lost\n")
-    await expect(page.get_by_text("Connection to web-1 lost.")).to_be_visible()
+    lost = page.get_by_text(re.compile(r"Connection to web-1 lost at \d\d:\d\d\."))
+    await expect(lost).to_be_visible()
+    await expect(page.get_by_text(re.compile(r"Trying again in \d+ s"))).to_be_visible()
     await is_for_everybody(page)
+    await page.get_by_role("button", name="Try now").click()
+    await expect(lost).to_be_hidden()
+    await takes_keys(page)
+    await page.keyboard.type("silent\n")
+    silent = page.get_by_text(re.compile(r"web-1 has not answered since \d\d:\d\d\."))
+    await expect(silent).to_be_visible()
+    await expect(page.get_by_role("button", name="Try now")).to_have_count(0)
     await page.keyboard.type("back\n")
-    await expect(page.get_by_text("Connection to web-1 lost.")).to_be_hidden()
+    await expect(silent).to_be_hidden()
     await page.keyboard.type("gone\n")
     await expect(page.get_by_text("The connection with web-1 is gone.")).to_be_visible()
     await says(page, "/srv/app$")

@@ -9,7 +9,8 @@ const waits = new Map();
 let questions = 0;
 const text = new TextEncoder();
 
-const node = (relay) => postMessage({ kind: "node", state: { tab: 7, addresses: ["100.64.0.9"], relay, over: null } });
+const node = (relay, retry = null) =>
+  postMessage({ kind: "node", state: { tab: 7, addresses: ["100.64.0.9"], relay, retry, over: null } });
 
 function reach(id, last = "signin") {
   for (const name of STEPS) {
@@ -84,7 +85,11 @@ function does(id, terminal, line) {
   const [word, ...rest] = line.split(" ");
   if (word === "exit") return end(id, null, Number(rest[0] ?? 0));
   if (word === "size") return print(id, `size ${terminal.columns}x${terminal.rows}\r\n`);
-  if (word === "lost") return postMessage({ kind: "link", id, state: "waiting", since: Date.now() - 12_000 });
+  if (word === "lost") {
+    node("waiting", Date.now() + 60_000);
+    return postMessage({ kind: "link", id, state: "waiting", since: Date.now() - 12_000 });
+  }
+  if (word === "silent") return postMessage({ kind: "link", id, state: "waiting", since: Date.now() - 12_000 });
   if (word === "back") return postMessage({ kind: "link", id, state: "up" });
   if (word === "gone") return end(id, { kind: "lost", message: "The connection with web-1 is gone.", cure: "Open it again for a new shell." });
   if (word === "raw") {
@@ -149,6 +154,10 @@ addEventListener("message", ({ data: message }) => {
     case "ack":
       terminal.unread -= message.bytes;
       return more(id, terminal);
+    case "retry":
+      node("up");
+      for (const one of terminals.keys()) postMessage({ kind: "link", id: one, state: "up" });
+      return;
     case "resize":
       Object.assign(terminal, { columns: message.columns, rows: message.rows });
       return;

@@ -108,6 +108,7 @@ class World:
             "tailnet": "example.net",
             "version": "1.0",
             "machine": unquote(name),
+            "secure": f"{ORIGIN}/",
         }
         if account:
             start["account"] = unquote(account)

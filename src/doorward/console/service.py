@@ -50,6 +50,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # of a terminal
     machine: str | None = None
     account: str | None = None  # None: the person chooses
+    secure: str | None = None  # where the console has https, ending in a slash; None where it has not
 
 
 class Console:
@@ -116,8 +117,16 @@ class Console:
             return _sign_in(request)
         machine, account = request.path_params["machine"], request.path_params.get("account")
         elsewhere = sorted(origins(self._registry.snapshot))
+        main = self._askings.doors.main
         return self._page(
-            request, place, TERMINAL, machine, sockets=elsewhere, machine=machine, account=account
+            request,
+            place,
+            TERMINAL,
+            machine,
+            sockets=elsewhere,
+            machine=machine,
+            account=account,
+            secure=f"{main.base}/" if main.secure else None,
         )
 
     def _page(

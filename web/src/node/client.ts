@@ -66,7 +66,7 @@ export class NodeClient {
   readonly #files: RemoteFiles;
   #next = 0;
   #watchers: ((state: NodeState) => void)[] = [];
-  #state: NodeState = { tab: null, addresses: [], relay: "none", over: null };
+  #state: NodeState = { tab: null, addresses: [], relay: "none", retry: null, over: null };
 
   constructor(options: NodeOptions) {
     this.#options = options;
@@ -118,6 +118,11 @@ export class NodeClient {
   /** The server has told something about the tab, in the page's stream of events: have the node look. */
   told(): void {
     this.#worker?.postMessage({ kind: "told" }, []);
+  }
+
+  /** Try at once to get back what is lost, whatever wait it is in. */
+  retry(): void {
+    this.#worker?.postMessage({ kind: "retry" }, []);
   }
 
   /** Be gone at once: the server forgets the node, and all terminals end. */
@@ -187,7 +192,7 @@ export class NodeClient {
       cure: "Load the page anew. If it stays so, an extension or a proxy may hold back its script.",
       ...(why === "" ? {} : { detail: why }),
     } as const;
-    const state = { ...this.#state, relay: "none", over: failure } as const;
+    const state = { ...this.#state, relay: "none", retry: null, over: failure } as const;
     this.#heard({ kind: "node", state });
     for (const id of this.#terminals.keys())
       this.#heard({ kind: "end", id, end: { status: null, signal: null, failure } });

@@ -69,6 +69,9 @@ export class Hub {
       case "wake":
         this.#current?.wake();
         return;
+      case "retry":
+        this.#current?.again();
+        return;
       case "leave":
         this.#current?.leave();
         return;
@@ -196,8 +199,8 @@ export class Hub {
     if (this.#current === undefined || this.#current.over !== undefined) {
       const tab: Tab = new Tab(this.#environment, api, () => {
         if (tab !== this.#current) return;
-        const { id, addresses, relay, over } = tab;
-        this.#say({ kind: "node", state: { tab: id, addresses, relay, over: over ?? null } });
+        const { id, addresses, relay, retry, over } = tab;
+        this.#say({ kind: "node", state: { tab: id, addresses, relay, retry, over: over ?? null } });
       });
       this.#current = tab;
     }

@@ -45,6 +45,7 @@ export type ToWorker =
   | { readonly kind: "filesCancel"; readonly call: number }
   | { readonly kind: "told" } // the server has said something of the tab: look
   | { readonly kind: "wake" }
+  | { readonly kind: "retry" }
   | { readonly kind: "leave" };
 
 export type FromWorker =

@@ -49,6 +49,7 @@ export class Relay {
   #tries = 0; // since it was last up
   #turn = 0; // which of the addresses
   #holdUntil = 0; // the relay has asked for a pause
+  #nextAt = 0;
   /** How often it was up. */
   times = 0;
 
@@ -70,6 +71,12 @@ export class Relay {
     return this.#tries;
   }
 
+  /** When it is tried again, by the environment's clock; 0 while it is being tried, undefined where there is nothing to try. */
+  get next(): number | undefined {
+    if (this.#state === "waiting") return this.#nextAt;
+    return this.#state === "connecting" ? 0 : undefined;
+  }
+
   /** Give it a packet for a node; it goes with ``flush``, and is lost while there is no connection. */
   send(to: Uint8Array, packet: Uint8Array): void {
     if (this.#state !== "up" || this.#socket!.bufferedAmount > MAX_BUFFERED) return;
@@ -87,11 +94,11 @@ export class Relay {
     else if (this.#state === "up" && !this.#asked) this.#ask();
   }
 
-  /** Somebody wants it now: try as if it had not been tried. */
+  /** Somebody wants it now: try as if it had not been tried, also where it has asked for a pause. */
   again(): void {
     if (this.#state !== "waiting") return;
     this.#tries = 0;
-    this.wake();
+    this.#connect();
   }
 
   /** Not any more; LEFT says that it is for good. */
@@ -185,7 +192,9 @@ export class Relay {
     }
     const longest = wasUp ? FIRST_WAIT : Math.min(FIRST_WAIT * 2 ** this.#tries, LONGEST_WAIT);
     const wait = longest * (0.5 + chance(environment) / 2);
-    this.#later(Math.max(wait, this.#holdUntil - environment.now()), () => this.#connect());
+    const pause = Math.max(wait, this.#holdUntil - environment.now());
+    this.#nextAt = environment.now() + pause;
+    this.#later(pause, () => this.#connect());
     this.#become("waiting");
   }
 

@@ -101,6 +101,15 @@ export class Tab {
     return state === undefined || state === "closed" ? "none" : state;
   }
 
+  /** When a relay that is away is tried again, in milliseconds since 1970; 0 while one is being tried, null where none is away. */
+  get retry(): number | null {
+    if (this.#over !== undefined) return null;
+    const tries = [...this.#relays.values()].flatMap((relay) => relay.next ?? []);
+    if (tries.length === 0) return null;
+    const soonest = Math.min(...tries);
+    return soonest === 0 ? 0 : Math.round(this.#environment.epoch + soonest);
+  }
+
   /** Have the server allow this tab to reach a machine as an account; Failed where it does not. */
   async reach(machine: number, account: string): Promise<Target> {
     while (this.#making !== undefined) await this.#making;
@@ -190,6 +199,11 @@ export class Tab {
   wake(): void {
     for (const relay of this.#relays.values()) relay.wake();
     this.#soon();
+  }
+
+  /** Somebody wants it back now: try every relay that is away, whatever wait it is in. */
+  again(): void {
+    for (const relay of this.#relays.values()) relay.again();
   }
 
   /** Ask the server whether this tab is still there, and end it where it is not. Never rejects. */

@@ -141,6 +141,8 @@ export interface NodeState {
   readonly tab: number | string | null;
   readonly addresses: readonly string[];
   readonly relay: "none" | "connecting" | "up" | "waiting";
+  /** When a relay that is away is tried again, in milliseconds since 1970; 0 while one is being tried, null where none is away. */
+  readonly retry: number | null;
   /** Why it is no more, once it is. */
   readonly over: Failure | null;
 }

@@ -23,6 +23,8 @@ export interface Start {
   machine: string;
   /** Absent where the address names none. */
   account?: string | null;
+  /** Where the console is with https, ending in a slash; absent where there is no such address. */
+  secure?: string | null;
 }
 
 export type Over =
@@ -35,6 +37,7 @@ export type Over =
 export class App implements Around {
   readonly base: string;
   readonly tailnet: string;
+  readonly secure: string | null;
   readonly api: string;
   readonly node: NodeClient;
   readonly directory: Directory;
@@ -57,6 +60,7 @@ export class App implements Around {
   constructor(start: Start, node?: NodeClient) {
     this.base = start.base;
     this.tailnet = start.tailnet;
+    this.secure = start.secure ?? null;
     this.api = `${start.base}api/v1`;
     this.mac = /Mac|iPhone|iPad/u.test(navigator.platform);
     this.prefs = signal(load(localStorage));

@@ -21,6 +21,7 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
       pane.machine,
       pane.account,
       location.origin,
+      app.secure === null ? null : `${app.secure}${location.pathname.slice(app.base.length)}`,
     );
   const here = `${location.pathname}${location.search}`;
   const machine = app.machineOf(pane.machine);
@@ -52,12 +53,6 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
           ))}
         </dl>
       )}
-      {told.samples.map(({ name, text }) => (
-        <figure key={name} class="says">
-          <figcaption>{name}</figcaption>
-          <pre>{text}</pre>
-        </figure>
-      ))}
       <h3>What to do</h3>
       <ol class="cures">
         {told.steps.map((step) => (
@@ -66,7 +61,18 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
           </li>
         ))}
       </ol>
+      {told.samples.map(({ name, text }) => (
+        <figure key={name} class="says whole">
+          <figcaption>{name}</figcaption>
+          <pre>{text}</pre>
+        </figure>
+      ))}
       <p class="buttons">
+        {told.elsewhere !== null && (
+          <a class="press main" href={told.elsewhere} data-first>
+            Open it there
+          </a>
+        )}
         {told.signIn && (
           <a
             class="press main"

@@ -23,14 +23,28 @@ export interface Explained {
   listens: string | null;
   /** Signing in is what helps. */
   signIn: boolean;
+  /** Where it works, as an address; null where that is here. */
+  elsewhere: string | null;
   /** What can be compared. */
   facts: { name: string; text: string; wrong: boolean }[];
   /** Configuration to show, with its name. */
   samples: { name: string; text: string }[];
 }
 
+/** Where nobody refused anything: somebody is away, or something has ended. */
+export const SHUT: ReadonlySet<FailureKind> = new Set<FailureKind>([
+  "no-such-machine",
+  "offline",
+  "ssh-off",
+  "relay-blocked",
+  "shell-ended-at-once",
+  "session-over",
+  "lost",
+  "timeout",
+  "server",
+]);
+
 interface Words {
-  door?: "shut" | "barred";
   state?: string;
   title: string;
   /** Said where nobody has said more; ``always`` has it said instead of what they say, which is no more than the title. */
@@ -48,11 +62,16 @@ interface Words {
 
 const BEFORE = "Stopped before anything was sent";
 
-function words(kind: FailureKind, machine: string, account: string, origin: string): Words {
+function words(
+  kind: FailureKind,
+  machine: string,
+  account: string,
+  origin: string,
+  secure: string | null,
+): Words {
   switch (kind) {
     case "no-such-machine":
       return {
-        door: "shut",
         state: BEFORE,
         title: `There is no machine called ${machine}`,
         why: "It was renamed or removed, or the address has a typing error. Machines that the policy does not let you see look the same.",
@@ -61,7 +80,6 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
       };
     case "offline":
       return {
-        door: "shut",
         state: BEFORE,
         title: `${machine} is offline`,
         why: "It has no connection to this server: it is asleep or switched off, its network is down, or its `tailscaled` does not run.",
@@ -72,7 +90,6 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
       };
     case "ssh-off":
       return {
-        door: "shut",
         state: BEFORE,
         title: `${machine} takes no ssh`,
         why: "Nothing answers on its port 22: Tailscale SSH is not enabled there, and no other ssh server runs.",
@@ -120,7 +137,6 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
       };
     case "relay-blocked":
       return {
-        door: "shut",
         state: BEFORE,
         title: "The way to the relay is blocked",
         why:
@@ -134,6 +150,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
     case "no-account":
       return account === "*"
         ? {
+            state: BEFORE,
             title: "`*` is no account",
             why: "The policy lets you in under any name, and the star stands for that. No machine has an account that is called so.",
             steps: ["Choose an account that exists there, for instance `root` or your own name."],
@@ -162,7 +179,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
         title: "This address is not safe enough for a terminal",
         why: "Over plain http a browser gives a page no keys to work with, and anybody on the way could change the page.",
         always: true,
-        steps: ["Open the console at its https address."],
+        steps: [secure === null ? "Open the console at its https address." : `Open it at \`${secure}\`.`],
         retry: null,
       };
     case "refused":
@@ -188,7 +205,6 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
       };
     case "lost":
       return {
-        door: "shut",
         state: "Nothing more arrives",
         title: `The connection to ${machine} is lost`,
         why: "It did not come back in time, or the machine was restarted. What ran in the shell may have gone with it.",
@@ -203,7 +219,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
       };
     case "timeout":
       return {
-        door: "shut",
+        state: "Nothing came back",
         title: `${machine} did not answer`,
         why: "It is known as online, but nothing came back in time. It may have just gone, or be very busy.",
         steps: [`From another machine, \`tailscale ping ${machine}\` shows whether it is there.`],
@@ -211,7 +227,7 @@ function words(kind: FailureKind, machine: string, account: string, origin: stri
       };
     case "server":
       return {
-        door: "shut",
+        state: "Nothing was opened",
         title: "The server did not answer as it should",
         why: "The console's server is being restarted, or has a fault.",
         steps: ["Try again in a moment. `doorward doctor` on the server says what is wrong."],
@@ -269,23 +285,25 @@ export const KINDS: readonly FailureKind[] = [
  * The whole state for a failure.
  *
  * @param origin of the page, for the lines a proxy needs.
+ * @param secure the same page at an https address, where this server has one and it is another.
  */
 export function explained(
   failure: Failure,
   machine: string,
   account: string | null,
   origin: string,
+  secure: string | null = null,
 ): Explained {
   const told = KINDS.includes(failure.kind) ? failure.kind : "server";
   // Whoever refuses the star does not know that it stands for any name.
   const kind = told === "not-allowed" && account === "*" ? "no-account" : told;
-  const own = words(kind, cleanLine(machine, 63), cleanLine(account ?? "that account", 63), origin);
+  const own = words(kind, cleanLine(machine, 63), cleanLine(account ?? "that account", 63), origin, secure);
   const message = kind === told ? cleanLine(failure.message, 400) : "";
   const cure = kind === told ? cleanLine(failure.cure, 400) : "";
   const compared = /^shown (SHA256:\S+), known (SHA256:\S+(?:, SHA256:\S+)*)$/u.exec(failure.detail ?? "");
   return {
     kind,
-    door: own.door ?? "barred",
+    door: SHUT.has(kind) ? "shut" : "barred",
     state: own.state ?? "Refused",
     title: own.title,
     why: message === "" || own.always ? own.why : sentence(message, machine),
@@ -293,6 +311,7 @@ export function explained(
     retry: own.retry === undefined ? "Try again" : own.retry,
     listens: own.listens ?? null,
     signIn: own.signIn ?? false,
+    elsewhere: kind === "no-secure-context" ? secure : null,
     facts:
       compared === null || kind !== "host-key-changed"
         ? []

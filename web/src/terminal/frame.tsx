@@ -5,10 +5,12 @@ import { useEffect, useRef } from "preact/hooks";
 import { Door, Lamp } from "../ui/drawings.tsx";
 import { Arch, Outside } from "../ui/parts.tsx";
 import { choose, SCHEMES, scheme } from "../ui/scheme.ts";
+import { clock } from "../ui/times.ts";
 import type { App } from "./app.ts";
 import { Dialogs } from "./dialogs.tsx";
 import { labels } from "./keys.ts";
 import * as layouts from "./layout.ts";
+import { isClosed } from "./machines.ts";
 import { doorOf, word } from "./pane.ts";
 import { Terminal } from "./panes.tsx";
 import { Icon, IconButton, Keys } from "./parts.tsx";
@@ -101,7 +103,9 @@ function TabOf({ app, tab, chosen }: { app: App; tab: layouts.Tab; chosen: boole
   if (session === undefined) return null;
   const pane = session.pane.value;
   const all = tab.panes.flatMap((id) => app.sessions.value.get(id) ?? []);
-  const says = word(pane);
+  const closed = pane.phase === "choosing" && isClosed(app.directory.machines.value, pane.machine);
+  const says = closed ? "no way in" : word(pane);
+  const door = closed ? "barred" : doorOf(pane);
   const close = () => {
     for (const one of all) app.close(one);
   };
@@ -123,13 +127,13 @@ function TabOf({ app, tab, chosen }: { app: App; tab: layouts.Tab; chosen: boole
           if (event.button === 1) close();
         }}
       >
-        <Door state={doorOf(pane)} label="" />
+        <Door state={door} label="" />
         <span class="tab-name">
           <Outside text={pane.machine} limit={63} />
         </span>
         {pane.account !== null && <code>{pane.account}</code>}
         {all.length > 1 && <span class="tab-more">+{all.length - 1}</span>}
-        {says !== "" && <span class={`tab-word ${doorOf(pane)}`}>{says}</span>}
+        {says !== "" && <span class={`tab-word ${door}`}>{says}</span>}
         {rang && <span class="tab-word ajar">bell</span>}
       </button>
       {/* For the pointer; the keyboard has Delete on the tab, and readers hear of that. */}
@@ -272,7 +276,8 @@ function Sill({ app }: { app: App }) {
   const node = app.nodeState.value;
   const pane = app.current.value?.pane.value;
   const keys = labels(app.mac);
-  const dashed = node.relay === "waiting" || app.directory.live.link.value.state === "lost";
+  const link = app.directory.live.link.value;
+  const dashed = node.relay === "waiting" || link.state === "lost";
   const bad = pane?.phase === "ended" && pane.end?.failure;
   return (
     <footer class={`sill ${dashed ? "lost" : ""} ${bad ? "bad" : ""}`}>
@@ -284,6 +289,7 @@ function Sill({ app }: { app: App }) {
         </span>
       </span>
       <span class="wide">relay {RELAYS[node.relay]}</span>
+      {link.state === "lost" && <span>server not heard since {clock(link.since)}</span>}
       <span class="space" />
       {pane?.phase === "ended" && pane.end?.opened ? (
         <span class="hint">

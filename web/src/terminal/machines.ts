@@ -2,6 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import type { Console, Machine, Machines, MachinesEvent } from "../api/types.ts";
+import { waysInto } from "../ui/accounts.ts";
 import { Live } from "../ui/live.ts";
 import type { ServerEvent } from "../ui/sse.ts";
 
@@ -18,6 +19,13 @@ export function after(machines: readonly Machine[], event: MachinesEvent): Machi
 export function named(machines: readonly Machine[], name: string): Machine | undefined {
   const low = name.toLowerCase();
   return machines.find((one) => one.name.toLowerCase() === low);
+}
+
+/** Whether it is known that there is no way into the machine of this name: it is not there, or lets this person in as nobody. */
+export function isClosed(machines: readonly Machine[] | null, name: string): boolean {
+  if (machines === null) return false;
+  const machine = named(machines, name);
+  return machine === undefined || waysInto(machine).length === 0;
 }
 
 export class Directory {

@@ -11,6 +11,7 @@
  */
 
 import type { Failure, Step, StepName } from "../node/client.ts";
+import { SHUT } from "./failures.ts";
 import { cleanLine, cleanLines } from "./safety.ts";
 
 export type Phase = "choosing" | "opening" | "open" | "ended";
@@ -234,7 +235,10 @@ export function turned(pane: Pane): number {
 
 /** The door beside a terminal's name: a person may enter, has something to do first, is out, or was refused. */
 export function doorOf(pane: Pane): "open" | "ajar" | "shut" | "barred" {
-  if (pane.phase === "ended") return pane.end?.failure && !pane.end.opened ? "barred" : "shut";
+  if (pane.phase === "ended") {
+    const failure = pane.end?.opened ? null : pane.end?.failure;
+    return failure && !SHUT.has(failure.kind) ? "barred" : "shut";
+  }
   return pane.phase === "open" ? "open" : "ajar";
 }
 

@@ -4,9 +4,11 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { Door } from "../ui/drawings.tsx";
 import { Account, Outside } from "../ui/parts.tsx";
+import { clock } from "../ui/times.ts";
 import type { App } from "./app.ts";
 import { ROW } from "./keys.ts";
 import * as layouts from "./layout.ts";
+import { isClosed } from "./machines.ts";
 import { counted, doorOf, ending, type Pane } from "./pane.ts";
 import { Icon, IconButton } from "./parts.tsx";
 import type { Session } from "./session.ts";
@@ -95,9 +97,10 @@ function guess(place: HTMLElement, app: App, session: Session): void {
 
 function Head({ app, session, pane }: Of) {
   const open = pane.phase === "open";
+  const closed = pane.phase === "choosing" && isClosed(app.directory.machines.value, pane.machine);
   return (
     <header class="pane-head">
-      <Door state={doorOf(pane)} label="" />
+      <Door state={closed ? "barred" : doorOf(pane)} label="" />
       <b>
         <Outside text={pane.machine} limit={63} />
       </b>
@@ -135,7 +138,7 @@ function Head({ app, session, pane }: Of) {
 }
 
 /** Below a screen: a link that is lost, a shell that has ended. */
-function Edge({ session, pane }: Of) {
+function Edge({ app, session, pane }: Of) {
   if (pane.phase === "ended" && pane.end !== null) {
     return (
       <div class={`edge ${pane.end.failure === null ? "" : "shut"}`} role="status">
@@ -151,23 +154,45 @@ function Edge({ session, pane }: Of) {
       </div>
     );
   }
-  return pane.waiting === null ? null : <Lost pane={pane} since={pane.waiting} />;
+  return pane.waiting === null ? null : <Lost app={app} pane={pane} since={pane.waiting} />;
 }
 
-function Lost({ pane, since }: { pane: Pane; since: number }) {
+/** The link is gone: since when, and when it is looked for again. Where the relay is there, it is the machine that says nothing. */
+function Lost({ app, pane, since }: { app: App; pane: Pane; since: number }) {
   const now = useNow();
+  const { retry } = app.nodeState.value;
   return (
     <div class="edge ajar" role="status">
       <Icon name="lost" />
       <span>
-        Connection to {pane.machine} lost. What is shown stays, and the shell goes on when it is back.
+        {retry === null
+          ? `${pane.machine} has not answered since ${clock(since)}.`
+          : `Connection to ${pane.machine} lost at ${clock(since)}.`}{" "}
+        What is shown stays, and the shell goes on when it is back.
       </span>
       <span class="space" />
       <span class="cells" aria-hidden="true">
-        {counted(now.value - since)}
+        {retry === null ? counted(now.value - since) : trying(retry - now.value)}
       </span>
+      {retry !== null && (
+        <button
+          type="button"
+          class="press"
+          onClick={() => {
+            app.node.retry();
+            app.focus();
+          }}
+        >
+          Try now
+        </button>
+      )}
     </div>
   );
+}
+
+function trying(left: number): string {
+  const seconds = Math.ceil(left / 1_000);
+  return seconds > 0 ? `Trying again in ${seconds} s` : "Trying now";
 }
 
 function Search({ app, session }: { app: App; session: Session }) {

@@ -40,8 +40,13 @@ export function Choosing({ app, session, pane }: Of) {
       "anybody",
       location.origin,
     );
-    const title = `You have no way into ${machine.name}`;
-    return <Failed app={app} session={session} pane={pane} state={{ ...state, title, retry: null }} />;
+    const none = {
+      state: "No way in",
+      title: `You have no way into ${machine.name}`,
+      steps: ["Ask an administrator for a rule that names you."],
+      retry: null,
+    };
+    return <Failed app={app} session={session} pane={pane} state={{ ...state, ...none }} />;
   }
   const free = ways.find((way) => way.account === null);
   return (

@@ -134,10 +134,10 @@ test("who closes the page leaves by a beacon, who may come back does not", () =>
   page("pagehide", { persisted: false });
   expect(beacons).toEqual([]); // there is no tab yet
   expect(kinds().filter((kind) => kind === "leave")).toHaveLength(1);
-  say({ kind: "node", state: { tab: 12, addresses: [], relay: "up", over: null } });
+  say({ kind: "node", state: { tab: 12, addresses: [], relay: "up", retry: null, over: null } });
   page("pagehide", { persisted: false });
   expect(beacons).toEqual(["/api/v1/console/tabs/12/leave"]);
-  say({ kind: "node", state: { tab: 12, addresses: [], relay: "none", over: FAILURE } });
+  say({ kind: "node", state: { tab: 12, addresses: [], relay: "none", retry: null, over: FAILURE } });
   page("pagehide", { persisted: false });
   expect(beacons).toHaveLength(1);
 });
@@ -147,9 +147,9 @@ test("whoever watches the node is told at once and at each change, until they ha
   client.open(REQUEST, events());
   const seen: string[] = [];
   const stop = client.onNode(({ relay }) => seen.push(relay));
-  say({ kind: "node", state: { tab: 1, addresses: ["100.64.0.9"], relay: "up", over: null } });
+  say({ kind: "node", state: { tab: 1, addresses: ["100.64.0.9"], relay: "up", retry: null, over: null } });
   stop();
-  say({ kind: "node", state: { tab: 1, addresses: [], relay: "waiting", over: null } });
+  say({ kind: "node", state: { tab: 1, addresses: [], relay: "waiting", retry: null, over: null } });
   expect(seen).toEqual(["none", "up"]);
   expect(client.state.relay).toBe("waiting");
 });

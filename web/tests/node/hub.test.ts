@@ -15,6 +15,7 @@ test("a terminal goes through its steps, each with a time, and is a shell", asyn
     tab: 3,
     addresses: ["100.64.0.3", "fd7a::3"],
     relay: "up",
+    retry: null,
     over: null,
   });
 });
@@ -304,6 +305,37 @@ test("tries begin at once, become rarer, never come together with those of other
   // The network is there again, and the page knows: nobody waits for the next turn.
   relay.up = true;
   world.hub.hear({ kind: "wake" });
+  await world.until(() => world.told("link").at(-1)?.state === "up", 100);
+});
+
+test("when it is tried again is told, and whoever does not want to wait need not, also in a pause", async () => {
+  const world = new World();
+  const relay = world.relay("wss://door.test/derp");
+  await opened(world);
+  relay.up = false;
+  relay.cut();
+  await world.pass(60_000);
+  await world.until(() => world.told("node").at(-1)!.state.relay === "waiting");
+  const { retry } = world.told("node").at(-1)!.state;
+  const wait = retry! - 1_800_000_000_000 - world.now;
+  expect(wait).toBeGreaterThan(5000);
+  expect(wait).toBeLessThan(16_000);
+  const tried = relay.tried.length;
+  await world.until(() => relay.tried.length > tried, wait + 10);
+  expect(world.told("node").at(-1)!.state.retry).toBe(0);
+  await world.until(() => world.told("node").at(-1)!.state.relay === "waiting");
+  relay.up = true;
+  world.hub.hear({ kind: "retry" });
+  await world.until(() => world.told("link").at(-1)?.state === "up", 100);
+  expect(world.told("node").at(-1)!.state.retry).toBe(null);
+  world.hub.hear({ kind: "retry" }); // nothing to try
+  const pause = new Uint8Array(8);
+  pause.set([0, 0, 0x27, 0x10, 0, 0, 0x75, 0x30]);
+  relay.tell(frame(0x15, pause));
+  await world.pass(10);
+  relay.cut();
+  await world.until(() => world.told("link").at(-1)?.state === "waiting");
+  world.hub.hear({ kind: "retry" });
   await world.until(() => world.told("link").at(-1)?.state === "up", 100);
 });
 

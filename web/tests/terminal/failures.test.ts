@@ -63,6 +63,20 @@ it("a blocked relay shows the lines for the proxies, with the name of this door"
   expect(samples[1]?.text).toContain("door.example.net {");
 });
 
+it("a page without https names the address that has it, where there is one", () => {
+  const failure = { kind: "no-secure-context", message: "", cure: "" } as const;
+  const there = explained(failure, "web-1", "deploy", ORIGIN, `${ORIGIN}/terminal/web-1/deploy`);
+  expect(there.elsewhere).toBe(`${ORIGIN}/terminal/web-1/deploy`);
+  expect(there.steps).toEqual([`Open it at \`${ORIGIN}/terminal/web-1/deploy\`.`]);
+  expect(say("no-secure-context").elsewhere).toBe(null);
+});
+
+it("the door is barred where somebody refused, and shut where nobody did", () => {
+  expect(say("not-allowed")).toMatchObject({ door: "barred", state: "Stopped before anything was sent" });
+  expect(say("offline")).toMatchObject({ door: "shut" });
+  expect(say("timeout")).toMatchObject({ door: "shut", state: "Nothing came back" });
+});
+
 it("an unknown kind is a fault of the server's, not of the page", () => {
   expect(say("nonsense").kind).toBe("server");
 });

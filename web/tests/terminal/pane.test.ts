@@ -178,9 +178,11 @@ describe("an open shell", () => {
   });
 });
 
-it("what was refused is barred, what was lost is shut", () => {
+it("what was refused is barred, what is away or was lost is shut", () => {
   const end: Happening = { is: "end", status: null, signal: null, failure: FAILURE, at: 9 };
-  expect([doorOf(after(end)), word(after(end))]).toEqual(["barred", "stopped"]);
+  const refused = after({ ...end, failure: { ...FAILURE, kind: "not-allowed" } });
+  expect([doorOf(refused), word(refused)]).toEqual(["barred", "stopped"]);
+  expect([doorOf(after(end)), word(after(end))]).toEqual(["shut", "stopped"]);
   const lost = after(...THERE, { is: "open", at: 1 }, end);
   expect([doorOf(lost), word(lost)]).toEqual(["shut", "lost"]);
 });
