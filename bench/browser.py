@@ -4,7 +4,8 @@ Chromium is plainly started, so that nobody listens in on its WebSockets, and si
 relay alone. The baseline is OpenSSH through a stock client that has to use the same relay, to the same machine.
 
 *Cold* is the page by its address with an empty cache; *warm* is the same once more. Both end with the shell's first byte. An
-*echo* is from a key's event in the page until the page's terminal has read what a program answered to it. *Bulk* is a file of
+*echo* is from a key's event in the page until the page's terminal has read what a program answered to it, with as long between
+two keys as between those of a held one: without a pause each key would wait for the picture of the one before. *Bulk* is a file of
 lines of text, from Enter until all of it has been through the terminal. Files go through the page's panel of files.
 """
 
@@ -35,6 +36,7 @@ from doorward.engine.processes import stop
 
 HEADPLANE = 8_700  # kB, the gzipped program of Headplane's page, without its fonts (38.9 MB unpacked)
 RELAYED = {"TS_DEBUG_ALWAYS_USE_DERP": "1"}
+BETWEEN_KEYS = 1 / 30  # seconds; nobody types faster
 LINE = "all work and no play makes a terminal a dull boy, and 80 columns are as many as he has\n"
 ECHO = """import os, termios, tty
 before = termios.tcgetattr(0)
@@ -190,9 +192,10 @@ async def _echoes(terminal: Terminal, folder: Path, keys: int) -> list[float]:
     """Milliseconds from each key to its answer."""
     await terminal.type(f"python3 {folder}/echo.py")
     await terminal.timed("echo-0")
-    taken = [
-        1000 * await terminal.timed(f"echo-{number}.", key="a", code=65) for number in range(1, keys + 1)
-    ]
+    taken = []
+    for number in range(1, keys + 1):
+        await asyncio.sleep(BETWEEN_KEYS)
+        taken.append(1000 * await terminal.timed(f"echo-{number}.", key="a", code=65))
     await terminal.timed("echo-over", key="q", code=81)
     return taken
 
@@ -214,6 +217,7 @@ async def _stock_echoes(laptop: StockClient, folder: Path, keys: int) -> list[fl
         async with asyncio.timeout(60):
             await process.stdout.readuntil(b"\a")
             for _ in range(keys):
+                await asyncio.sleep(BETWEEN_KEYS)
                 began = time.perf_counter()
                 process.stdin.write(b"a")
                 await process.stdout.readuntil(b"\a")
