@@ -124,6 +124,18 @@ async def test_a_terminal_knows_what_it_was_asked_for(house: House) -> None:
     assert "account" not in start((await ann.get("/terminal/web-1")).text)
 
 
+async def test_a_terminal_knows_the_number_of_a_machine_that_the_person_sees_and_of_no_other(
+    house: House,
+) -> None:
+    ann = await house.resident("ann")
+    await house.registry.create_user("cli", "bob")
+    await house.registry.set_policy("cli", '{"acls": []}')
+    mine, other = await house.world.join(1, "laptop", "ann"), await house.world.join(2, "vault", "bob")
+    assert start((await ann.get("/terminal/Laptop/root")).text)["number"] == mine.id
+    assert "number" not in start((await ann.get(f"/terminal/{other.name}/root")).text)
+    assert "number" not in start((await ann.get("/terminal/nowhere")).text)
+
+
 async def test_a_terminal_may_connect_to_relays_elsewhere_that_browsers_trust(house: House) -> None:
     node = DERPNode(Name="1a", RegionID=1, HostName="relay.example", DERPPort=8443)
     bad = DERPNode(Name="1b", RegionID=1, HostName="evil; script-src *")

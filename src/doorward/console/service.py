@@ -49,6 +49,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     machines: tuple[types.Machine, ...] | None = None  # the first
     # of a terminal
     machine: str | None = None
+    number: int | None = None  # of the machine, where there is one that the person sees
     account: str | None = None  # None: the person chooses
     secure: str | None = None  # where the console has https, ending in a slash; None where it has not
 
@@ -113,19 +114,22 @@ class Console:
     async def _terminal(self, request: Request) -> Response:
         place = self._askings.doors.require(request)
         visitor = await self._askings.sessions.visitor(request)
-        if visitor.signed_in is None:
+        if visitor.user is None or visitor.signed_in is None:
             return _sign_in(request)
-        machine, account = request.path_params["machine"], request.path_params.get("account")
-        elsewhere = sorted(origins(self._registry.snapshot))
+        machine = request.path_params["machine"]
+        snapshot = self._registry.snapshot
+        node = snapshot.node_by_name(machine.lower())
+        seen = node is not None and self._feeds.sees(visitor.user.id, node)
         main = self._askings.doors.main
         return self._page(
             request,
             place,
             TERMINAL,
             machine,
-            sockets=elsewhere,
+            sockets=sorted(origins(snapshot)),
             machine=machine,
-            account=account,
+            number=node.id if node is not None and seen else None,
+            account=request.path_params.get("account"),
             secure=f"{main.base}/" if main.secure else None,
         )
 

@@ -4,6 +4,7 @@ import { SleeplessClock } from "./clock.ts";
 import type { Environment, Socket } from "./environment.ts";
 import { Hub } from "./hub.ts";
 import type { ToWorker } from "./messages.ts";
+import { warm } from "./warm.ts";
 import { ciphers, primitives } from "./webcrypto.ts";
 
 /** What of a Worker's surroundings is used. */
@@ -42,4 +43,10 @@ const environment: Environment = {
 };
 
 const hub = new Hub(environment, (message, transfer = []) => scope.postMessage(message, transfer));
-scope.onmessage = ({ data }) => hub.hear(data);
+let cold = true;
+scope.onmessage = ({ data }) => {
+  hub.hear(data);
+  if (data.kind !== "open" || !cold) return;
+  cold = false;
+  setTimeout(() => warm(environment.entropy)); // by then the server has been asked
+};

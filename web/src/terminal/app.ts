@@ -21,6 +21,8 @@ export interface Start {
   tailnet: string;
   version: string;
   machine: string;
+  /** Its number; absent where the person sees no such machine. */
+  number?: number;
   /** Absent where the address names none. */
   account?: string | null;
   /** Where the console is with https, ending in a slash; absent where there is no such address. */
@@ -54,10 +56,12 @@ export class App implements Around {
   readonly filing: Signal<string | null> = signal(null);
   readonly full: Signal<boolean> = signal(false);
   readonly current = computed(() => this.sessions.value.get(layouts.current(this.layout.value) ?? ""));
+  readonly #start: Start;
   #ids = 0;
   #screen: Promise<typeof Screen> | undefined;
 
   constructor(start: Start, node?: NodeClient) {
+    this.#start = start;
     this.base = start.base;
     this.tailnet = start.tailnet;
     this.secure = start.secure ?? null;
@@ -152,7 +156,9 @@ export class App implements Around {
   }
 
   machine(name: string): number | string {
-    return this.machineOf(name)?.id ?? name;
+    // The one of the address is known before any list is there.
+    const { machine, number } = this.#start;
+    return this.machineOf(name)?.id ?? (name === machine ? number : undefined) ?? name;
   }
 
   machineOf(name: string): Machine | undefined {

@@ -9,4 +9,6 @@ import { bootstrap } from "../ui/bootstrap.ts";
 import { App, type Start } from "./app.ts";
 import { Frame } from "./frame.tsx";
 
-render(<Frame app={new App(bootstrap<Start>())} />, document.getElementById("app")!);
+const app = new App(bootstrap<Start>());
+// The node's Worker has been asked for, and browsers need this thread to begin it: what is drawn can wait a moment.
+setTimeout(() => render(<Frame app={app} />, document.getElementById("app")!));

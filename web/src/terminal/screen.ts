@@ -20,6 +20,7 @@ export const FONT =
 const LINE_HEIGHT = 1.12;
 const ADVANCE = 0.6; // em, of each letter of JetBrains Mono
 const MOST_WRAPPED = 20; // rows of one long line that are looked at for addresses
+const SETTLED = 500; // ms
 const FONT_WAIT = 400; // ms; later the other face is replaced where it stands
 
 /** What a terminal that was left in any state is brought back by, without losing what it shows: modes off, and a new line. */
@@ -260,7 +261,9 @@ export class Screen {
     } catch {
       // The widths of before then; everything else works.
     }
-    await this.#drawFast();
+    // Costly to begin, and of use only once much is printed: not on the way to the first prompt.
+    const late = setTimeout(() => void this.#drawFast(), SETTLED);
+    this.#away.signal.addEventListener("abort", () => clearTimeout(late));
   }
 
   async #drawFast(): Promise<void> {

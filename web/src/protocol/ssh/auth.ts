@@ -37,9 +37,11 @@ const MAX_ROUNDS = 50;
 /** Sign in; SshError ``refused``, naming the ways that the server has, when none of ours is accepted. */
 export async function authenticate(transport: Transport, options: AuthOptions): Promise<void> {
   await transport.send(fields(MESSAGE.serviceRequest, "ssh-userauth"));
+  // Sent before the service is accepted: it saves the time to there and back, and tells nothing but a name.
+  await transport.send(fields(MESSAGE.authRequest, options.user, SERVICE, "none"));
   const accepted = await next(transport, options);
   if (accepted[0] !== MESSAGE.serviceAccept) throw unexpected(accepted);
-  let ways = await attempt(transport, options, fields(MESSAGE.authRequest, options.user, SERVICE, "none"));
+  let ways = outcome(await next(transport, options));
   for (const signer of options.signers ?? []) {
     if (ways === undefined) return;
     if (ways.includes("publickey")) ways = await bySignature(transport, options, signer, ways);
