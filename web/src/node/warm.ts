@@ -15,8 +15,12 @@ const SIGNATURE =
 const KEM_CIPHERTEXT = 1088;
 const BASE = fromHex(`09${"00".repeat(31)}`); // a point of the other curve (RFC 7748 section 4.1)
 
-/** ``entropy`` gives bytes that nobody can guess; the keys made of them are thrown away. */
-export function warm(entropy: (size: number) => Uint8Array): void {
-  ed25519.verify(fromHex(SIGNATURE), new Uint8Array(0), fromHex(KEY));
-  begin("mlkem768x25519-sha256", entropy).secret(concat(entropy(KEM_CIPHERTEXT), BASE));
-}
+/** One after the other, so that what arrives meanwhile comes in between; ``entropy`` gives bytes that nobody can guess, for keys that are thrown away. */
+export const STEPS: readonly ((entropy: (size: number) => Uint8Array) => void)[] = [
+  (entropy) => {
+    begin("mlkem768x25519-sha256", entropy).secret(concat(entropy(KEM_CIPHERTEXT), BASE));
+  },
+  () => {
+    ed25519.verify(fromHex(SIGNATURE), new Uint8Array(0), fromHex(KEY));
+  },
+];

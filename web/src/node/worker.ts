@@ -4,7 +4,7 @@ import { SleeplessClock } from "./clock.ts";
 import type { Environment, Socket } from "./environment.ts";
 import { Hub } from "./hub.ts";
 import type { ToWorker } from "./messages.ts";
-import { warm } from "./warm.ts";
+import { STEPS } from "./warm.ts";
 import { ciphers, primitives } from "./webcrypto.ts";
 
 /** What of a Worker's surroundings is used. */
@@ -48,5 +48,6 @@ scope.onmessage = ({ data }) => {
   hub.hear(data);
   if (data.kind !== "open" || !cold) return;
   cold = false;
-  setTimeout(() => warm(environment.entropy)); // by then the server has been asked
+  // By then the server has been asked.
+  for (const step of STEPS) setTimeout(() => step(environment.entropy));
 };
