@@ -111,7 +111,6 @@ export class RemoteFiles {
     return new Promise((resolve, reject) => {
       let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
       let size: number | null = null;
-      let bytes = 0;
       const fail = (why: unknown) => {
         reject(why);
         controller?.error(why);
@@ -129,7 +128,7 @@ export class RemoteFiles {
           free();
           fail(why);
         },
-        progress: nothing,
+        progress: (bytes) => options.progress?.(bytes, size),
         size: (known) => {
           size = known;
           let unread = 0; // told to the host as it is read, so that what is read slowly is sent slowly
@@ -157,9 +156,7 @@ export class RemoteFiles {
             ...this.#calls.get(call)!,
             data: (piece) => {
               unread += piece.length;
-              bytes += piece.length;
               controller?.enqueue(piece);
-              options.progress?.(bytes, size);
             },
           });
           resolve({ size, stream });

@@ -1,5 +1,6 @@
 /** Files on a host, in the Worker: one SFTP session for each connection, calls and transfers side by side on it. */
 
+import { concat } from "../protocol/bytes.ts";
 import type { SshClient } from "../protocol/ssh/client.ts";
 import { SshError } from "../protocol/ssh/errors.ts";
 import { type Entry, isFolder, Sftp, SftpError } from "../protocol/ssh/sftp.ts";
@@ -12,8 +13,10 @@ import type { Failure, FileEntry } from "./types.ts";
 const ON_ITS_WAY = 4 << 20;
 /** How much of a file is read at once for an upload. */
 const SLICE = 1 << 20;
-/** Progress is told so often at most, in milliseconds. */
-const TELL = 50;
+/** What a page takes at once costs it about the same whether it is little or much: so much of a download goes together. */
+const TOGETHER = 1 << 18;
+/** Progress is told so often at most, in milliseconds, and what was gathered waits no longer once more of it has come. */
+const TELL = 100;
 
 /** A connection that is kept while it is used. */
 export interface Borrowed {
@@ -115,30 +118,51 @@ export class Transfers {
     what: Extract<FileCall, { readonly do: "upload" }>,
     transfer: Transfer,
   ): Promise<void> {
-    let toldAt = Number.NEGATIVE_INFINITY;
-    const wrote = (bytes: number) => {
-      const now = this.#environment.now();
-      if (bytes < what.file.size && now - toldAt < TELL) return;
-      toldAt = now;
-      if (!transfer.cancelled) this.#say({ kind: "filesProgress", call, bytes });
-    };
+    const wrote = this.#progress(call, transfer, what.file.size);
     await sftp.write(what.path, pieces(what.file, transfer), wrote, { exclusive: what.exclusive });
   }
 
   async #download(sftp: Sftp, call: number, path: string, transfer: Transfer): Promise<void> {
     const { size } = await sftp.stat(path);
     this.#say({ kind: "filesSize", call, size: size ?? null });
-    for await (const piece of sftp.read(path)) {
-      if (transfer.cancelled) throw new Cancelled();
-      const data = piece.slice();
+    const progress = this.#progress(call, transfer, size);
+    let parts: Uint8Array[] = [];
+    let gathered = 0;
+    let whole = 0;
+    let saidAt = this.#environment.now();
+    const send = () => {
+      const data = concat(...parts);
+      parts = [];
+      gathered = 0;
+      whole += data.length;
+      saidAt = this.#environment.now();
       transfer.unread += data.length;
       this.#say({ kind: "filesData", call, data }, [data.buffer]);
+      progress(whole);
+    };
+    for await (const piece of sftp.read(path)) {
+      if (transfer.cancelled) throw new Cancelled();
+      parts.push(piece);
+      gathered += piece.length;
+      if (gathered >= TOGETHER || this.#environment.now() - saidAt >= TELL) send();
       while (transfer.unread > ON_ITS_WAY && !transfer.cancelled) {
         await new Promise<void>((wake) => {
           transfer.wake = wake;
         });
       }
     }
+    if (gathered > 0 && !transfer.cancelled) send();
+  }
+
+  /** Tells the page now and then how many bytes have moved, and for certain when it is ``all`` of them. */
+  #progress(call: number, transfer: Transfer, all: number | undefined): (bytes: number) => void {
+    let toldAt = Number.NEGATIVE_INFINITY;
+    return (bytes) => {
+      const now = this.#environment.now();
+      if (bytes !== all && now - toldAt < TELL) return;
+      toldAt = now;
+      if (!transfer.cancelled) this.#say({ kind: "filesProgress", call, bytes });
+    };
   }
 }
 

@@ -210,7 +210,8 @@ test("a transfer that is given up is given up at both ends", async () => {
 test("a download is told of what was read, not of what arrived", async () => {
   const { client, sent, say } = setUp();
   const files = client.open(REQUEST, events()).files();
-  const asked = files.download("/a");
+  const seen: [number, number | null][] = [];
+  const asked = files.download("/a", { progress: (...one) => seen.push(one) });
   const { call } = sent.at(-1) as Extract<ToWorker, { kind: "files" }>;
   say({ kind: "filesSize", call, size: 5 << 20 });
   const { size, stream } = await asked;
@@ -223,10 +224,12 @@ test("a download is told of what was read, not of what arrived", async () => {
   expect((await reader.read()).value![0]).toBe(0);
   await vi.waitFor(() => expect(acked()).toBe(1 << 20));
   say({ kind: "filesData", call, data: new Uint8Array(1 << 20).fill(4) });
+  say({ kind: "filesProgress", call, bytes: 1 << 20 });
   say({ kind: "filesDone", call, answer: null });
   const firsts: number[] = [];
   for (let next = await reader.read(); !next.done; next = await reader.read()) firsts.push(next.value[0]!);
   expect(firsts).toEqual([1, 2, 3, 4]);
+  expect(seen).toEqual([[1 << 20, 5 << 20]]);
 });
 
 test("a download that fails on its way says so to who reads it", async () => {
