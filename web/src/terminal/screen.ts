@@ -11,6 +11,7 @@ import type { WebglAddon } from "@xterm/addon-webgl";
 import { type ILink, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { styling } from "./cssom.ts";
+import { hasGraphics } from "./graphics.ts";
 import { cleanLine, linksIn, offeredToClipboard, type SafeLink, safeLink } from "./safety.ts";
 import { FINDS, theme } from "./themes.ts";
 
@@ -28,20 +29,6 @@ const CALM =
   "\u001b[!p\u001b[?1l\u001b[?9l\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[?1004l\u001b[?1006l\u001b[?2004l" +
   "\u001b[?25h\u001b(B\u001b[0m\r\n\u001b[J";
 const LEAVE = "\u001b[?1049l"; // the other buffer of editors and pagers
-
-let graphics: boolean | undefined;
-
-/** Whether WebGL is drawn by something made for it. Where the processor has to do it, elements cost less, and so does a page without it. */
-function hasGraphics(): boolean {
-  if (graphics === undefined) {
-    const context = document
-      .createElement("canvas")
-      .getContext("webgl2", { failIfMajorPerformanceCaveat: true });
-    graphics = context !== null;
-    context?.getExtension("WEBGL_lose_context")?.loseContext();
-  }
-  return graphics;
-}
 
 export interface Look {
   dark: boolean;

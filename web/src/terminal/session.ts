@@ -16,6 +16,7 @@ const RESIZE_PAUSE = 60; // ms: of a window that is being drawn larger the host 
 const PASTE_AHEAD = 128 * 1024; // bytes that may lie before the host when the next piece of a paste follows
 const PASTE_TURN = 8; // ms between two looks at that
 const CTRL_C = "\u0003";
+const PIECE = 1 << 16; // bytes that the screen takes in before it looks whether there is something else to do
 
 /** What a terminal asks of the page around it. */
 export interface Around {
@@ -290,17 +291,20 @@ export class Session {
 
   #draw(bytes: Uint8Array): void {
     const handle = this.#handle;
-    this.#screen?.write(bytes, () => {
-      // The screen draws many pieces in one go: they are acknowledged in one.
-      if (this.#acknowledged === 0) {
-        queueMicrotask(() => {
-          const count = this.#acknowledged;
-          this.#acknowledged = 0;
-          handle?.ack(count);
-        });
-      }
-      this.#acknowledged += bytes.length;
-    });
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      const piece = bytes.subarray(at, at + PIECE);
+      this.#screen?.write(piece, () => {
+        // The screen draws many pieces in one go: they are acknowledged in one.
+        if (this.#acknowledged === 0) {
+          queueMicrotask(() => {
+            const count = this.#acknowledged;
+            this.#acknowledged = 0;
+            handle?.ack(count);
+          });
+        }
+        this.#acknowledged += piece.length;
+      });
+    }
   }
 
   #resized(columns: number, rows: number): void {
