@@ -10,7 +10,17 @@ import type { Environment } from "./environment.ts";
 export const ON_ITS_WAY = 1 << 20;
 /** Pieces that come within so many milliseconds go together: a message for each costs more than what is in it. */
 const TOGETHER = 4;
-const ENOUGH = 1 << 16;
+/**
+ * Of a flood a page shows as many pictures as there are messages, and each may take it longer than the text in between: nobody
+ * reads it, so there is one in so many milliseconds. A flood comes at a megabyte a second and more; what a full-screen
+ * program paints is most often less.
+ */
+const TOGETHER_IN_FLOOD = 50;
+const FLOOD = 1 << 16;
+/** What came so many milliseconds ago counts half of what comes now. */
+const HALF_LIFE = 40;
+/** More than this does not wait. */
+const ENOUGH = 1 << 19;
 
 export class Printer {
   readonly #environment: Environment;
@@ -18,6 +28,8 @@ export class Printer {
   #parts: Uint8Array[] = [];
   #size = 0;
   #sentAt = Number.NEGATIVE_INFINITY;
+  #lately = 0; // bytes, the older the less
+  #cameAt = Number.NEGATIVE_INFINITY;
   #cancel: (() => void) | undefined;
   #unread = 0;
   #waiting: (() => void)[] = [];
@@ -32,8 +44,12 @@ export class Printer {
   async print(data: Uint8Array): Promise<void> {
     this.#parts.push(data);
     this.#size += data.length;
-    if (this.#size >= ENOUGH || this.#environment.now() - this.#sentAt >= TOGETHER) this.#flush();
-    else this.#cancel ??= this.#environment.after(TOGETHER, () => this.#flush());
+    const now = this.#environment.now();
+    this.#lately = this.#lately * 2 ** ((this.#cameAt - now) / HALF_LIFE) + data.length;
+    this.#cameAt = now;
+    const left = this.#sentAt + (this.#lately >= FLOOD ? TOGETHER_IN_FLOOD : TOGETHER) - now;
+    if (this.#size >= ENOUGH || left <= 0) this.#flush();
+    else this.#cancel ??= this.#environment.after(left, () => this.#flush());
     while (this.#unread + this.#size > ON_ITS_WAY && !this.#closed) {
       await new Promise<void>((wake) => {
         this.#waiting.push(wake);

@@ -73,9 +73,33 @@ test("output is gathered, but the first after a pause goes at once", async () =>
   expect(sent).toEqual([1]);
   await world.pass(10);
   expect(sent).toEqual([1, 50]);
-  await printer.print(new Uint8Array(70_000));
-  expect(sent).toEqual([1, 50, 70_000]);
+  await printer.print(new Uint8Array(600_000));
+  expect(sent).toEqual([1, 50, 600_000]);
   await printer.finish();
+});
+
+test("of a flood the page has a few large pieces, and after it what comes goes at once", async () => {
+  const world = new World();
+  const sent: number[] = [];
+  const printer = new Printer({ ...environmentOf(world) }, (data) => {
+    sent.push(data.length);
+    printer.ack(data.length);
+  });
+  for (let millisecond = 0; millisecond < 400; millisecond++) {
+    await printer.print(new Uint8Array(10_000));
+    await world.pass(1);
+  }
+  await world.pass(50);
+  expect(sent.reduce((sum, size) => sum + size)).toBe(4_000_000);
+  expect(sent.length).toBeLessThan(20);
+  expect(sent.at(-2)).toBeGreaterThanOrEqual(300_000);
+  await world.pass(500);
+  const before = sent.length;
+  for (let frame = 0; frame < 30; frame++) {
+    await printer.print(new Uint8Array(8_000)); // what a program paints is no flood
+    expect(sent.length).toBe(before + frame + 1);
+    await world.pass(16);
+  }
 });
 
 test("who closes a terminal in the middle of anything is told that it has ended, and nothing else", async () => {
