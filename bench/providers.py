@@ -23,6 +23,7 @@ from tests.support.machines import machines
 from tests.support.programs import require, require_root
 from tests.support.require import Missing
 from tests.support.server import Server, free_port
+from tests.support.signed_in import begin
 from tests.support.waiting import until
 
 from bench.asking import Answer, Party, Task
@@ -34,8 +35,8 @@ from doorward.engine.setup import CLIENT_VERSION, build
 from doorward.login.apps import Apps, Wanted
 from doorward.login.doors import Place, place_of
 from doorward.login.sessions import cookie_name
-from doorward.model import AppGrant, RefreshToken, Session, User
-from doorward.store import Database, apps, rows, signin, users
+from doorward.model import AppGrant, RefreshToken, User
+from doorward.store import Database, apps, rows, users
 from doorward.store.tables import app_grants, refresh_tokens
 from doorward.tailnet import secrets
 
@@ -223,23 +224,7 @@ def _give(connection: Connection, client_id: str, count: int, scopes: tuple[str,
 
 def _sign_in(connection: Connection, origin: str) -> str:
     (person,) = users.load_all(connection)
-    now = SystemClock().now()
-    secret = secrets.base32(os.urandom(20))
-    draft = Session(
-        id=0,
-        user_id=person.id,
-        secret_hash=secrets.digest(secret),
-        origin=origin,
-        created=now,
-        seen=now,
-        expires=now + timedelta(days=1),
-        proven=now,
-        method="passkey:1",
-        address="127.0.0.1",
-        agent="bench",
-    )
-    signin.insert_session(connection, draft)
-    return secret
+    return begin(connection, person.id, origin)
 
 
 class Tsidp(NamedTuple):

@@ -62,19 +62,7 @@ MAKERS: dict[str, Callable[[], msgspec.Struct]] = {
     ),
     "Identity": lambda: model.Identity(id=1, provider_id=1, subject="s1", user_id=1, created=nouns.NOW),
     "Claims": lambda: model.Claims(issuer="https://id.example.com", subject="s1"),
-    "Session": lambda: model.Session(
-        id=1,
-        user_id=1,
-        secret_hash=b"",
-        origin="https://door.example.com",
-        created=nouns.NOW,
-        seen=nouns.NOW,
-        expires=nouns.SOON,
-        proven=nouns.NOW,
-        method="passkey:1",
-        address="192.0.2.1",
-        agent="",
-    ),
+    "Session": nouns.session,
     "Invitation": lambda: model.Invitation(
         id=1, user_id=1, secret_hash=b"", actor="cli", created=nouns.NOW, expires=nouns.SOON
     ),

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any, Self
 
 import httpx2
@@ -15,7 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from sqlalchemy import Connection
 from tests.interop.test_several import share_keys
-from tests.support import once
+from tests.support import nouns, once
 from tests.support.office import PAGE, challenge
 from tests.support.postgres import Cluster
 from tests.support.server import Server
@@ -23,7 +22,7 @@ from tests.support.waiting import eventually
 
 from doorward.clock import SystemClock
 from doorward.issuer.pushed import URN
-from doorward.model import App, Session
+from doorward.model import App
 from doorward.store import Database, apps, signin, users
 from doorward.tailnet import secrets
 
@@ -65,20 +64,9 @@ async def fill(location: str) -> None:
 def _fill(connection: Connection) -> None:
     now = SystemClock().now()
     (person,) = users.load_all(connection)
-    session = Session(
-        id=0,
-        user_id=person.id,
-        secret_hash=secrets.digest(COOKIE),
-        origin=DOOR,
-        created=now,
-        seen=now,
-        expires=now + timedelta(hours=1),
-        proven=now,
-        method="passkey:1",
-        address="127.0.0.1",
-        agent="",
+    signin.insert_session(
+        connection, nouns.session(person.id, now, secret_hash=secrets.digest(COOKIE), origin=DOOR)
     )
-    signin.insert_session(connection, session)
     app = App(
         id=0,
         name="signer",

@@ -1,31 +1,18 @@
 from pathlib import Path
 
-from tests.support.nouns import NOW, SOON, node, user
+from tests.support.nouns import node, session, user
 from tests.support.world import open_world
 
 from doorward.login.leaving import Leaver, leaver, sign_out
 from doorward.login.sessions import SignedIn, Visitor
-from doorward.model import Session, User
+from doorward.model import User
 from doorward.store import apps, signin
 
 ANN, BOB = user(1, id=1), user(2, id=2)
 
 
 def signed_in(who: User, number: int = 5) -> SignedIn:
-    session = Session(
-        id=number,
-        user_id=who.id,
-        secret_hash=b"",
-        origin="https://door.example.com",
-        created=NOW,
-        seen=NOW,
-        expires=SOON,
-        proven=NOW,
-        method="passkey:1",
-        address="192.0.2.1",
-        agent="",
-    )
-    return SignedIn(who, session)
+    return SignedIn(who, session(who.id, id=number))
 
 
 def test_who_leaves_is_known_by_all_that_says_so() -> None:

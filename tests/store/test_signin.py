@@ -3,6 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support import nouns
 from tests.support.nouns import NOW
 
 from doorward.errors import Conflict, NotFound
@@ -38,20 +39,7 @@ def passkey(user_id: int, credential: bytes = b"one", **fields: Any) -> Passkey:
 
 
 def session(user_id: int, secret: bytes = b"hash", **fields: Any) -> Session:
-    values: dict[str, Any] = {
-        "id": 0,
-        "user_id": user_id,
-        "secret_hash": secret,
-        "origin": "https://door.example.com",
-        "created": NOW,
-        "seen": NOW,
-        "expires": LATER,
-        "proven": NOW,
-        "method": "passkey:1",
-        "address": "192.0.2.1",
-        "agent": "a browser",
-    }
-    return Session(**(values | fields))
+    return nouns.session(user_id, **{"secret_hash": secret, "expires": LATER, **fields})
 
 
 def asking(secret: bytes = b"hash", **fields: Any) -> Asking:

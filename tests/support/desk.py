@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -13,14 +12,13 @@ from tests.support.clients import StockClient
 from tests.support.devtools import PlainChromium, Tab
 from tests.support.machines import machines
 from tests.support.server import Server
+from tests.support.signed_in import begin
 from tests.support.waiting import eventually
 
 from doorward.clock import SystemClock
 from doorward.login.doors import place_of
-from doorward.login.sessions import LIFETIME, cookie_name
-from doorward.model import Session
-from doorward.store import Database, signin, users
-from doorward.tailnet.secrets import base32, digest
+from doorward.login.sessions import cookie_name
+from doorward.store import Database, users
 
 
 class Desk:
@@ -40,27 +38,11 @@ class Desk:
 
     async def sign_in(self, *, proven_ago: timedelta = timedelta(0)) -> str:
         """Have a session as a sign-in makes one; returns the cookie's secret."""
-        clock, secret = SystemClock(), base32(secrets.token_bytes(20))
-        now = clock.now()
-        async with await Database.open(self.server.folder / "doorward.db", clock=clock) as database:
+        async with await Database.open(self.server.folder / "doorward.db", clock=SystemClock()) as database:
             person = await database.read(users.by_name, self.user)
             assert person is not None, f"no {self.user}"
-            session = Session(
-                id=0,
-                user_id=person.id,
-                secret_hash=digest(secret),
-                origin=self.origin,
-                created=now,
-                seen=now,
-                expires=now + LIFETIME,
-                proven=now - proven_ago,
-                method="passkey:1",
-                address="127.0.0.1",
-                agent="a browser",
-            )
-            await database.run(signin.insert_session, session)
-        self.secret = secret
-        return secret
+            self.secret = await database.run(begin, person.id, self.origin, proven_ago=proven_ago)
+        return self.secret
 
     async def open(self, browser: PlainChromium, path: str) -> Tab:
         """A page of the console in a new tab, signed in."""

@@ -1,8 +1,8 @@
 """Ways to sign in, put into the store as if a person had done it."""
 
-from datetime import timedelta
 from typing import Any
 
+from tests.support import nouns
 from tests.support.world import World
 
 from doorward.model import Identity, Passkey, Provider, Session, User
@@ -34,21 +34,12 @@ def cookie(user: User, secret: str = "cookie") -> str:
 
 async def sign_in(world: World, user: User, secret: str = "cookie", **fields: Any) -> Session:
     """A session of theirs, proven this moment."""
-    now = world.clock.now()
-    values: dict[str, Any] = {
-        "id": 0,
-        "user_id": user.id,
-        "secret_hash": secrets.digest(cookie(user, secret)),
-        "origin": ORIGIN,
-        "created": now,
-        "seen": now,
-        "expires": now + timedelta(days=7),
-        "proven": now,
-        "method": "passkey:1",
-        "address": "192.0.2.1",
-        "agent": "Firefox",
-    }
-    return await world.registry.writer.database.run(signin.insert_session, Session(**(values | fields)))
+    draft = nouns.session(
+        user.id,
+        world.clock.now(),
+        **{"secret_hash": secrets.digest(cookie(user, secret)), "origin": ORIGIN, **fields},
+    )
+    return await world.registry.writer.database.run(signin.insert_session, draft)
 
 
 async def give_identity(world: World, user: User) -> Identity:

@@ -1,11 +1,11 @@
-"""Users, nodes, keys and registrations for tests: valid, distinct by their number, not stored yet."""
+"""Users, nodes, keys, registrations and sessions for tests: valid, distinct by their number, not stored yet."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from doorward.model import ApiToken, AuthKey, Node, Registration, Tab, TabTarget, User
+from doorward.model import ApiToken, AuthKey, Node, Registration, Session, Tab, TabTarget, User
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 
@@ -51,6 +51,24 @@ def node(number: int, user_id: int | None, **fields: Any) -> Node:
 def tab(session_id: int = 1, *targets: int, account: str = "root", grace: int = 900) -> Tab:
     wanted = tuple(TabTarget(node_id=target, account=account, ssh=True) for target in targets)
     return Tab(session_id=session_id, targets=wanted, grace=grace)
+
+
+def session(user_id: int = 1, at: datetime = NOW, **fields: Any) -> Session:
+    """Begun and proven at that time, for a day."""
+    values = {
+        "id": 0,
+        "user_id": user_id,
+        "secret_hash": b"",
+        "origin": "https://door.example.com",
+        "created": at,
+        "seen": at,
+        "expires": at + timedelta(days=1),
+        "proven": at,
+        "method": "passkey:1",
+        "address": "192.0.2.1",
+        "agent": "a browser",
+    }
+    return Session(**{**values, **fields})
 
 
 def auth_key(number: int = 1, **fields: Any) -> AuthKey:

@@ -1,30 +1,34 @@
 """A browser in which somebody has signed in, without the pages for it."""
 
+import secrets
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import Connection
+from tests.support import nouns
+
 from doorward.clock import SystemClock
-from doorward.model import Session
 from doorward.store import Database, signin
-from doorward.tailnet import secrets
+from doorward.tailnet.secrets import base32, digest
+
+
+def begin(connection: Connection, user: int, origin: str, *, proven_ago: timedelta = timedelta(0)) -> str:
+    """Have a person signed in at a door, in a transaction of the store; what the browser's cookie holds."""
+    secret, now = base32(secrets.token_bytes(20)), SystemClock().now()
+    session = nouns.session(
+        user,
+        now,
+        secret_hash=digest(secret),
+        origin=origin,
+        expires=now + timedelta(days=7),
+        proven=now - proven_ago,
+        address="127.0.0.1",
+    )
+    signin.insert_session(connection, session)
+    return secret
 
 
 async def sign_in(folder: Path, user: int, origin: str) -> str:
-    """Have a person signed in at a door, in the data directory of a server that may run; what the browser's cookie holds."""
-    now, secret = SystemClock().now(), f"cookie-{user}"
-    session = Session(
-        id=0,
-        user_id=user,
-        secret_hash=secrets.digest(secret),
-        origin=origin,
-        created=now,
-        seen=now,
-        expires=now + timedelta(days=1),
-        proven=now,
-        method="passkey:1",
-        address="127.0.0.1",
-        agent="a browser",
-    )
+    """The same in the data directory of a server that may run."""
     async with await Database.open(folder / "doorward.db", clock=SystemClock()) as database:
-        await database.run(signin.insert_session, session)
-    return secret
+        return await database.run(begin, user, origin)

@@ -1,12 +1,12 @@
 """Who the subjects of outside providers are here, and who lets them in."""
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.support import nouns
 from tests.support.neighbours import pair
 from tests.support.nouns import NOW
 from tests.support.postgres import Cluster
@@ -14,7 +14,7 @@ from tests.support.waiting import until
 from tests.support.world import World, open_world
 
 from doorward.errors import BadInput, Conflict, DoorwardError, NotFound, NotPermitted
-from doorward.model import Claims, Provider, Session, User
+from doorward.model import Claims, Provider, User
 from doorward.store import signin
 from doorward.tailnet.outside import check_provider, group_domains
 from doorward.tailnet.registry import Registry
@@ -63,19 +63,7 @@ async def events(world: World, action: str = "") -> list[tuple[str, str, str, di
 
 
 async def begin_session(world: World, user: User, method: str, secret: bytes) -> int:
-    session = Session(
-        id=0,
-        user_id=user.id,
-        secret_hash=secret,
-        origin="https://door.example.com",
-        created=world.clock.now(),
-        seen=world.clock.now(),
-        expires=world.clock.now() + timedelta(hours=1),
-        proven=world.clock.now(),
-        method=method,
-        address="192.0.2.1",
-        agent="",
-    )
+    session = nouns.session(user.id, world.clock.now(), secret_hash=secret, method=method)
     return (await world.registry.writer.database.run(signin.insert_session, session)).id
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 import pytest
+from tests.support import nouns
 from tests.support.consoles import POLICY, furnish
 from tests.support.means import sign_in
 from tests.support.neighbours import join, pair
@@ -330,21 +330,8 @@ async def test_what_one_process_makes_another_has_and_ends(address: str) -> None
         user = await one.create_user("test", "ann")
         laptop = await join(one, 1)
         one.observations.connected(laptop.id)
-        now = one.writer.now()
-        values: dict[str, Any] = {
-            "id": 0,
-            "user_id": user.id,
-            "secret_hash": b"s",
-            "origin": "https://door.test",
-            "created": now,
-            "seen": now,
-            "expires": now + timedelta(days=1),
-            "proven": now,
-            "method": "passkey:1",
-            "address": "",
-            "agent": "",
-        }
-        session = await one.writer.database.run(signin.insert_session, Session(**values))
+        begun = nouns.session(user.id, one.writer.now())
+        session = await one.writer.database.run(signin.insert_session, begun)
         one.tabs.region, two.tabs.region = 901, 902
         target = judged(one.snapshot, user.id, one.snapshot.nodes[laptop.id], "ann")
         tab = await one.tabs.open("user:ann", user, session, node_key(KEY), target)
