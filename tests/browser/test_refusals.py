@@ -1,6 +1,5 @@
 """What can keep a shell from a browser, each brought about for real: the page says what it is, and what to do."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ from tests.support.clients import StockClient
 from tests.support.desk import Desk, at_desk, ssh_to
 from tests.support.devtools import PlainChromium, plain_chromium
 from tests.support.openssh import run
+from tests.support.passing import passing
 from tests.support.programs import require_root
 from tests.support.sshd import running_sshd
 from tests.support.terminal import Terminal
@@ -131,31 +131,13 @@ async def test_a_proxy_that_passes_no_upgrade_is_named_with_the_lines_that_it_la
 @contextlib.asynccontextmanager
 async def _no_upgrades(desk: Desk) -> AsyncIterator[int]:
     """A proxy that passes requests on, and neither tunnels nor upgrades."""
-    host, there = desk.server.listens_at
+    origin = desk.origin.encode()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            method, _, rest = head.partition(b" ")
-            if method == b"CONNECT":
-                writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            else:
-                server, pipe = await asyncio.open_connection(host, there)
-                pipe.write(method + b" " + rest.replace(f"http://localhost:{there}".encode(), b"", 1))
-                await asyncio.gather(_copy(reader, pipe), _copy(server, writer))
-        writer.close()
+    def change(head: bytes) -> bytes | None:
+        return None if head.startswith(b"CONNECT ") else head.replace(b" " + origin, b" ", 1)
 
-    proxy = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with proxy:
-        yield proxy.sockets[0].getsockname()[1]
-
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    sink.close()
+    async with passing(desk.server.listens_at, change) as port:
+        yield port
 
 
 async def test_an_old_ssh_server_has_nothing_in_common_and_an_unknown_one_is_asked_about_first(

@@ -20,6 +20,7 @@ from tests.support.clients import StockClient
 from tests.support.desk import Desk, at_desk, ssh_to
 from tests.support.devtools import PlainChromium, Tab, plain_chromium
 from tests.support.netns import switch
+from tests.support.passing import passing
 from tests.support.programs import require_root
 from tests.support.provider import CLIENT_ID, CLIENT_SECRET, RealProvider
 from tests.support.server import Server
@@ -273,28 +274,15 @@ async def test_over_plain_http_it_says_why_there_is_no_terminal(
 @contextlib.asynccontextmanager
 async def _renaming(desk: Desk) -> AsyncIterator[int]:
     """A proxy that tells the server another name than the browser has asked for."""
-    host, there = desk.server.listens_at
+    named = [f"Host: localhost:{desk.server.listens_at[1]}".encode(), b"Connection: close"]
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            first, *rest = (await reader.readuntil(b"\r\n\r\n")).rstrip().split(b"\r\n")
-            kept = [row for row in rest if not row.lower().startswith((b"host:", b"connection:"))]
-            named = [f"Host: localhost:{there}".encode(), b"Connection: close"]
-            server, pipe = await asyncio.open_connection(host, there)
-            pipe.write(b"\r\n".join([first, *named, *kept]) + b"\r\n\r\n")
-            await asyncio.gather(_copy(reader, pipe), _copy(server, writer))
-        writer.close()
+    def change(head: bytes) -> bytes:
+        first, *rest = head.rstrip().split(b"\r\n")
+        kept = [row for row in rest if not row.lower().startswith((b"host:", b"connection:"))]
+        return b"\r\n".join([first, *named, *kept]) + b"\r\n\r\n"
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
-        yield proxy.sockets[0].getsockname()[1]
-
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    sink.close()
+    async with passing(desk.server.listens_at, change) as port:
+        yield port
 
 
 async def test_who_is_known_outside_and_nobody_here_is_told_how_to_be_linked(

@@ -1,11 +1,9 @@
 """A node for an app, of a real daemon at a real doorward: who calls, what is reachable beside it, and what ends."""
 
 import asyncio
-import contextlib
 import json
 import os
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -21,15 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.identity.test_identity import example
 from tests.support.clients import StockClient
-from tests.support.fetching import fetch
 from tests.support.programs import OLDEST_CLIENT, require_client
 from tests.support.server import Server, free_port
 from tests.support.waiting import eventually, until
+from tests.support.wiki import get, greets_alice_and_opens_nothing_else
 
 from doorward import identity
 from doorward.engine.base import EngineError, Status
 from doorward.engine.localapi import LocalApi, Opening
-from doorward.engine.processes import stop, tied_to_us
 from doorward.identity.own_node import OwnNode, _meets, load_pair
 
 CAP = "example.com/cap/wiki"
@@ -47,28 +44,6 @@ async def server() -> AsyncIterator[Server]:
         yield started
 
 
-@contextlib.asynccontextmanager
-async def _other_program() -> AsyncIterator[int]:
-    """Something else that listens on this computer's loopback; its port."""
-
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.0 200 OK\r\n\r\nprivate")
-        writer.close()
-
-    port = free_port()
-    async with await asyncio.start_server(answer, "127.0.0.1", port):
-        yield port
-
-
-async def _get(laptop: StockClient, url: str, *options: str, seconds: int = 3) -> str | None:
-    """What the app says to somebody at the laptop; None where nobody is reached."""
-    proxy = f"socks5h://127.0.0.1:{laptop.socks_port}"
-    try:
-        return (await fetch(url, "--proxy", proxy, "--max-time", str(seconds), *options)).text
-    except AssertionError:
-        return None
-
-
 @pytest.mark.interop
 async def test_the_guide_s_example_is_a_node_that_knows_its_callers_and_opens_nothing_else(
     server: Server, tmp_path: Path
@@ -78,42 +53,21 @@ async def test_the_guide_s_example_is_a_node_that_knows_its_callers_and_opens_no
     program.write_text(example("identity.node(").replace("8000", str(port)), encoding="utf-8")
     await server.user("alice")
     await server.set_policy(policy(str(port)))
-    environ = os.environ | {
-        "TS_CONTROL_URL": server.url,
-        "TS_AUTHKEY": await server.key("--tag", "tag:wiki"),
-        "XDG_STATE_HOME": str(tmp_path),
-    }
-    async with _other_program() as other, StockClient("laptop") as laptop:
+
+    async def set_policy(ports: str) -> None:
+        await server.set_policy(policy(ports))
+
+    async with StockClient("laptop") as laptop:
         await laptop.up(server.url, await server.key("--user", "alice"))
-        process = await asyncio.create_subprocess_exec(
-            *tied_to_us([sys.executable, program]), stdout=asyncio.subprocess.PIPE, env=environ
+        await greets_alice_and_opens_nothing_else(
+            program,
+            laptop,
+            set_policy,
+            control=server.url,
+            key=await server.key("--tag", "tag:wiki"),
+            url=f"http://wiki.tailnet.internal:{port}",
+            within=20,
         )
-        try:
-            assert process.stdout is not None
-            async with asyncio.timeout(40):
-                url = (await process.stdout.readline()).decode().strip()
-            assert url == f"http://wiki.tailnet.internal:{port}"
-            there = url.rpartition(":")[0]
-
-            async def greeted() -> bool:
-                said = await _get(laptop, url, "-H", "Tailscale-User-Login: eve")
-                return said == "This is the wiki, alice"
-
-            async def shut() -> bool:
-                return await _get(laptop, url, seconds=1) is None
-
-            await eventually(greeted, 20)
-            assert await _get(laptop, f"{there}:{other}", seconds=1) is None
-            # A program of this computer comes without an identity.
-            with pytest.raises(httpx2.HTTPError):
-                httpx2.get(f"http://127.0.0.1:{port}", trust_env=False)
-            await server.set_policy(policy("*"))
-            await eventually(shut, 20)
-            assert await _get(laptop, f"{there}:{other}", seconds=1) is None
-            await server.set_policy(policy(str(port)))
-            await eventually(greeted, 20)
-        finally:
-            await stop(process, 6)
 
 
 @pytest.mark.interop
@@ -166,11 +120,11 @@ async def test_the_guide_s_middleware_knows_who_comes_through_a_daemon(server: S
                 url = f"http://host:{port}"
 
                 async def greeted() -> bool:
-                    return await _get(laptop, url) == f"alice ['{CAP}']"
+                    return await get(laptop, url) == f"alice ['{CAP}']"
 
                 await eventually(greeted, 20)
                 # This web server takes the caller's address from a header where it comes from loopback: nobody's then.
-                refused = await _get(laptop, url, "-H", "X-Forwarded-For: 127.0.0.1")
+                refused = await get(laptop, url, "-H", "X-Forwarded-For: 127.0.0.1")
                 assert refused is not None
                 assert "not known who is asking" in refused
                 async with httpx2.AsyncClient(trust_env=False) as local:

@@ -2,24 +2,21 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.identity.test_identity import example
-from tests.identity.test_own_node import _get, _other_program
 from tests.support.clients import StockClient
 from tests.support.headscale import DOMAIN, Headscale, running_headscale
 from tests.support.programs import require_client
 from tests.support.server import free_port
 from tests.support.waiting import eventually
+from tests.support.wiki import get, greets_alice_and_opens_nothing_else
 
 from doorward import identity
 from doorward.engine.base import EngineError
-from doorward.engine.processes import stop, tied_to_us
 
 pytestmark = [
     pytest.mark.interop,
@@ -74,39 +71,21 @@ async def test_the_guide_s_node_is_one_of_headscale_s_and_opens_nothing_but_the_
     program.write_text(example("identity.node(").replace("8000", str(port)), encoding="utf-8")
     alice = await headscale.user("alice")
     await headscale.set_policy(policy(str(port)))
-    environ = os.environ | {
-        "TS_CONTROL_URL": headscale.url,
-        "TS_AUTHKEY": await headscale.key("--tags", "tag:wiki"),
-        "XDG_STATE_HOME": str(tmp_path),
-    }
-    async with _other_program() as other, StockClient("laptop") as laptop:
+
+    async def set_policy(ports: str) -> None:
+        await headscale.set_policy(policy(ports))
+
+    async with StockClient("laptop") as laptop:
         await laptop.up(headscale.url, await headscale.key("--user", alice))
-        process = await asyncio.create_subprocess_exec(
-            *tied_to_us([sys.executable, program]), stdout=asyncio.subprocess.PIPE, env=environ
+        await greets_alice_and_opens_nothing_else(
+            program,
+            laptop,
+            set_policy,
+            control=headscale.url,
+            key=await headscale.key("--tags", "tag:wiki"),
+            url=f"http://wiki.{DOMAIN}:{port}",
+            within=LATE,
         )
-        try:
-            assert process.stdout is not None
-            async with asyncio.timeout(60):
-                url = (await process.stdout.readline()).decode().strip()
-            assert url == f"http://wiki.{DOMAIN}:{port}"
-            there = url.rpartition(":")[0]
-
-            async def greeted() -> bool:
-                said = await _get(laptop, url, "-H", "Tailscale-User-Login: eve")
-                return said == "This is the wiki, alice"
-
-            async def shut() -> bool:
-                return await _get(laptop, url, seconds=1) is None
-
-            await eventually(greeted, LATE)
-            assert await _get(laptop, f"{there}:{other}", seconds=1) is None
-            await headscale.set_policy(policy("*"))
-            await eventually(shut, LATE)
-            assert await _get(laptop, f"{there}:{other}", seconds=1) is None
-            await headscale.set_policy(policy(str(port)))
-            await eventually(greeted, LATE)
-        finally:
-            await stop(process, 6)
 
 
 async def test_the_app_hears_who_and_from_which_node_a_request_comes(
@@ -138,7 +117,7 @@ async def test_the_app_hears_who_and_from_which_node_a_request_comes(
                     said: dict[str, Any] = {}
 
                     async def answered(client: StockClient = client, said: dict[str, Any] = said) -> bool:
-                        text = await _get(client, node.url)
+                        text = await get(client, node.url)
                         said |= json.loads(text) if text else {}
                         return bool(said)
 

@@ -13,7 +13,7 @@ from tests.support.derper import running_derper
 from tests.support.fetching import fetch
 from tests.support.machines import all_ready, machines
 from tests.support.postgres import Cluster
-from tests.support.relay import HOST, make_leaf
+from tests.support.relay import make_leaf
 from tests.support.server import Server
 from tests.support.waiting import eventually
 
@@ -123,18 +123,7 @@ async def test_a_relay_of_others_from_a_map_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "derp.json"
     relayed = {"TS_DEBUG_ALWAYS_USE_DERP": "1"}
     async with running_derper() as derper:
-        relay = {
-            "Name": "901a",
-            "RegionID": 901,
-            "HostName": HOST,
-            "CertName": derper.pin,
-            "IPv4": HOST,
-            "IPv6": "none",
-            "DERPPort": derper.port,
-            "STUNPort": derper.stun_port,
-        }
-        region = {"RegionID": 901, "RegionCode": "second", "RegionName": "Second", "Nodes": [relay]}
-        file.write_text(json.dumps({"Regions": {"901": region}}))
+        file.write_text(derper.map())
         async with (
             Server(environ={"DOORWARD_RELAY_MAPS": str(file)}) as server,
             StockClient("laptop", environ=relayed) as laptop,

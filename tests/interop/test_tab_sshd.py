@@ -1,6 +1,5 @@
 """Terminals and files of a tab on OpenSSH's server, behind a stock node and a stock relay; all that is ours runs in Node.js."""
 
-import asyncio
 import getpass
 import json
 import os
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 from tests.interop.test_ssh import ssh_policy
-from tests.interop.test_tab import WEB, run_live
 from tests.support.clients import StockClient
 from tests.support.derper import running_derper
+from tests.support.livenode import borrowed, run_live, script
 from tests.support.openssh import run
 from tests.support.programs import require
 from tests.support.relay import HOST, make_leaf
@@ -22,11 +21,7 @@ from tests.support.server import Server
 from tests.support.sshd import Sshd, running_sshd
 from tests.support.waiting import eventually
 
-from doorward.clock import SystemClock
-from doorward.engine.client import ControlClient
-from doorward.protocol.keys import DiscoPublic, MachinePrivate, NodePrivate
 from doorward.protocol.netmapstate import Netmap
-from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.node import Node
 
 pytestmark = pytest.mark.interop
@@ -74,8 +69,6 @@ def _other(netmap: Netmap) -> Node | None:
 
 
 async def test_each_key_a_bulk_with_new_keys_and_files_over_two_relays(tmp_path: Path) -> None:
-    if not (WEB / "node_modules/@noble").is_dir():
-        missing("the packages of web/ are not there; to get them: make web")
     tries, public = await _make_keys(tmp_path)
     tries.append({"name": "a stranger's key", "keyFile": str(tmp_path / "stranger")})
     await run([str(require("ssh-keygen")), "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "stranger")])
@@ -124,22 +117,11 @@ async def test_whoever_is_asked_gets_in_by_the_right_answer(tmp_path: Path) -> N
 
 async def _all_by_tab(tmp_path: Path, sshd: Sshd, tries: list[dict[str, Any]], bulk: int) -> Any:
     """Let a tab try all that, on a machine that is at a relay of its own."""
-    file = tmp_path / "derp.json"
+    program, file = script("terminal"), tmp_path / "derp.json"
     environ = {"TS_DEBUG_ALWAYS_USE_DERP": "1"}
     (tmp_path / "leaf.pem").write_bytes(make_leaf().pem)
     async with running_derper() as derper:
-        relay = {
-            "Name": "901a",
-            "RegionID": 901,
-            "HostName": HOST,
-            "CertName": derper.pin,
-            "IPv4": HOST,
-            "IPv6": "none",
-            "DERPPort": derper.port,
-            "STUNPort": derper.stun_port,
-        }
-        region = {"RegionID": 901, "RegionCode": "second", "RegionName": "Second", "Nodes": [relay]}
-        file.write_text(json.dumps({"Regions": {"901": region}}))
+        file.write_text(derper.map())
         async with (
             Server(environ={"DOORWARD_RELAY_MAPS": str(file)}) as server,
             StockClient("server", environ=environ) as other,
@@ -149,68 +131,55 @@ async def _all_by_tab(tmp_path: Path, sshd: Sshd, tries: list[dict[str, Any]], b
             await server.set_policy(ssh_policy(getpass.getuser()))
             await other.cli("debug", "force-prefer-derp", "901")
             await other.cli("debug", "restun")
-            private = secrets.token_bytes(32)
-            async with ControlClient(
-                server.url,
-                machine=MachinePrivate(secrets.token_bytes(32)),
-                node=NodePrivate(private),
-                disco=DiscoPublic(secrets.token_bytes(32)),
-                clock=SystemClock(),
-                entropy=secrets.token_bytes,
-                hostinfo=Hostinfo(Hostname="tab", OS="js"),
-            ) as tab:
-                await tab.join(auth_key=await server.key("--user", "alice"))
-                async with asyncio.TaskGroup() as group:
-                    following = group.create_task(tab.follow())
-                    await tab.report(home_derp=900)
-                    netmap = await tab.until(_other, seconds=30)
-                    peer = _other(netmap) or pytest.fail("the server has gone")
+            async with borrowed(server) as (tab, private):
+                await tab.report(home_derp=900)
+                netmap = await tab.until(_other, seconds=30)
+                peer = _other(netmap) or pytest.fail("the server has gone")
 
-                    async def is_known() -> bool:
-                        # It may send to the tab as soon as it knows at which relay that is.
-                        peers = ((await other.status())["Peer"] or {}).values()
-                        return any(one["HostName"] == "tab" and one["Relay"] == "home" for one in peers)
+                async def is_known() -> bool:
+                    # It may send to the tab as soon as it knows at which relay that is.
+                    peers = ((await other.status())["Peer"] or {}).values()
+                    return any(one["HostName"] == "tab" and one["Relay"] == "home" for one in peers)
 
-                    await eventually(is_known, within=20)
-                    target = {
-                        "machine": 7,
-                        "name": "server",
-                        "node_key": str(peer.Key),
-                        "addresses": [str(one) for one in peer.Addresses],
-                        "home_region": 901,
-                        "host_keys": sshd.host_keys,
-                        "host_keys_from": "pinned",
-                    }
-                    answer = {
-                        "id": 3,
-                        "addresses": [str(one) for one in netmap.node.Addresses],
-                        "relays": {
-                            "home": 900,
-                            "regions": {
-                                "900": {
-                                    "name": "home",
-                                    "urls": [f"ws{server.url.removeprefix('http')}/derp"],
-                                },
-                                "901": {"name": "second", "urls": [f"wss://{HOST}:{derper.port}/derp"]},
+                await eventually(is_known, within=20)
+                target = {
+                    "machine": 7,
+                    "name": "server",
+                    "node_key": str(peer.Key),
+                    "addresses": [str(one) for one in peer.Addresses],
+                    "home_region": 901,
+                    "host_keys": sshd.host_keys,
+                    "host_keys_from": "pinned",
+                }
+                answer = {
+                    "id": 3,
+                    "addresses": [str(one) for one in netmap.node.Addresses],
+                    "relays": {
+                        "home": 900,
+                        "regions": {
+                            "900": {
+                                "name": "home",
+                                "urls": [f"ws{server.url.removeprefix('http')}/derp"],
                             },
+                            "901": {"name": "second", "urls": [f"wss://{HOST}:{derper.port}/derp"]},
                         },
-                        "targets": [target],
-                    }
-                    task = tmp_path / "task"
-                    task.write_text(
-                        json.dumps(
-                            {
-                                "private": private.hex(),
-                                "tab": answer,
-                                "port": sshd.port,
-                                "account": getpass.getuser(),
-                                "folder": str(sshd.folder),
-                                "tries": tries,
-                                "bulk": bulk,
-                            }
-                        )
+                    },
+                    "targets": [target],
+                }
+                task = tmp_path / "task"
+                task.write_text(
+                    json.dumps(
+                        {
+                            "private": private.hex(),
+                            "tab": answer,
+                            "port": sshd.port,
+                            "account": getpass.getuser(),
+                            "folder": str(sshd.folder),
+                            "tries": tries,
+                            "bulk": bulk,
+                        }
                     )
-                    trusting = {"NODE_EXTRA_CA_CERTS": str(tmp_path / "leaf.pem")}
-                    said = await run_live(WEB / "tests/live/terminal.ts", task, trusting)
-                    following.cancel()
+                )
+                trusting = {"NODE_EXTRA_CA_CERTS": str(tmp_path / "leaf.pem")}
+                said = await run_live(program, task, trusting)
     return said

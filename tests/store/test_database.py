@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import os
 import signal
 import sqlite3
@@ -18,6 +17,7 @@ from sqlalchemy import Connection
 from tests.support import nouns
 from tests.support.clock import FakeClock
 from tests.support.postgres import Cluster
+from tests.support.small_disk import needs_root, small_disk
 
 from doorward.clock import SystemClock
 from doorward.errors import Conflict, DoorwardError, TooMany, Unavailable
@@ -359,41 +359,27 @@ def test_kill_9_while_it_commits_loses_nothing_that_was_acknowledged(location: s
     asyncio.run(check())
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.mark.root
+@needs_root
+async def test_a_full_disk_is_named_and_forgotten_once_there_is_room(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def fill(path: Path) -> None:
-    """Write until the disk is full."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-async def test_a_full_disk_is_named_and_forgotten_once_there_is_room(small_disk: Path) -> None:
-    async with await Database.open(small_disk / "doorward.db", clock=SystemClock()) as database:
-        filler = small_disk / "filler"
-        fill(filler)
-        stored, fault = 0, None
-        while fault is None:
-            big = nouns.user(stored, display_name="x" * 50_000)
-            result = await settled(database, partial(users.insert, draft=big))
-            stored, fault = (stored, result) if isinstance(result, DoorwardError) else (stored + 1, None)
-        assert isinstance(fault, Unavailable)
-        assert "full" in fault.message
-        assert "Free space" in fault.cure
-        assert len(await names(database)) == stored
-        filler.unlink()
-        assert await database.run(add_user, 5000)
-        assert len(await names(database)) == stored + 1
-        assert await database.read(damage) == []
+    with small_disk(folder, 2) as disk:
+        async with await Database.open(folder / "doorward.db", clock=SystemClock()) as database:
+            disk.fill()
+            stored, fault = 0, None
+            while fault is None:
+                big = nouns.user(stored, display_name="x" * 50_000)
+                result = await settled(database, partial(users.insert, draft=big))
+                stored, fault = (stored, result) if isinstance(result, DoorwardError) else (stored + 1, None)
+            assert isinstance(fault, Unavailable)
+            assert "full" in fault.message
+            assert "Free space" in fault.cure
+            assert len(await names(database)) == stored
+            disk.free()
+            assert await database.run(add_user, 5000)
+            assert len(await names(database)) == stored + 1
+            assert await database.read(damage) == []
 
 
 def terminate(cluster: Cluster, database: Database) -> None:

@@ -1,6 +1,7 @@
 """The stock relay, ``derper``, on loopback with TLS."""
 
 import asyncio
+import json
 import re
 import socket
 import subprocess
@@ -27,6 +28,21 @@ class Derper:
     stun_port: int
     pin: str
     log: Path
+
+    def map(self, region: int = 901) -> str:
+        """A relay map in which it is the one relay of a region called "second"."""
+        relay = {
+            "Name": f"{region}a",
+            "RegionID": region,
+            "HostName": HOST,
+            "CertName": self.pin,
+            "IPv4": HOST,
+            "IPv6": "none",
+            "DERPPort": self.port,
+            "STUNPort": self.stun_port,
+        }
+        second = {"RegionID": region, "RegionCode": "second", "RegionName": "Second", "Nodes": [relay]}
+        return json.dumps({"Regions": {str(region): second}})
 
     async def connect(self, key: NodePrivate, entropy: Any, **options: Any) -> DERPClient:
         """A client of ours to it."""

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any, Self
 
-from tests.interop.test_tab import WEB
 from tests.support.desk import Desk
+from tests.support.livenode import script
 from tests.support.npm import node
-from tests.support.require import missing
 
 from doorward.engine.processes import stop
 
@@ -33,12 +32,11 @@ class LivePage:
         self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        if not (WEB / "node_modules/@noble").is_dir():
-            missing("the packages of web/ are not there; to get them: make web")
+        program = script("page")
         cookie = f"{self.desk.cookie}={self.desk.secret or await self.desk.sign_in()}"
         self._process = await asyncio.create_subprocess_exec(
             node(),
-            WEB / "tests/live/page.ts",
+            program,
             json.dumps({"origin": self.desk.origin, "cookie": cookie}),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

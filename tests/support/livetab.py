@@ -4,15 +4,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Self
 
 from nacl.bindings import crypto_scalarmult_base
 from tests.support.desk import Desk
+from tests.support.livenode import script
 from tests.support.npm import node
-from tests.support.require import missing
 
-WEB = Path(__file__).parents[2] / "web"
 PATIENCE = 60.0
 
 
@@ -33,12 +31,10 @@ class LiveTab:
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
-        script = WEB / "tests/live/tab.ts"
-        if not (WEB / "node_modules/@noble").is_dir():
-            missing("the packages of web/ are not there; to get them: make web")
+        program = script("tab")
         self._process = await asyncio.create_subprocess_exec(
             node(),
-            script,
+            program,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
