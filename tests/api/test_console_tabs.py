@@ -10,8 +10,13 @@ from tests.support.means import ORIGIN
 from tests.support.nouns import node_key
 from tests.support.world import World
 
+from doorward.api import console_types as types
+from doorward.api import feeds
+from doorward.api import tabs as shown
+from doorward.errors import Unavailable
 from doorward.model import Node
 from doorward.store import signin
+from doorward.tailnet.registry import Registry
 
 KEY = str(node_key(77))
 
@@ -225,4 +230,33 @@ async def test_its_page_hears_what_becomes_of_it(world: World, nodes: dict[str, 
             "left",
             "Its page was closed.",
         )
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_its_page_hears_later_what_the_store_could_not_say_at_once(
+    world: World, nodes: dict[str, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "KEEP_ALIVE", 0.01)
+    away: list[str] = []
+    real = shown.targets
+
+    async def targets(registry: Registry, node: Node) -> tuple[types.Target, ...]:
+        if away:
+            raise Unavailable(away.pop(), cure="Wait.")
+        return await real(registry, node)
+
+    monkeypatch.setattr(shown, "targets", targets)
+    async with page(world) as client:
+        tab = (await open_tab(client, nodes["server"])).json()["id"]
+        session = (await world.registry.writer.database.read(signin.open_sessions, world.clock.now()))[0]
+        stream = world.context.feeds.listen(1, session)
+        listener = Listener(stream)
+        assert await listener.comment() == b": listening\n\n"
+        away.append("the store is away")
+        await client.post(
+            f"/console/tabs/{tab}/targets", json={"machine": nodes["server"].id, "account": "deploy"}
+        )
+        _, data = await listener.next()
+        assert away == []
+        assert data["target_changed"][0]["accounts"] == ["root", "deploy"]
         await stream.aclose()  # type: ignore[attr-defined]

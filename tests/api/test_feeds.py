@@ -133,3 +133,16 @@ async def test_pages_of_one_person_are_limited(world: World, monkeypatch: pytest
             feeds.require_room(1)
         feeds.require_room(2)
     feeds.require_room(1)
+
+
+async def test_of_many_that_begin_at_once_no_more_are_told_than_have_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await furnish(world)
+    monkeypatch.setattr(module, "MOST_STREAMS", 1)
+    late = world.context.feeds.listen(1, None)
+    async with listening(world):
+        async with asyncio.timeout(10):
+            assert [piece async for piece in late] == []
+    async with listening(world):
+        pass

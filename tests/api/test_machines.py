@@ -1,9 +1,12 @@
 """The machines that a person sees, kept up to date."""
 
+import asyncio
+
 import pytest
 from tests.support.consoles import POLICY, furnish
 from tests.support.world import World
 
+from doorward.api import machines as module
 from doorward.api.console_types import Machine
 from doorward.api.feeds import view_of
 from doorward.api.machines import Board, Stream
@@ -57,6 +60,28 @@ async def test_what_is_as_it_was_is_told_to_nobody(world: World) -> None:
     board.note(None, wide=False)
     await board.refresh()
     assert not stream.different
+
+
+async def test_what_a_page_did_not_finish_looking_at_is_told_to_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = await furnish(world)
+    board, other = _board(world, "ann"), Stream()
+    await _seen(board)
+    board.streams.add(other)
+    renamed = {"laptop": "book", "server": "prod"}
+    for before, after in renamed.items():
+        await world.registry.rename_node("test", nodes[before].id, after)
+        board.note([nodes[before].id], wide=False)
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    looking = asyncio.get_running_loop().create_task(board.refresh())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    assert set(await _seen(board)) == set(renamed.values())
+    assert other.different == {nodes[name].id for name in renamed}
 
 
 async def test_a_change_of_policy_is_looked_at_as_a_whole(world: World) -> None:

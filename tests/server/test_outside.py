@@ -282,6 +282,13 @@ async def test_a_door_that_is_well(folder: Path) -> None:
         assert [(one.level, one.subject) for one in said] == [("ok", "door")]
 
 
+async def test_of_what_an_origin_is_allowed_no_more_than_headers_are_waited_for(folder: Path) -> None:
+    allowed = f"Access-Control-Allow-Origin: {ORIGIN}\r\nAccess-Control-Allow-Credentials: true\r\n"
+    endless = f"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n{allowed}\r\nand".encode()
+    async with at_door(folder, leave=endless) as outside:
+        assert not [one for one in await outside.findings() if one.subject == "origins"]
+
+
 @pytest.mark.parametrize(
     ("part", "answer", "subject", "message", "cure"),
     [

@@ -1,10 +1,12 @@
 """Browsers' tabs that are nodes: what they get, who sees them, and what ends them."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 
 import msgspec
 import pytest
+import structlog
 from tests.support import nouns
 from tests.support.consoles import POLICY, furnish
 from tests.support.means import sign_in
@@ -21,6 +23,7 @@ from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import RegisterRequest
 from doorward.store import signin
 from doorward.tailnet import netmap
+from doorward.tailnet import tabs as module
 from doorward.tailnet.tabs import (
     NoSuchMachine,
     NotAllowed,
@@ -316,6 +319,25 @@ async def test_it_may_be_away_for_its_grace_and_is_given_up_soon_where_it_never_
 
 
 # Several processes --------------------------------------------------------------------------------------------------
+
+
+async def test_that_tabs_cannot_be_looked_after_is_said_once_each_time(
+    ann: Sitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+
+    async def tend() -> None:
+        looks.append(len(looks) not in range(5, 10))
+        if looks[-1]:
+            raise Unavailable("the store is away", cure="Wait.")
+
+    monkeypatch.setattr(module, "LOOK", 0.001)
+    monkeypatch.setattr(ann.tabs, "tend", tend)
+    with structlog.testing.capture_logs() as said:
+        running = asyncio.get_running_loop().create_task(ann.tabs.run())
+        await until(lambda: len(looks) > 15)
+        running.cancel()
+    assert [line["reason"] for line in said] == ["the store is away"] * 2
 
 
 @pytest.fixture

@@ -77,6 +77,8 @@ class Feeds:
         """
         stream = Stream()
         board = self._boards.setdefault(user_id, self.board(user_id))
+        if len(board.streams) >= MOST_STREAMS:  # many began at the same moment, when there was room
+            return
         board.streams.add(stream)
         loop = asyncio.get_running_loop()
         beat = loop.time() + KEEP_ALIVE
@@ -123,7 +125,8 @@ class Feeds:
             there.add(tab_id)
             try:
                 now = tabs.event(await tabs.targets(registry, node), tab_id)
-            except DoorwardError:  # the store is away; what it holds has not changed
+            except DoorwardError:  # the store is away: looked at again
+                stream.looks_at_tabs = True
                 continue
             encoded = msgspec.json.encode(now)
             if stream.tabs.get(tab_id, encoded) != encoded:

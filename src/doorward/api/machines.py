@@ -161,20 +161,25 @@ class Board:
             nodes = {} if view is None else view.snapshot.nodes
             ids = [*{*self._shown, *nodes}] if wide else [*pending]
             different: set[int] = set()
-            for number, node_id in enumerate(ids):
-                if number % _AT_ONCE == _AT_ONCE - 1:
-                    await asyncio.sleep(0)
-                node = nodes.get(node_id)
-                machine = None if node is None or view is None else self._see(view, node)
-                if machine == self._shown.get(node_id):
-                    continue
-                different.add(node_id)
-                if machine is None:
-                    del self._shown[node_id]
-                else:
-                    self._shown[node_id] = machine
-            for stream in self.streams:
-                stream.different |= different
+            try:
+                for number, node_id in enumerate(ids):
+                    if number % _AT_ONCE == _AT_ONCE - 1:
+                        await asyncio.sleep(0)
+                    node = nodes.get(node_id)
+                    machine = None if node is None or view is None else self._see(view, node)
+                    if machine == self._shown.get(node_id):
+                        continue
+                    different.add(node_id)
+                    if machine is None:
+                        del self._shown[node_id]
+                    else:
+                        self._shown[node_id] = machine
+            except BaseException:
+                self._wide = True  # the page that looked has gone: another one looks at all of it
+                raise
+            finally:
+                for stream in self.streams:
+                    stream.different |= different
 
     def _see(self, view: View, node: Node) -> types.Machine | None:
         return view.machine(node, expired=self._expired(node))

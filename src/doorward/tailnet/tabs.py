@@ -245,6 +245,7 @@ class Tabs:
 
     async def run(self) -> None:
         """End what is over, until cancelled."""
+        troubled = False
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
@@ -252,8 +253,11 @@ class Tabs:
             self._look.clear()
             try:
                 await self.tend()
+                troubled = False
             except DoorwardError as error:  # tried again at the next look
-                _log.warning("a tab could not be ended", reason=error.message)
+                if not troubled:
+                    _log.warning("tabs could not be looked after", reason=error.message)
+                troubled = True
 
     async def tend(self) -> None:
         """Look at every tab once."""
@@ -295,8 +299,8 @@ class Tabs:
             await self._end("system", node.id, TabOver.POLICY, f"the policy no longer lets you in to {names}")
 
     async def _end(self, actor: str, tab_id: int, over: TabOver, reason: str) -> None:
-        _log.info("a tab is over", tab=tab_id, over=over.value)
         await self._writer.apply(_end, actor, tab_id, over, reason, self._writer.now())
+        _log.info("a tab is over", tab=tab_id, over=over.value)
 
 
 def _session_of(node: Node) -> int:
