@@ -9,11 +9,12 @@ CODE := src tests bench
 BUNDLE := src/doorward/console/static/.vite/manifest.json
 PAGES := $(shell find web/src -type f) web/vite.config.ts web/vite.compress.ts
 
-.PHONY: help setup web web-build demo test interop check format lock docs bench fuzz soak clean
+.PHONY: help setup web web-build demo test interop stands check format lock docs bench fuzz soak clean
 help:
 	@echo "make demo   doorward, three machines, ssh lines to paste and an app to open"
 	@echo "make test   the whole test suite        make check  format, lint, types, import rules"
 	@echo "make interop  every client of the issuer that nobody here wrote, in a table"
+	@echo "make stands  what a shell in the browser has to stand: hours of sleep, floods, lost packets; some minutes"
 	@echo "make setup  .venv, pages, stock clients  make bench  what we measure   make fuzz  every parser, SECONDS=30 each"
 	@echo "make soak   an hour of churn, and what it leaves; MINUTES=60"
 
@@ -53,6 +54,9 @@ test: setup $(WEB)
 
 interop: setup
 	@DOORWARD_REQUIRE=all $(BIN)/python -m tests.interop.clients $(TESTS)
+
+stands: setup
+	@DOORWARD_REQUIRE=all $(BIN)/python -m pytest -m heavy --durations=10 $(or $(TESTS),tests/browser)
 
 check: $(STAMP) $(WEB)
 	$(BIN)/ruff format --check $(CODE)

@@ -1,6 +1,6 @@
 """What a shell in a browser has to stand: a relay that starts anew, sleep, a policy that changes, floods, and hosts that mean harm.
 
-Too long for every run: `pytest -m heavy tests/browser`.
+What is marked so is too long for every run: `make stands` runs it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.support.programs import require_root
 from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(300), pytest.mark.heavy]
+pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(300)]
 
 POLICY = ssh_to("root", "autogroup:nonroot")
 MANY = 10  # tabs at once
@@ -66,6 +66,7 @@ async def test_the_shell_goes_on_when_the_server_s_worker_was_killed(
         await terminal.shows("it is 42")
 
 
+@pytest.mark.heavy
 async def test_the_shell_goes_on_after_sleep(
     desk: Desk, browser: PlainChromium, place: tuple[Desk, StockClient]
 ) -> None:
@@ -136,6 +137,7 @@ async def test_a_stolen_cookie_reaches_nothing_that_its_person_does_not(
     await _nobody_left(place[1])
 
 
+@pytest.mark.heavy
 async def test_ten_tabs_at_once_each_with_a_node_of_its_own(
     desk: Desk, browser: PlainChromium, place: tuple[Desk, StockClient], tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ async def test_ten_tabs_at_once_each_with_a_node_of_its_own(
     await _nobody_left(place[1])
 
 
+@pytest.mark.heavy
 async def test_floods_pastes_split_characters_and_storms_of_sizes_lose_nothing(
     desk: Desk, browser: PlainChromium, tmp_path: Path
 ) -> None:
@@ -201,6 +204,7 @@ async def _settled(terminal: Terminal) -> tuple[int, int]:
     return seen[-1]
 
 
+@pytest.mark.heavy
 async def test_a_hostile_host_draws_on_its_screen_and_does_nothing_else(
     desk: Desk, browser: PlainChromium, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """More of what a shell in a browser has to stand: machines that start anew, hours of sleep, a hundred megabytes, a link that loses
 packets, and addresses and people that it is not for.
 
-Too long for every run: `pytest -m heavy tests/browser`.
+What is marked so is too long for every run: `make stands` runs it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.support.server import Server
 from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(400), pytest.mark.heavy]
+pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(400)]
 
 POLICY = ssh_to("root", "autogroup:nonroot")
 SHIFTED = Path(__file__).parent.parent / "support" / "shifted"
@@ -63,6 +63,7 @@ async def shot(tab: Tab, name: str) -> None:
         await tab.picture(Path(SHOTS) / f"stands-{name}.png")
 
 
+@pytest.mark.heavy
 async def test_a_machine_that_starts_anew_ends_its_shell_and_gives_another(
     place: tuple[Desk, StockClient], browser: PlainChromium
 ) -> None:
@@ -110,6 +111,7 @@ class Asleep:
         return [node for node in nodes if "-tab-" in node["name"]]
 
 
+@pytest.mark.heavy
 async def test_two_hours_of_sleep_cost_nothing_and_more_than_the_grace_costs_the_shell(
     browser: PlainChromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +176,7 @@ ARRIVED = "({count: arrived.count, crc: (arrived.crc ^ -1) >>> 0})"
 LETTERS = bytes.maketrans(b"0123456789abcdef", b"ABCDEFGHIJKLMNOP")
 
 
+@pytest.mark.heavy
 async def test_a_hundred_megabytes_arrive_whole_and_the_page_does_not_keep_them(
     place: tuple[Desk, StockClient], browser: PlainChromium, tmp_path: Path
 ) -> None:
@@ -209,6 +212,7 @@ async def _held(tab: Tab) -> int:
     return int(usage["usedSize"] + usage["embedderHeapUsedSize"] + usage["backingStorageSize"])
 
 
+@pytest.mark.heavy
 async def test_a_link_that_loses_packets_loses_nothing_of_a_shell(
     browser: PlainChromium, tmp_path: Path
 ) -> None:
