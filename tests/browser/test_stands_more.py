@@ -270,7 +270,9 @@ async def test_over_plain_http_it_says_why_there_is_no_terminal(
         await browser.cookie(tab, origin, desk.cookie, desk.secret)
         await tab.go(f"{origin}/terminal/server/root")
         await tab.shows("This address is not safe enough for a terminal")
-        await tab.shows("Open the console at its https address.")
+        await tab.shows(
+            f"Open it at https://door.tailnet.internal:{desk.server.door_port}/terminal/server/root"
+        )
         await shot(tab, "no-secure-context")
         await tab.close()
 
