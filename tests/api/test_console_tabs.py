@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from tests.api.test_feeds import Listener
 from tests.support.consoles import HOST_KEY, POLICY, furnish, page
@@ -187,6 +188,43 @@ async def test_nothing_can_be_changed_about_a_tab_but_that_it_goes(
             assert (await admin.delete(f"/nodes/{name}")).status_code == 204
         over = (await client.get(f"/console/tabs/{tab}")).json()
         assert (over["over"], over["reason"]) == ("removed", "An administrator removed it.")
+
+
+ELSEWHERE = {
+    "another site": {"Origin": "https://evil.test", "Sec-Fetch-Site": "cross-site"},
+    "another origin of this site": {"Origin": "https://other.door.test", "Sec-Fetch-Site": "same-site"},
+    "another port": {"Origin": f"{ORIGIN}:8443", "Sec-Fetch-Site": "same-site"},
+    "a sandbox": {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+    "a form of an old browser": {"Origin": "https://evil.test", "Sec-Fetch-Site": ""},
+    "nowhere": {"Origin": "", "Sec-Fetch-Site": "none"},
+}
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE)
+async def test_a_page_elsewhere_uses_nobodys_cookie(
+    world: World, nodes: dict[str, Node], headers: dict[str, str]
+) -> None:
+    async with page(world) as client:
+        tab = (await open_tab(client, nodes["server"])).json()["id"]
+        before = await world.registry.audit(limit=1)
+        client.headers.update(headers)
+        for name in [name for name, value in headers.items() if not value]:
+            del client.headers[name]
+        new = {"node_key": str(node_key(78)), "machine": nodes["laptop"].id, "account": "ann"}
+        for path, body in (
+            ("/console/tabs", new),
+            (f"/console/tabs/{tab}/targets", {"machine": nodes["laptop"].id, "account": "ann"}),
+            (f"/console/tabs/{tab}/leave", None),
+            (f"/console/machines/{nodes['laptop'].id}/host-key", {"key": HOST_KEY}),
+        ):
+            # As a script sends it, and as forms and beacons can without being asked about first.
+            for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded"):
+                sent = b"" if body is None else msgspec.json.encode(body)
+                refused = await client.post(path, content=sent, headers={"Content-Type": kind})
+                assert refused.status_code == 403, (path, kind, refused.text)
+                assert "access-control-allow-origin" not in refused.headers
+    assert list(world.registry.snapshot.tabs) == [tab]
+    assert await world.registry.audit(limit=1) == before
 
 
 async def test_who_opens_terminals_in_a_loop_is_slowed(world: World, nodes: dict[str, Node]) -> None:

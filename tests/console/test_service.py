@@ -68,8 +68,9 @@ async def test_whoever_is_not_known_signs_in_and_comes_back_to_all_of_it(house: 
 
 async def test_the_first_page_is_the_machines(house: House) -> None:
     ann = await house.resident("ann")
-    answer = await ann.get("/")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/machines")
+    for path in ("/terminal", "/"):
+        answer = await ann.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/machines")
     answer = await ann.follow()
     assert answer.status_code == 200
     begun = start(answer.text)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import structlog
 from tests.support import nouns
-from tests.support.consoles import POLICY, furnish
+from tests.support.consoles import HOST_KEY, POLICY, furnish
 from tests.support.means import sign_in
 from tests.support.neighbours import join, pair
 from tests.support.nouns import machine_key, node_key
@@ -20,6 +20,7 @@ from tests.support.world import CAPVER, World
 from doorward.errors import Conflict, NotPermitted, Unavailable
 from doorward.model import Node, Session, TabOver, TabTarget, User
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
+from doorward.protocol.tailcfg.map import MapRequest
 from doorward.protocol.tailcfg.register import RegisterRequest
 from doorward.store import signin
 from doorward.tailnet import netmap
@@ -160,6 +161,73 @@ async def test_a_target_is_judged_by_the_policy(ann: Sitting) -> None:
         judged(ann.registry.snapshot, ann.user.id, tab, "root")
 
 
+async def test_behind_a_router_it_reaches_nothing(ann: Sitting) -> None:
+    everything = POLICY.replace(
+        '"grants": [',
+        '"grants": [{"src": ["ann"], "dst": ["*", "10.0.0.0/8", "autogroup:internet"], "ip": ["*"]},',
+    )
+    await ann.registry.set_policy("test", everything)
+    routes = ["10.0.0.0/8", "0.0.0.0/0", "::/0"]
+    server = ann.nodes["server"]
+    await ann.registry.set_routes("test", server.id, approve=routes)
+    offers = msgspec.structs.replace(server.observed.hostinfo, RoutableIPs=routes)
+    request = MapRequest(Version=CAPVER, NodeKey=server.node_key, Hostinfo=offers)
+    await ann.registry.observations.report(server.id, request)
+    assert ann.registry.snapshot.primary, "it is the router of somebody"
+    tab = await ann.open()
+    snapshot = ann.registry.snapshot
+    mine = {str(address) for address in tab.addresses}
+    filters = [snapshot.policy.filter_rules(node.id) for node in ann.nodes.values()]
+    opened = [one for rules in filters for one in rules if not mine.isdisjoint(one.SrcIPs)]
+    assert {(one.IP, one.Ports.First) for rule in opened for one in rule.DstPorts or ()} == {
+        (str(address), 22) for address in server.addresses
+    }
+    shown = netmap.peer(snapshot, tab)
+    assert shown.AllowedIPs is msgspec.UNSET, "its addresses, and no others"
+    assert set(shown.Addresses or ()) == {f"{one}/{one.max_prefixlen}" for one in tab.addresses}
+
+
+async def test_a_machine_that_begins_to_serve_ssh_asks_the_policy_about_who_is_in_already(
+    ann: Sitting,
+) -> None:
+    laptop = ann.nodes["laptop"]
+    tabs = [
+        await ann.open(number, ann.target("laptop", account))
+        for number, account in ((KEY, "root"), (KEY + 1, "ann"))
+    ]
+    serves = msgspec.structs.replace(laptop.observed.hostinfo, sshHostKeys=[HOST_KEY])
+    request = MapRequest(Version=CAPVER, NodeKey=laptop.node_key, Hostinfo=serves)
+    await ann.registry.observations.report(laptop.id, request)
+    policy = ann.registry.snapshot.policy
+    found = [
+        policy.ssh_match(tab.id, laptop.id, account)
+        for tab, account in zip(tabs, ("root", "ann"), strict=True)
+    ]
+    assert [match and match.account for match in found] == [None, "ann"]
+    principals = [
+        rule for rule in policy.ssh_policy(laptop.id).rules if str(tabs[0].ipv4) in str(rule.principals)
+    ]
+    assert not [rule for rule in principals if rule.action.accept or rule.action.holdAndDelegate]
+
+
+async def test_a_key_of_another_node_is_nobodys_to_open_a_tab_with(ann: Sitting) -> None:
+    for name in ("desk", "laptop"):
+        with pytest.raises(Conflict):
+            await ann.tabs.open("user:ann", ann.user, ann.session, ann.nodes[name].node_key, ann.target())
+    assert not ann.registry.snapshot.tabs
+
+
+async def test_a_key_that_has_left_is_a_new_node_and_what_it_may_is_asked_anew(ann: Sitting) -> None:
+    tab = await ann.open()
+    await ann.tabs.leave("user:ann", ann.user.id, ann.session.id, tab.id)
+    assert ann.registry.snapshot.node_by_key(tab.node_key) is None
+    again = await ann.open(target=ann.target("laptop", "ann"))
+    assert (again.node_key, again.id == tab.id) == (tab.node_key, False)
+    assert (ann.sees(again.name), again.name in ann.sees("server")) == ({"laptop"}, False)
+    ann.tabs.arrived(tab.node_key, ADDRESS)
+    assert [node.name for node in ann.registry.snapshot.nodes.values() if node.tab] == [again.name]
+
+
 async def test_a_machine_without_a_client_that_serves_ssh_is_reached_by_its_port_alone(ann: Sitting) -> None:
     target = ann.target("laptop", "anybody")
     assert not target.ssh
@@ -224,6 +292,16 @@ async def test_a_session_that_is_over_makes_none_and_ends_those_it_has(ann: Sitt
         await ann.tabs.add("user:ann", ann.user, ann.session, tab.id, ann.target())
     assert await ann.over(tab) is TabOver.SESSION
     assert ann.sees("server") == {"laptop"}
+
+
+async def test_a_session_that_runs_out_ends_those_it_has(ann: Sitting) -> None:
+    tab = await ann.open()
+    ann.world.clock.advance((ann.session.expires - ann.world.clock.now()).total_seconds() - 1)
+    assert await ann.over(tab) is None
+    ann.world.clock.advance(2)
+    with pytest.raises(SessionOver):
+        await ann.open(1001)
+    assert await ann.over(tab) is TabOver.SESSION
 
 
 async def test_leaving_ends_it(ann: Sitting) -> None:

@@ -1,7 +1,7 @@
 """Who gets which page, and the files that the pages load.
 
 =================================  ==============================================================================
-``GET /``                          on to ``/machines``
+``GET /``                          on to ``/machines``, as is ``/terminal`` without a machine
 ``GET /machines``                  the tailnet's machines, and each person's way into them
 ``GET /terminal/MACHINE``          a terminal on it; ``/terminal/MACHINE/ACCOUNT`` as that account
 ``GET /assets/NAME``               a script, style or font; never changes
@@ -78,6 +78,7 @@ class Console:
         """Where they are."""
         table = (
             ("/", self._first),
+            ("/terminal", self._first),
             ("/machines", self._machines),
             ("/terminal/{machine}", self._terminal),
             ("/terminal/{machine}/{account}", self._terminal),
