@@ -46,7 +46,8 @@ function of(machine: Machine): Offer[] {
     ways.push({
       machine: name,
       account: null,
-      door: machine.any_check ? "ajar" : "open",
+      // A host with an ssh server of its own asks for what it wants, as the list of machines says.
+      door: machine.any_check || machine.ssh !== "tailscale" ? "ajar" : "open",
       note: "any account",
     });
   }
