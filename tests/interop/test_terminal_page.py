@@ -321,6 +321,25 @@ async def test_a_hostile_host_gets_nothing_but_a_question(shown: tuple[Page, Wor
     await page.get_by_role("button", name="Stay here").click()
 
 
+async def test_the_keys_of_the_page_count_where_there_is_no_screen_too(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await page.goto(f"{ORIGIN}/terminal/refuse-not-allowed/deploy")
+    await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    for keys in ("Control+Alt+k", "Control+Alt+d"):
+        await page.keyboard.press(keys)
+        await expect(page.get_by_role("combobox")).to_be_focused()
+        await page.keyboard.press("Control+Alt+t")  # a dialog has all keys to itself
+        await expect(page.get_by_role("combobox")).to_have_count(1)
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("combobox")).to_have_count(0)
+    await page.keyboard.press("Control+Alt+t")
+    await page.get_by_role("combobox").fill("web-1 deploy")
+    await page.keyboard.press("Enter")
+    await says(page, "/srv/app$")
+    await takes_keys(page)
+    await expect(page.get_by_role("tab")).to_have_count(2)
+
+
 async def test_files_go_up_and_down_and_none_is_replaced_unasked(shown: tuple[Page, World]) -> None:
     page, _ = shown
     await opened(page)
@@ -343,9 +362,13 @@ async def test_files_go_up_and_down_and_none_is_replaced_unasked(shown: tuple[Pa
     download = await coming.value
     assert download.suggested_filename == "notes.txt"
     assert (await download.path()).read_bytes() == b"a few words\n"
+    await takes_keys(page)  # what is typed next is for the shell, and gets no file once more
     await page.get_by_role("textbox", name="Folder").fill("/nowhere")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert")).to_have_text("There is no folder /nowhere.")
+    await page.keyboard.press("Control+Alt+u")
+    await expect(page.locator("aside.files")).to_have_count(0)
+    await takes_keys(page)
 
 
 async def test_any_colour_is_drawn_and_a_character_in_halves_arrives_whole(shown: tuple[Page, World]) -> None:

@@ -165,10 +165,14 @@ export class App implements Around {
     return named(this.directory.machines.value ?? [], name);
   }
 
-  key(event: KeyboardEvent, session: Session): boolean {
+  #command(event: KeyboardEvent): Command | undefined {
     const altGraph = event.getModifierState("AltGraph");
     const { key, code, ctrlKey, altKey, shiftKey, metaKey } = event;
-    const command = commandOf({ key, code, ctrlKey, altKey, shiftKey, metaKey, altGraph }, this.mac);
+    return commandOf({ key, code, ctrlKey, altKey, shiftKey, metaKey, altGraph }, this.mac);
+  }
+
+  key(event: KeyboardEvent, session: Session): boolean {
+    const command = this.#command(event);
     if (command === undefined) return false;
     // By these keys the browser itself pastes, and asks nobody whether it may.
     if (command.do !== "paste" && event.type === "keydown") {
@@ -238,6 +242,7 @@ export class App implements Around {
         return;
       case "files":
         this.filing.value = this.filing.peek() === session?.id ? null : (session?.id ?? null);
+        if (this.filing.peek() === null) this.focus();
         return;
       case "copy":
         this.copy(session);
@@ -361,6 +366,14 @@ export class App implements Around {
     addEventListener("beforeunload", (event) => {
       if ([...this.sessions.peek().values()].some((one) => one.pane.peek().phase === "open"))
         event.preventDefault();
+    });
+    // The page's keys count wherever the focus is. A screen asks about each of its own; text elsewhere has the clipboard's.
+    addEventListener("keydown", (event) => {
+      const session = this.current.peek();
+      if (session === undefined || event.defaultPrevented || event.isComposing) return;
+      if (document.querySelector("dialog[open]") !== null) return;
+      const command = this.#command(event)?.do;
+      if (command !== undefined && command !== "copy" && command !== "paste") this.key(event, session);
     });
     const back = () => void this.#signedInAgain();
     addEventListener("focus", back);

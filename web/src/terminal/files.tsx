@@ -275,9 +275,14 @@ export function Files({ app, session }: { app: App; session: Session }) {
             <button
               type="button"
               disabled={!open}
-              onClick={() =>
-                void (entry.folder ? folder.go(below(path ?? "/", entry.name)) : folder.download(entry.name))
-              }
+              onClick={(event) => {
+                if (entry.folder) void folder.go(below(path ?? "/", entry.name));
+                else {
+                  void folder.download(entry.name);
+                  // Who has a mouse goes on typing in the shell: here the next space would get it again.
+                  if (event.detail > 0) session.focus();
+                }
+              }}
               title={entry.folder ? "Open" : "Download"}
             >
               <Icon name={entry.folder ? "folder" : "file"} size={16} />

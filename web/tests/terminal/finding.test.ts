@@ -36,6 +36,7 @@ const MACHINES = [
   }),
   machine(2, "db-1", { tags: ["tag:prod"], ways: [{ account: "postgres", check: true, rule: null }] }),
   machine(3, "nas", { ways: [], any_account: true, user: "dave" }),
+  machine(7, "printer", { ways: [], any_account: true, ssh: "unknown" }),
   machine(4, "runner", { ways: [] }),
   machine(5, "pi", { online: false }),
   machine(6, "door", { system: true }),
@@ -50,6 +51,7 @@ describe("the palette", () => {
       "nas/? open",
       "web-1/root ajar",
       "db-1/postgres ajar",
+      "printer/? ajar",
       "runner/? shut",
       "pi/? shut",
     ]);
@@ -58,6 +60,7 @@ describe("the palette", () => {
       "any account",
       "asks for a check",
       "asks for a check",
+      "any account",
       "no way in",
       "offline",
     ]);
@@ -80,7 +83,7 @@ describe("the palette", () => {
 describe("the machines", () => {
   it("are changed in place, by name", () => {
     const changed = after(MACHINES, { changed: [machine(2, "a-db"), machine(9, "new")], removed: [1, 4] });
-    expect(changed.map((one) => one.name)).toEqual(["a-db", "door", "nas", "new", "pi"]);
+    expect(changed.map((one) => one.name)).toEqual(["a-db", "door", "nas", "new", "pi", "printer"]);
   });
 
   it("are found by the name in an address, in any letters", () => {
