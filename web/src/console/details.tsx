@@ -32,7 +32,7 @@ export function Details({ machine, base, onClose }: { machine: Machine; base: st
     machine.last_seen === null ? "never seen" : `last seen ${moment(Date.parse(machine.last_seen))}`;
   return (
     <Dialog
-      wide
+      look="wide"
       onClose={onClose}
       title={
         <span class={css.title}>

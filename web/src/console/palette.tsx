@@ -3,6 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Machine } from "../api/types.ts";
 import { rememberAccount, terminalAddress, waysInto } from "../ui/accounts.ts";
+import { Modal } from "../ui/dialog.tsx";
 import { Door, type DoorState } from "../ui/drawings.tsx";
 import { Icon, type IconName } from "../ui/icons.tsx";
 import { Account, Key, Outside } from "../ui/parts.tsx";
@@ -83,14 +84,13 @@ export function Palette({
   who: string;
   onClose: () => void;
 }) {
-  const box = useRef<HTMLDialogElement>(null);
+  const list = useRef<HTMLDivElement>(null);
   const [text, setText] = useState("");
   const [chosen, setChosen] = useState(0);
   const shown = useMemo(() => found(offers, text), [offers, text]);
   const at = Math.min(chosen, Math.max(0, shown.length - 1));
-  useEffect(() => box.current?.showModal(), []);
   useEffect(() => {
-    box.current?.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
+    list.current?.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
   }, [at, shown]);
 
   const take = (offer: Offer | undefined, elsewhere: boolean) => {
@@ -100,7 +100,7 @@ export function Palette({
       open(offer.address, "_blank", "noopener");
       return;
     }
-    box.current?.close();
+    onClose();
     offer.act?.();
     if (offer.address !== undefined) location.assign(offer.address);
   };
@@ -113,14 +113,7 @@ export function Palette({
   };
 
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it, as in every dialog of the browser's
-    <dialog
-      ref={box}
-      class={css.palette}
-      aria-label="Go to, run"
-      onClose={onClose}
-      onClick={(event) => event.target === box.current && box.current?.close()}
-    >
+    <Modal class={css.palette} aria-label="Go to, run" onClose={onClose}>
       <div class={css.ask}>
         <Icon name="search" size={20} />
         <input
@@ -144,7 +137,7 @@ export function Palette({
           as <b>{who}</b>
         </span>
       </div>
-      <div class={css.offers} id="offers" role="listbox" aria-label="Offers">
+      <div ref={list} class={css.offers} id="offers" role="listbox" aria-label="Offers">
         {shown.length === 0 && (
           <div class={css.nothing} role="option" aria-selected="false" aria-disabled="true">
             Nothing here is called that.
@@ -198,6 +191,6 @@ export function Palette({
           <Key>Enter</Key> in a new tab
         </span>
       </div>
-    </dialog>
+    </Modal>
   );
 }

@@ -195,7 +195,9 @@ export class App implements Around {
       if (this.over.peek() === null) this.over.value = { is: "clipboard", text, session };
     };
     // Some browsers let nothing be written but after a click or a key: then the question is the click.
-    if (session.clipboard === "always") navigator.clipboard?.writeText(text).catch(ask);
+    const id = this.machineOf(session.pane.peek().machine)?.id;
+    const always = this.prefs.peek().clipboard.some((one) => one.id === id);
+    if (always) navigator.clipboard?.writeText(text).catch(ask);
     else ask();
   }
 

@@ -2,11 +2,13 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { Dialog, Modal } from "../ui/dialog.tsx";
 import { Door } from "../ui/drawings.tsx";
 import { Outside } from "../ui/parts.tsx";
 import { type App, follow, type Over } from "./app.ts";
 import { offers } from "./finding.ts";
-import { Dialog, Keys } from "./parts.tsx";
+import { Keys } from "./parts.tsx";
+import { withFiller } from "./prefs.ts";
 import { cleanLines } from "./safety.ts";
 
 const PREVIEW = 600; // characters of a text that is asked about
@@ -37,7 +39,7 @@ function end(app: App): void {
 
 function AskLink({ app, over }: Of<"link">) {
   return (
-    <Dialog title={`Open ${over.link.host}?`} onClose={() => end(app)}>
+    <Dialog look="ask" title={`Open ${over.link.host}?`} onClose={() => end(app)}>
       {over.shown !== "" && (
         <p>
           The terminal shows it as “<Outside text={over.shown} limit={80} />
@@ -72,31 +74,37 @@ function AskLink({ app, over }: Of<"link">) {
 function AskClipboard({ app, over }: Of<"clipboard">) {
   const always = useSignal(false);
   const { machine } = over.session.pane.peek();
+  const known = app.machineOf(machine);
   const say = (yes: boolean) => {
     if (!yes) over.session.clipboard = "never";
     else {
-      if (always.peek()) over.session.clipboard = "always";
+      if (always.peek() && known !== undefined) {
+        const { id, name } = known;
+        app.prefer({ clipboard: withFiller(app.prefs.peek().clipboard, { id, name }) });
+      }
       navigator.clipboard?.writeText(over.text).catch(() => undefined);
     }
     end(app);
   };
   return (
-    <Dialog title={`Let ${machine} fill your clipboard?`} onClose={() => end(app)}>
+    <Dialog look="ask" title={`Let ${machine} fill your clipboard?`} onClose={() => end(app)}>
       <p>
         It offers {over.text.length} {over.text.length === 1 ? "character" : "characters"}. What you paste
         next would be this:
       </p>
       <pre class="preview">{cleanLines(over.text, PREVIEW)}</pre>
-      <label class="menu-line">
-        <input
-          type="checkbox"
-          checked={always.value}
-          onChange={(event) => {
-            always.value = event.currentTarget.checked;
-          }}
-        />
-        Do not ask again for this terminal
-      </label>
+      {known !== undefined && (
+        <label class="menu-line">
+          <input
+            type="checkbox"
+            checked={always.value}
+            onChange={(event) => {
+              always.value = event.currentTarget.checked;
+            }}
+          />
+          Do not ask again for {machine}
+        </label>
+      )}
       <p class="buttons">
         <button type="button" class="press" data-first onClick={() => say(false)}>
           Not in this terminal
@@ -111,7 +119,7 @@ function AskClipboard({ app, over }: Of<"clipboard">) {
 
 function AskLines({ over }: { over: Extract<Over, { is: "lines" }> }) {
   return (
-    <Dialog title={`Paste ${over.lines + 1} lines?`} onClose={() => over.answer(false)}>
+    <Dialog look="ask" title={`Paste ${over.lines + 1} lines?`} onClose={() => over.answer(false)}>
       <p>What runs there does not know of pastes: each line runs as soon as it arrives.</p>
       <pre class="preview">{cleanLines(over.text, PREVIEW)}</pre>
       <p class="buttons">
@@ -129,7 +137,7 @@ function AskLines({ over }: { over: Extract<Over, { is: "lines" }> }) {
 function AskClose({ app, over }: Of<"close">) {
   const { machine, account } = over.session.pane.peek();
   return (
-    <Dialog title={`Close ${machine} as ${account}?`} onClose={() => end(app)}>
+    <Dialog look="ask" title={`Close ${machine} as ${account}?`} onClose={() => end(app)}>
       <p>The shell ends, and what runs in it.</p>
       <p class="buttons">
         <button type="button" class="press" data-first onClick={() => end(app)}>
@@ -168,11 +176,8 @@ function Palette({ app, over }: Of<"palette">) {
     queueMicrotask(() => app.focus());
   };
   return (
-    <Dialog
-      title={over.into === "tab" ? "New terminal" : "Beside this one"}
-      class="palette"
-      onClose={() => end(app)}
-    >
+    <Modal class="palette" aria-labelledby="palette-title" onClose={() => end(app)}>
+      <h2 id="palette-title">{over.into === "tab" ? "New terminal" : "Beside this one"}</h2>
       <input
         class="palette-field"
         data-first
@@ -238,6 +243,6 @@ function Palette({ app, over }: Of<"palette">) {
         {over.into === "tab" ? "in a tab" : "beside"} <Keys keys={["Ctrl", "Enter"]} />{" "}
         {over.into === "tab" ? "beside" : "in a tab"}
       </p>
-    </Dialog>
+    </Modal>
   );
 }

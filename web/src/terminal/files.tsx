@@ -3,9 +3,10 @@
 import { type Signal, signal, useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { type FileEntry, type FilesHandle, TransferError } from "../node/client.ts";
+import { Dialog } from "../ui/dialog.tsx";
 import { Outside } from "../ui/parts.tsx";
 import type { App } from "./app.ts";
-import { Dialog, Icon, IconButton } from "./parts.tsx";
+import { Icon, IconButton } from "./parts.tsx";
 import type { Session } from "./session.ts";
 import {
   above,
@@ -327,6 +328,7 @@ export function Files({ app, session }: { app: App; session: Session }) {
       </footer>
       {folder.asking.value !== null && (
         <Dialog
+          look="ask"
           title={`Replace ${nameForHere(folder.asking.value.name)}?`}
           onClose={() => folder.asking.value?.answer(false)}
         >

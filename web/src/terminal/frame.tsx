@@ -155,7 +155,7 @@ function TabOf({ app, tab, chosen }: { app: App; tab: layouts.Tab; chosen: boole
 function Type({ app }: { app: App }) {
   const open = useSignal(false);
   const box = useRef<HTMLDivElement>(null);
-  const { fontSize, reader } = app.prefs.value;
+  const { fontSize, reader, clipboard } = app.prefs.value;
   useEffect(() => {
     if (!open.value) return;
     const away = (event: Event) => {
@@ -231,6 +231,26 @@ function Type({ app }: { app: App }) {
             />
             Read the screen out (for screen readers)
           </label>
+          {clipboard.length > 0 && (
+            <>
+              <p class="menu-head">May fill your clipboard unasked</p>
+              <ul class="fillers">
+                {clipboard.map(({ id, name }) => (
+                  <li key={id} class="menu-line">
+                    <Outside text={name} limit={63} />
+                    <button
+                      type="button"
+                      class="press"
+                      aria-label={`Ask again for ${name}`}
+                      onClick={() => app.prefer({ clipboard: clipboard.filter((one) => one.id !== id) })}
+                    >
+                      Ask again
+                    </button>
+                  </li>
+                ))}
+              </ul>
+            </>
+          )}
         </div>
       )}
     </div>

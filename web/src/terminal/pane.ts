@@ -250,7 +250,8 @@ export function word(pane: Pane): string {
   if (pane.phase === "opening") return "opening";
   if (pane.waiting !== null) return "no link";
   if (pane.end === null) return "";
-  if (pane.end.failure !== null) return pane.end.opened ? "lost" : "stopped";
+  if (!pane.end.opened) return "stopped";
+  if (pane.end.failure !== null) return "lost";
   if (pane.end.signal !== null) return `ended ${cleanLine(pane.end.signal, 12)}`;
   return pane.end.status === null ? "ended" : `ended ${pane.end.status}`;
 }
@@ -269,6 +270,7 @@ export function lives(pane: Pane): boolean {
 /** How a shell ended, as a sentence. */
 export function ending(end: End): string {
   if (end.failure !== null) return cleanLine(end.failure.message, 400);
+  if (!end.opened) return "You stopped it. No shell was opened.";
   if (end.signal !== null) return `The shell was ended by signal ${cleanLine(end.signal, 20)}.`;
   if (end.status === null) return "The shell ended without an exit status.";
   return end.status === 0 ? "The shell ended." : `The shell ended with exit status ${end.status}.`;

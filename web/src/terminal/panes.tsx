@@ -33,6 +33,8 @@ export function Terminal({ app, session }: { app: App; session: Session }) {
   const current = app.current.value === session;
   const state = stateOf(app, session, pane);
   const shown = state === null;
+  // It has its place before there is a shell, which is asked for with the size that is left.
+  const opens = pane.phase === "opening" && pane.check === null && pane.asking === null;
   useLayoutEffect(() => {
     guess(place.current!, app, session);
     session.attach(place.current!);
@@ -79,7 +81,7 @@ export function Terminal({ app, session }: { app: App; session: Session }) {
         </div>
         {app.filing.value === session.id && <Files app={app} session={session} />}
       </div>
-      {current && <Row session={session} />}
+      {current && (shown || opens) && <Row session={session} />}
     </section>
   );
 }

@@ -1,7 +1,6 @@
 /** Small parts that only the terminal's page has. */
 
-import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import type { JSX } from "preact";
 import { Icon as SharedIcon, type IconName as SharedName } from "../ui/icons.tsx";
 import { Key } from "../ui/parts.tsx";
 import { coded } from "./failures.ts";
@@ -69,47 +68,5 @@ export function IconButton({ icon, name, roomy = false, ...others }: Bare) {
     >
       <Icon name={icon} />
     </button>
-  );
-}
-
-interface Asked {
-  title: string;
-  children: ComponentChildren;
-  onClose: () => void;
-  class?: string;
-}
-
-/** A question over the page. Escape is "no". The focus goes to whatever has `data-first`, and afterwards to where it was. */
-export function Dialog({ title, children, onClose, class: given }: Asked) {
-  const element = useRef<HTMLDialogElement>(null);
-  const heading = useId();
-  useEffect(() => {
-    const dialog = element.current!;
-    dialog.showModal();
-    dialog.querySelector<HTMLElement>("[data-first]")?.focus();
-    const beside = (event: MouseEvent) => {
-      if (event.target === dialog) onClose();
-    };
-    dialog.addEventListener("click", beside);
-    return () => {
-      dialog.removeEventListener("click", beside);
-      dialog.close();
-    };
-  }, []);
-  return (
-    <dialog
-      ref={element}
-      class={given ?? "ask"}
-      aria-labelledby={heading}
-      onCancel={(event) => {
-        event.preventDefault();
-        onClose();
-      }}
-    >
-      <div class="dialog-room">
-        <h2 id={heading}>{title}</h2>
-        {children}
-      </div>
-    </dialog>
   );
 }

@@ -4,6 +4,13 @@ export interface Prefs {
   fontSize: number; // px
   reader: boolean; // screen-reader mode
   scrollback: number; // lines
+  clipboard: Filler[]; // machines that may fill the clipboard unasked
+}
+
+/** A machine that a person trusts with their clipboard; by its number, since names go from one machine to another. */
+export interface Filler {
+  id: number;
+  name: string;
 }
 
 export interface Keeper {
@@ -11,9 +18,10 @@ export interface Keeper {
   setItem(key: string, value: string): void;
 }
 
-export const DEFAULT: Prefs = { fontSize: 13, reader: false, scrollback: 5_000 };
+export const DEFAULT: Prefs = { fontSize: 13, reader: false, scrollback: 5_000, clipboard: [] };
 export const SMALLEST = 8;
 export const LARGEST = 32;
+const MOST_FILLERS = 100;
 const MOST_SCROLLBACK = 100_000;
 const PREFS = "doorward.terminal.prefs";
 
@@ -24,6 +32,7 @@ export function load(keeper: Keeper): Prefs {
     fontSize: within(kept.fontSize, SMALLEST, LARGEST, DEFAULT.fontSize),
     reader: kept.reader === true,
     scrollback: within(kept.scrollback, 100, MOST_SCROLLBACK, DEFAULT.scrollback),
+    clipboard: fillers(kept.clipboard),
   };
 }
 
@@ -32,9 +41,21 @@ export function save(keeper: Keeper, prefs: Prefs): void {
   put(keeper, PREFS, prefs);
 }
 
+/** Those who may fill the clipboard, with one more; the oldest goes where there are too many. */
+export function withFiller(clipboard: readonly Filler[], filler: Filler): Filler[] {
+  return [...clipboard.filter(({ id }) => id !== filler.id), filler].slice(-MOST_FILLERS);
+}
+
 /** The size after a step; 0 goes back to the first. */
 export function resized(size: number, step: number): number {
   return step === 0 ? DEFAULT.fontSize : Math.min(LARGEST, Math.max(SMALLEST, size + step));
+}
+
+function fillers(value: unknown): Filler[] {
+  if (!Array.isArray(value)) return [];
+  return value
+    .filter((one): one is Filler => Number.isInteger(one?.id) && typeof one?.name === "string")
+    .slice(-MOST_FILLERS);
 }
 
 function parsed(keeper: Keeper, key: string): Record<string, unknown> {

@@ -42,8 +42,8 @@ export class Session {
   readonly sticky: Signal<Sticky> = signal({ ctrl: false, alt: false });
   /** Where the screen lives; moved about whole as tabs and splits change. */
   readonly element: HTMLDivElement;
-  /** What a person said of the clipboard here: asked each time, always, or never again. */
-  clipboard: "ask" | "always" | "never" = "ask";
+  /** Whether the host may ask to fill the clipboard, or has been told not to any more. */
+  clipboard: "ask" | "never" = "ask";
   /** True once the person wanted to choose the account themselves. */
   chose = false;
   readonly #around: Around;

@@ -124,7 +124,7 @@ const DOING: Record<Line["name"], string> = {
   shell: "waiting for the first byte",
 };
 
-export function Opening({ pane }: Of) {
+export function Opening({ session, pane }: Of) {
   const now = useNow();
   return (
     <div class="opening">
@@ -152,6 +152,9 @@ export function Opening({ pane }: Of) {
       </ol>
       {pane.banner !== "" && <pre class="banner">{pane.banner}</pre>}
       <p class="promise">The server passes sealed packets. It never sees a byte of this session.</p>
+      <button type="button" class="press quiet" onClick={() => session.stop()}>
+        Stop
+      </button>
     </div>
   );
 }

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { DEFAULT, type Keeper, load, resized, save } from "../../src/terminal/prefs.ts";
+import {
+  DEFAULT,
+  type Filler,
+  type Keeper,
+  load,
+  resized,
+  save,
+  withFiller,
+} from "../../src/terminal/prefs.ts";
 import { contrast, theme } from "../../src/terminal/themes.ts";
 
 function keeper(): Keeper & { all: Map<string, string> } {
@@ -10,11 +18,28 @@ function keeper(): Keeper & { all: Map<string, string> } {
 describe("what a person chose", () => {
   it("is there again", () => {
     const one = keeper();
-    save(one, { fontSize: 16, reader: true, scrollback: 900 });
-    expect(load(one)).toEqual({ fontSize: 16, reader: true, scrollback: 900 });
+    const chosen = { fontSize: 16, reader: true, scrollback: 900, clipboard: [{ id: 4, name: "nas" }] };
+    save(one, chosen);
+    expect(load(one)).toEqual(chosen);
   });
 
-  it.each(["", "null", "[]", "7", "{", '{"fontSize": 900, "reader": 1, "scrollback": -1}'])(
+  it("knows each machine that may fill the clipboard once, and no more than a person can look at", () => {
+    const web = { id: 1, name: "web-1" };
+    const nas = { id: 4, name: "nas" };
+    expect(withFiller([web, nas], { id: 1, name: "web-9" })).toEqual([nas, { id: 1, name: "web-9" }]);
+    const many = Array.from({ length: 150 }, (_, id) => ({ id, name: `web-${id}` }));
+    expect(many.reduce(withFiller, [] as Filler[]).map(({ id }) => id)).toEqual(
+      Array.from({ length: 100 }, (_, at) => at + 50),
+    );
+    const one = keeper();
+    one.setItem(
+      "doorward.terminal.prefs",
+      JSON.stringify({ clipboard: [web, null, 7, { id: "1" }, { id: 2 }] }),
+    );
+    expect(load(one).clipboard).toEqual([web]);
+  });
+
+  it.each(["", "null", "[]", "7", "{", '{"fontSize": 900, "reader": 1, "scrollback": -1, "clipboard": {}}'])(
     "is the default for %j",
     (text) => {
       const one = keeper();
