@@ -202,7 +202,7 @@ async def test_a_check_is_done_in_a_window_at_our_own_origin(shown: tuple[Page, 
     await window.wait_for_url(f"{ORIGIN}/check/abcdefghijkl")
     assert f"{ORIGIN}/check/abcdefghijkl" in world.asked
     await page.get_by_role("button", name="Stop").click()
-    await expect(page.get_by_role("heading", name="check refused")).to_be_visible()
+    await expect(page.get_by_text("You stopped it. No shell was opened.")).to_be_visible()
     await until(window.is_closed)
 
 
@@ -257,6 +257,102 @@ async def test_tabs_and_splits_by_keys_and_a_reload_offers_them_again(shown: tup
     await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
     await page.get_by_role("button", name="Close it").click()
     await expect(page.get_by_role("tab")).to_have_count(2)
+
+
+async def test_what_is_being_opened_can_be_stopped_and_opened_again(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await page.goto(f"{ORIGIN}/terminal/slow/deploy")
+    await expect(page.get_by_role("list", name="Steps")).to_be_visible()
+    await is_for_everybody(page)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_text("You stopped it. No shell was opened.")).to_be_visible()
+    await expect(page.get_by_role("tab", name="slow deploy stopped")).to_be_visible()
+    await page.get_by_role("button", name="Open again").click()
+    await expect(page.get_by_role("list", name="Steps")).to_be_visible()
+
+
+async def test_a_dialog_keeps_the_keys_and_gives_them_back(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    for leave in ("Escape", "beside"):
+        await page.keyboard.press("Control+Alt+w")
+        dialog = page.get_by_role("dialog", name="Close web-1 as deploy?")
+        await expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()
+        await page.keyboard.press("Tab")
+        await expect(dialog.get_by_role("button", name="Close it")).to_be_focused()
+        if leave == "Escape":
+            await page.keyboard.press("Escape")
+        else:
+            # Who marks what is asked about, and lets go beside it, stays.
+            box = await dialog.bounding_box()
+            assert box is not None
+            await page.mouse.move(box["x"] + 40, box["y"] + 40)
+            await page.mouse.down()
+            await page.mouse.move(5, 5)
+            await page.mouse.up()
+            await expect(dialog).to_be_visible()
+            await page.mouse.click(5, 5)
+        await expect(dialog).to_have_count(0)
+        await takes_keys(page)
+    await page.keyboard.type("size\n")
+    await says(page, "size ")
+
+
+async def test_a_host_that_may_fill_the_clipboard_is_remembered_until_that_is_taken_back(
+    shown: tuple[Page, World],
+) -> None:
+    page, _ = shown
+    offer = b"\x1b]52;c;" + base64.b64encode(b"from the host") + b"\x07"
+    asks = page.get_by_role("heading", name="Let web-1 fill your clipboard?")
+
+    async def is_filled() -> bool:
+        held: str = await page.evaluate("navigator.clipboard.readText()")
+        return held == "from the host"
+
+    await opened(page)
+    await prints(page, offer)
+    await page.get_by_label("Do not ask again for web-1").check()
+    await page.get_by_role("button", name="Fill it").click()
+    await eventually(is_filled)
+    page.on("dialog", lambda dialog: dialog.accept())
+    await opened(page)  # another page, another day
+    await prints(page, offer)
+    await eventually(is_filled)
+    await expect(asks).to_have_count(0)
+    await page.get_by_role("button", name="Type and colours").click()
+    await page.get_by_role("button", name="Ask again for web-1").click()
+    await expect(page.get_by_text("May fill your clipboard unasked")).to_have_count(0)
+    await page.keyboard.press("Escape")
+    await takes_keys(page)
+    await prints(page, offer)
+    await expect(asks).to_be_visible()
+
+
+async def test_symbols_of_prompts_are_loaded_when_one_is_drawn_and_a_screen_has_one_bar(
+    shown: tuple[Page, World],
+) -> None:
+    page, world = shown
+    await opened(page)
+    # What scrolls is drawn by the terminal; the browser's own bar would stand beside it.
+    assert (
+        await page.locator(".xterm-viewport").evaluate("(one) => getComputedStyle(one).overflowY") == "hidden"
+    )
+    await page.keyboard.type("size\n")
+    await says(page, "size ")
+    assert not [one for one in world.asked if "NerdFont" in one]
+    await prints(page, "\ue0b0".encode())
+    await until(lambda: any("NerdFont" in one for one in world.asked))
+
+
+async def test_the_whole_screen_is_taken_and_given_back(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await page.get_by_role("button", name="Full screen").click()
+    await expect(page.get_by_role("button", name="Leave full screen")).to_be_visible()
+    await takes_keys(page)
+    await page.get_by_role("button", name="Leave full screen").click()
+    await expect(page.get_by_role("button", name="Full screen", exact=True)).to_be_visible()
+    await takes_keys(page)
 
 
 async def test_much_output_waits_for_the_screen_and_letters_are_not_torn(shown: tuple[Page, World]) -> None:

@@ -162,7 +162,7 @@ addEventListener("message", ({ data: message }) => {
       Object.assign(terminal, { columns: message.columns, rows: message.rows });
       return;
     case "close":
-      return end(id, { kind: "refused", message: "You stopped it.", cure: "Open it again." });
+      return end(id, null);
     case "hostKeyAnswer":
       return waits.get(message.question)(message.answer);
     case "askAnswer":

@@ -18,7 +18,8 @@ from doorward.console.pages import Title, page
 ORIGIN = "https://door.test"
 ENTRY = "web/src/terminal/page.tsx"
 SLOW = 30_000  # milliseconds that something may take on a busy machine
-_READER = """try { localStorage.setItem("doorward.terminal.prefs", '{"reader": true}'); } catch {}"""
+# As a person would have chosen it before: what they choose in a test stays.
+_READER = """try { localStorage["doorward.terminal.prefs"] ??= '{"reader": true}'; } catch {}"""
 _WORKER = Path(__file__).with_name("terminal_worker.js").read_text(encoding="utf-8")
 
 

@@ -176,7 +176,7 @@ function Palette({ app, over }: Of<"palette">) {
     queueMicrotask(() => app.focus());
   };
   return (
-    <Modal class="palette" aria-labelledby="palette-title" onClose={() => end(app)}>
+    <Modal back={false} class="palette" aria-labelledby="palette-title" onClose={() => end(app)}>
       <h2 id="palette-title">{over.into === "tab" ? "New terminal" : "Beside this one"}</h2>
       <input
         class="palette-field"

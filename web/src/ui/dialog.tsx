@@ -10,9 +10,15 @@ type Given = Omit<JSX.IntrinsicElements["dialog"], "ref" | "open" | "icon">;
 /**
  * What every dialog does. Open while it is drawn; `onClose` is called when the person leaves it: by Escape, or by a press beside it.
  *
- * The focus goes to whatever has `data-first`, else to the first that takes it, and afterwards to where it was.
+ * The focus goes to whatever has `data-first`, else to the first that takes it, and afterwards `back` to where it was; without that
+ * whoever draws it says where.
  */
-export function Modal({ onClose, children, ...given }: Given & { onClose: () => void }) {
+export function Modal({
+  onClose,
+  back = true,
+  children,
+  ...given
+}: Given & { onClose: () => void; back?: boolean }) {
   const box = useRef<HTMLDialogElement>(null);
   const beside = useRef(false);
   const gone = useRef(false);
@@ -22,7 +28,7 @@ export function Modal({ onClose, children, ...given }: Given & { onClose: () => 
     dialog.querySelector<HTMLElement>("[data-first]")?.focus();
     return () => {
       gone.current = true;
-      dialog.close(); // which gives the focus back
+      if (back) dialog.close(); // which gives the focus back
     };
   }, []);
   return (
