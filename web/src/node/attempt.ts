@@ -18,16 +18,7 @@ import { Printer } from "./printer.ts";
 import { Steps } from "./steps.ts";
 import { Disconnected, type Stream } from "./stream.ts";
 import type { Tab } from "./tab.ts";
-import type {
-  Check,
-  End,
-  Failure,
-  HostKeyAnswer,
-  HostKeyQuestion,
-  Question,
-  Step,
-  TerminalRequest,
-} from "./types.ts";
+import type { End, Failure, Question, TerminalEvents, TerminalRequest } from "./types.ts";
 
 /** How long each part may take where nobody is asked, in milliseconds. */
 const PATIENCE = { tunnel: 20_000, tcp: 15_000, hostkey: 20_000, signin: 30_000, shell: 20_000 } as const;
@@ -54,18 +45,10 @@ export interface Means {
   readonly port: number;
 }
 
-/** What a try tells. */
-export interface AttemptEvents {
-  step(step: Step): void;
-  banner(text: string): void;
-  check(check: Check): void;
-  hostKey(question: HostKeyQuestion): Promise<HostKeyAnswer>;
-  ask(title: string, text: string, questions: Question[]): Promise<string[] | undefined>;
-  open(): void;
+/** What a try tells: what the page is told of the terminal, and how much of the input has been taken. */
+export interface AttemptEvents extends Omit<TerminalEvents, "data"> {
   data(bytes: Uint8Array<ArrayBuffer>): void;
   wrote(bytes: number): void;
-  link(state: "up" | "waiting", since?: number): void;
-  end(end: End): void;
 }
 
 /** What an earlier try of the same terminal has found out: that the person's own key of the host is an old one. */

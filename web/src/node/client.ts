@@ -26,6 +26,8 @@ export interface TerminalHandle {
   ack(bytes: number): void;
   resize(columns: number, rows: number): void;
   close(): void;
+  /** Close it for good: nothing is told of it any more, and nothing of it is kept, a key file least of all. */
+  forget(): void;
   /** The files of the same host, by the same connection. */
   files(): FilesHandle;
   /** Begin anew, after the end. */
@@ -94,6 +96,9 @@ export class NodeClient {
     const terminal = new Terminal(id, events, {
       post: (message, transfer) => this.#post(message, transfer),
       files: () => this.#files.of(id, call),
+      forget: () => {
+        if (this.#terminals.delete(id)) this.#worker?.postMessage({ kind: "forget", id }, []);
+      },
       ping: () =>
         new Promise((answer, fail) => {
           const number = call();
@@ -208,6 +213,7 @@ type FromTerminal = Extract<FromWorker, { readonly id: number }>;
 interface Means {
   readonly post: (message: ToWorker, transfer?: Transferable[]) => void;
   readonly files: () => FilesHandle;
+  readonly forget: () => void;
   readonly ping: () => Promise<number>;
 }
 
@@ -250,6 +256,12 @@ class Terminal implements TerminalHandle {
 
   close(): void {
     if (!this.#over) this.#means.post({ kind: "close", id: this.#id });
+  }
+
+  forget(): void {
+    this.#over = true;
+    this.#open = false;
+    this.#means.forget();
   }
 
   files(): FilesHandle {

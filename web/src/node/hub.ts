@@ -99,6 +99,11 @@ export class Hub {
       case "close":
         terminal?.attempt.close();
         return;
+      case "forget":
+        terminal?.attempt.close();
+        terminal?.request.keyFile?.bytes.fill(0);
+        this.#terminals.delete(message.id);
+        return;
       case "ping":
         void this.#ping(message.call, terminal);
         return;

@@ -36,6 +36,7 @@ export type ToWorker =
   | { readonly kind: "ack"; readonly id: number; readonly bytes: number }
   | { readonly kind: "resize"; readonly id: number; readonly columns: number; readonly rows: number }
   | { readonly kind: "close"; readonly id: number }
+  | { readonly kind: "forget"; readonly id: number } // closed, and never opened again
   | { readonly kind: "again"; readonly id: number }
   | { readonly kind: "ping"; readonly id: number; readonly call: number }
   | { readonly kind: "hostKeyAnswer"; readonly question: number; readonly answer: HostKeyAnswer }

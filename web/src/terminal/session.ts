@@ -93,7 +93,7 @@ export class Session {
     const now = Date.now();
     const chosen = account ?? this.pane.peek().account;
     if (chosen === null) return;
-    this.#handle?.close();
+    this.#handle?.forget();
     this.#happens({ is: "chosen", account: chosen, at: now });
     if (!isSecureContext) {
       // Whoever can change the page on its way here has the shell, whatever the page does.
@@ -166,7 +166,7 @@ export class Session {
 
   /** Ask for the account anew. */
   choose(): void {
-    this.#handle?.close();
+    this.#handle?.forget();
     this.#handle = undefined;
     this.chose = true;
     const { id, machine } = this.pane.peek();
@@ -195,6 +195,8 @@ export class Session {
   close(): void {
     this.#closed = true;
     this.stop();
+    this.#handle?.forget();
+    this.#handle = undefined;
     clearTimeout(this.#resize);
     this.#paster.stop();
     this.#screen?.dispose();

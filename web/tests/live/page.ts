@@ -11,59 +11,24 @@
  */
 
 import { createInterface } from "node:readline";
-import { MessageChannel } from "node:worker_threads";
-import { NodeClient, type TerminalHandle, type WorkerLike } from "../../src/node/client.ts";
-import type { Environment, Socket } from "../../src/node/environment.ts";
-import { Hub } from "../../src/node/hub.ts";
-import { ciphers, primitives } from "../../src/node/webcrypto.ts";
+import { NodeClient, type TerminalHandle } from "../../src/node/client.ts";
+import { environment, sockets, worker } from "./environment.ts";
 
 const { origin, cookie } = JSON.parse(process.argv[2]!) as { origin: string; cookie: string };
 const headers = { Cookie: cookie, Origin: origin, "Sec-Fetch-Site": "same-origin" };
-const sockets: WebSocket[] = [];
-
-const environment: Environment = {
-  now: () => performance.now(),
-  epoch: performance.timeOrigin,
-  entropy: (size) => crypto.getRandomValues(new Uint8Array(size)),
-  after: (milliseconds, call) => {
-    const timer = setTimeout(call, milliseconds);
-    return () => clearTimeout(timer);
-  },
-  socket: (url) => {
-    const socket = new WebSocket(url, "derp");
-    sockets.push(socket);
-    return socket as unknown as Socket;
-  },
-  fetch: (path, { method, body }) =>
-    fetch(`${origin}${path}`, {
-      method,
-      headers: body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
-      ...(body === undefined ? {} : { body }),
-    }),
-  primitives: primitives(crypto.subtle as SubtleCrypto),
-  ciphers: ciphers(crypto.subtle as SubtleCrypto),
-};
-
-function worker(): WorkerLike {
-  const { port1: page, port2: inside } = new MessageChannel();
-  const hub = new Hub(environment, (message, transfer = []) =>
-    inside.postMessage(message, transfer as never[]),
-  );
-  inside.on("message", (data) => hub.hear(data));
-  return {
-    postMessage: (message, transfer) => page.postMessage(message, transfer as never[]),
-    addEventListener: (kind: string, listener: (event: never) => void) => {
-      if (kind === "message") page.on("message", (data) => listener({ data } as never));
-    },
-    terminate: () => page.close(),
-  };
-}
+const here = environment((path, { method, body }) =>
+  fetch(`${origin}${path}`, {
+    method,
+    headers: body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
+    ...(body === undefined ? {} : { body }),
+  }),
+);
 
 const say = (event: string, more: object = {}) =>
   process.stdout.write(`${JSON.stringify({ event, ...more })}\n`);
 const client = new NodeClient({
   api: "/api/v1",
-  worker,
+  worker: () => worker(here),
   page: { addEventListener: () => undefined, navigator: { sendBeacon: () => true } },
 });
 client.onNode((state) => say("node", state));

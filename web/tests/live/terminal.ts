@@ -10,13 +10,10 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { MessageChannel } from "node:worker_threads";
 import { type End, NodeClient, type TerminalEvents, type TerminalHandle } from "../../src/node/client.ts";
-import type { Environment, Socket } from "../../src/node/environment.ts";
-import { Hub } from "../../src/node/hub.ts";
-import { ciphers, primitives } from "../../src/node/webcrypto.ts";
 import { concat, fromHex } from "../../src/protocol/bytes.ts";
 import { Dice } from "../support/deterministic.ts";
+import { environment, sockets, worker } from "./environment.ts";
 
 interface Try {
   readonly name: string;
@@ -28,51 +25,19 @@ interface Try {
 const asked = JSON.parse(readFileSync(process.argv[2]!, "utf8"));
 const own: Uint8Array = fromHex(asked.private);
 let keys = 0;
-const sockets: WebSocket[] = [];
 
-const environment: Environment = {
-  now: () => performance.now(),
-  epoch: performance.timeOrigin,
-  // The first that is asked for is the node's key, which is known to the server already.
-  entropy: (size) => (keys++ === 0 ? own.slice() : crypto.getRandomValues(new Uint8Array(size))),
-  after: (milliseconds, call) => {
-    const timer = setTimeout(call, milliseconds);
-    return () => clearTimeout(timer);
-  },
-  socket: (url) => {
-    const socket = new WebSocket(url, "derp");
-    sockets.push(socket);
-    return socket as unknown as Socket;
-  },
-  fetch: async (path) => ({
+const here = environment(
+  async (path) => ({
     status: 200,
     json: async () => (path.endsWith("/targets") ? asked.tab.targets[0] : asked.tab),
   }),
-  primitives: primitives(crypto.subtle as SubtleCrypto),
-  ciphers: ciphers(crypto.subtle as SubtleCrypto),
-};
-
-/** A Worker that is in this thread: what is handed over goes through a real channel, so that nobody uses it afterwards. */
-function worker() {
-  const { port1: page, port2: inside } = new MessageChannel();
-  const hub = new Hub(
-    environment,
-    (message, transfer = []) => inside.postMessage(message, transfer as never[]),
-    asked.port,
-  );
-  inside.on("message", (data) => hub.hear(data));
-  return {
-    postMessage: (message: unknown, transfer: unknown[]) => page.postMessage(message, transfer as never[]),
-    addEventListener: (kind: string, listener: (event: never) => void) => {
-      if (kind === "message") page.on("message", (data) => listener({ data } as never));
-    },
-    terminate: () => page.close(),
-  };
-}
+  // The first that is asked for is the node's key, which is known to the server already.
+  (size) => (keys++ === 0 ? own.slice() : crypto.getRandomValues(new Uint8Array(size))),
+);
 
 const client = new NodeClient({
   api: "/api/v1",
-  worker,
+  worker: () => worker(here, asked.port),
   page: { addEventListener: () => undefined, navigator: { sendBeacon: () => true } },
 });
 

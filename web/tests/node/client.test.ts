@@ -127,6 +127,22 @@ test("questions are answered by their number, and a page that fails to ask has s
   expect(Object.fromEntries(answers)).toEqual({ 4: "remember", 5: "refuse", 6: ["yes"], 7: undefined });
 });
 
+test("of a terminal that is closed for good nothing is told any more", () => {
+  const { client, sent, say, kinds } = setUp();
+  const data = vi.fn();
+  const end = vi.fn();
+  const terminal = client.open(REQUEST, events({ data, end }));
+  say({ kind: "opened", id: 0 });
+  terminal.forget();
+  say({ kind: "data", id: 0, data: new Uint8Array(3) });
+  say({ kind: "end", id: 0, end: { status: 0, signal: null, failure: null } });
+  terminal.write(new Uint8Array(3));
+  terminal.forget();
+  expect(sent.at(-1)).toEqual({ kind: "forget", id: 0 });
+  expect(kinds()).toEqual(["start", "open", "forget"]);
+  expect([data, end].map((one) => one.mock.calls)).toEqual([[], []]);
+});
+
 test("who closes the page leaves by a beacon, who may come back does not", () => {
   const { client, say, page, beacons, kinds } = setUp();
   client.open(REQUEST, events());

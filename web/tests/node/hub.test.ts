@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { frame, World } from "../support/world.ts";
 
 test("a terminal goes through its steps, each with a time, and is a shell", async () => {
@@ -398,6 +398,22 @@ test("a machine that was started anew ends its sessions, and gives new ones", as
   expect(world.ended()!.failure!.kind).toBe("lost");
   world.hub.hear({ kind: "again", id: 0 });
   await world.until(() => world.told("opened").length === 2);
+});
+
+test("of a terminal that is closed for good nothing is kept, its key file least of all", async () => {
+  const world = new World();
+  const bytes = new TextEncoder().encode("no key that anybody knows");
+  world.open(0, { keyFile: { bytes } });
+  // What reads such files is loaded first, which takes true time.
+  await vi.waitFor(() => expect(world.ended()).toBeDefined(), { timeout: 20_000 });
+  expect(bytes.some((one) => one !== 0)).toBe(true); // it may be tried once more
+  world.hub.hear({ kind: "forget", id: 0 });
+  expect(bytes.every((one) => one === 0)).toBe(true);
+  world.hub.hear({ kind: "again", id: 0 });
+  expect(world.ended()!.failure!.message).toBe("This terminal is not known any more.");
+  await opened(world, 1);
+  world.hub.hear({ kind: "forget", id: 1 });
+  expect(world.ended(1)).toMatchObject({ failure: null });
 });
 
 test("a machine that never comes back is given up some minutes later", async () => {
