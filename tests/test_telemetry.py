@@ -24,6 +24,18 @@ def _as_before() -> Iterator[None]:
     root.setLevel(level)
 
 
+def test_a_library_s_line_can_be_silenced_and_its_others_stay() -> None:
+    stream = io.StringIO()
+    telemetry.configure(stream=stream)
+    logger = logging.getLogger("a.library")
+    for _ in range(2):
+        telemetry.silence("a.library", "refused %s")
+    assert len(logger.filters) == 1
+    logger.error("refused %s", "x")
+    logger.error("broken")
+    assert stream.getvalue() == "ERROR a.library broken\n"
+
+
 async def test_a_request_joins_the_lines_of_its_task_and_those_it_starts() -> None:
     stream = io.StringIO()
     telemetry.configure(json=True, stream=stream)

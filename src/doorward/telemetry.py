@@ -121,6 +121,20 @@ def _printable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
     }
 
 
+class _Without(NamedTuple):
+    """A filter of a library's logger. A value, so that the same one added again is one."""
+
+    message: str
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != self.message
+
+
+def silence(library: str, message: str) -> None:
+    """Have a library's logger never say this line, as it stands in its code: one that strangers could fill the log with."""
+    logging.getLogger(library).addFilter(_Without(message))
+
+
 def log(name: str) -> Any:
     """A logger for one part of the program, named in every line it writes."""
     return structlog.get_logger(part=name)

@@ -93,6 +93,7 @@ async def test_a_policy_that_changes_and_a_sign_out_end_it_at_once_and_the_machi
         assert await tabs_of(server) != []
         await desk.server.set_policy(ssh_to())
         assert "polic" in (await terminal.ended(20)).lower()
+        await terminal.says("No node any more")
     await _nobody_left(server)
     await desk.server.set_policy(POLICY)
     await desk.knows("server", any_account=True)

@@ -139,7 +139,7 @@ async def test_two_origins_are_none_that_a_browser_sends() -> None:
                 pass
 
 
-async def test_whoever_invents_origins_does_not_fill_the_log() -> None:
+async def test_whoever_invents_origins_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with structlog.testing.capture_logs() as said:
         async with running_relay(tls=False, origins=PAGES) as relay:
             for number in range(40):
@@ -149,6 +149,7 @@ async def test_whoever_invents_origins_does_not_fill_the_log() -> None:
     told = [one["origin"] for one in said if "another origin" in one["event"]]
     assert len(told) == 20
     assert max(map(len, told)) == 100
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 async def test_a_relay_that_knows_no_pages_takes_any() -> None:

@@ -30,7 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from doorward.clock import Clock
-from doorward.telemetry import counter, log
+from doorward.telemetry import counter, log, silence
 from doorward.transport.accepting import GONE_AFTER, Acceptor, abort, keep_tcp_alive
 from doorward.transport.lobby import Guest, Lobby
 from doorward.transport.peeking import Parting
@@ -525,6 +525,8 @@ async def serve(
     )
     config.load()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # It says so, as of a fault, wherever a WebSocket is refused with an answer.
+    silence("uvicorn.error", "ASGI callable returned without completing handshake.")
     turns = turns or Turns()
     lobby = Lobby(guests=limits.guests, room=limits.connections)
     # A place of their own: whoever administers gets in however full it is.

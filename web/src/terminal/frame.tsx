@@ -302,13 +302,22 @@ function Sill({ app }: { app: App }) {
   return (
     <footer class={`sill ${dashed ? "lost" : ""} ${bad ? "bad" : ""}`}>
       <Lamp state={node.relay === "up" ? "online" : node.relay === "none" ? "offline" : "waits"} label="" />
-      <span>
-        <b>One node for all tabs</b>
-        <span class="wide">
-          {node.addresses.length > 0 && ` ${node.addresses[0]}`}, gone when this window closes
+      {node.over === null ? (
+        <>
+          <span>
+            <b>One node for all tabs</b>
+            <span class="wide">
+              {node.addresses.length > 0 && ` ${node.addresses[0]}`}, gone when this window closes
+            </span>
+          </span>
+          <span class="wide">relay {RELAYS[node.relay]}</span>
+        </>
+      ) : (
+        <span>
+          <b>No node any more</b>
+          <span class="wide">, a new shell makes another</span>
         </span>
-      </span>
-      <span class="wide">relay {RELAYS[node.relay]}</span>
+      )}
       {link.state === "lost" && <span>server not heard since {clock(link.since)}</span>}
       <span class="space" />
       {pane?.phase === "ended" && pane.end?.opened ? (
