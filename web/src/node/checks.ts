@@ -3,7 +3,8 @@
 import { plain } from "./failures.ts";
 import type { Check } from "./types.ts";
 
-const LINK = /^[#\s]*(?:To authenticate, visit:\s*)?(https?:\/\/[\x21-\x7e]+)\s*$/im;
+// Lines are looked at one by one: nothing in it goes over their ends, or many empty ones would take long.
+const LINK = /^[#\t ]*(?:To authenticate, visit:[\t ]*)?(https?:\/\/[\x21-\x7e]+)[\t ]*$/im;
 const CODE = /\bcode is ([0-9A-Za-z][0-9A-Za-z-]{1,15})\b/i;
 const WAITS = /has to be approved|requires an additional check|to authenticate, visit/i;
 
