@@ -231,6 +231,9 @@ async def test_tabs_and_splits_by_keys_and_a_reload_offers_them_again(shown: tup
     await page.keyboard.press("Enter")
     await expect(page.locator(".pane")).to_have_count(2)
     await expect(screen(page, 1)).to_contain_text("/srv/app$")
+    await expect(page.get_by_label("web-2 as deploy").locator(".xterm-helper-textarea:focus")).to_have_count(
+        1
+    )
     await page.keyboard.press("Control+Alt+k")
     await page.get_by_role("combobox").fill("postgres")
     await expect(page.get_by_role("option")).to_have_count(1)

@@ -19,7 +19,7 @@ export const FONT =
   '"JetBrains Mono Variable", "Symbols Nerd Font", ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace';
 /** JetBrains Mono at 13 px is 17 px high; the design has 19. */
 const LINE_HEIGHT = 1.12;
-const ADVANCE = 0.6; // em, of each letter of JetBrains Mono
+const ADVANCE = 0.6; // em, of each letter of JetBrains Mono, where nothing rounds it
 const MOST_WRAPPED = 20; // rows of one long line that are looked at for addresses
 const SETTLED = 500; // ms
 const FONT_WAIT = 400; // ms; later the other face is replaced where it stands
@@ -280,7 +280,7 @@ export class Screen {
 
   /** WebGL draws in whole points of the screen and cuts what is left of a cell; where that is most of one, it gets one back. */
   #spacing(): number {
-    const wide = (this.#terminal.options.fontSize ?? 13) * ADVANCE * devicePixelRatio;
+    const wide = letterWidth(this.#terminal.options.fontSize ?? 13) * devicePixelRatio;
     return wide % 1 >= 0.5 ? 1 : 0;
   }
 
@@ -348,6 +348,14 @@ export class Screen {
     });
     return links.length === 0 ? undefined : links;
   }
+}
+
+/** How wide a letter is drawn, in pixels of the page: browsers on some systems round it. */
+function letterWidth(fontSize: number): number {
+  const context = document.createElement("canvas").getContext("2d");
+  if (context === null) return fontSize * ADVANCE;
+  context.font = `${fontSize}px ${FONT}`;
+  return context.measureText("W").width;
 }
 
 /** The face of terminals, asked for and waited for a moment: cells are measured by it. */
