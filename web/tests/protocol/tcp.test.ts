@@ -225,25 +225,32 @@ describe("windows", () => {
     expect(net.events.map(({ kind }) => kind)).toContain("writable");
   });
 
-  test("the receiver finds a window that the way bears: little is lost, and the way is filled", () => {
-    const net = new Network({ delay: 10, rate: 5000, queue: 32 });
-    net.open();
-    const size = 16 * MB;
-    net.listener.sender.write(pattern(MB));
-    let written = MB;
-    const start = net.now;
-    const all = () => {
-      if (net.listener.sender.room > 8 * MB && written < size) {
-        net.listener.sender.write(pattern(MB));
-        written += MB;
-      }
-      return net.got.reduce((sum, one) => sum + one.length, 0) >= size;
-    };
-    net.pass(60_000, all);
-    const ideal = size / 5000;
-    expect(net.now - start).toBeLessThan(ideal * 1.6);
-    expect(net.lost / (size / 1240)).toBeLessThan(0.01);
-  });
+  test.each([
+    ["a long one", 10, 5000],
+    ["a short one", 1, 10_000],
+    ["a very short one", 0.2, 10_000],
+  ])(
+    "the receiver finds a window that the way bears, %s: little is lost, and the way is filled",
+    (_, delay, rate) => {
+      const net = new Network({ delay, rate, queue: 32 });
+      net.open();
+      const size = 16 * MB;
+      net.listener.sender.write(pattern(MB));
+      let written = MB;
+      const start = net.now;
+      const all = () => {
+        if (net.listener.sender.room > 8 * MB && written < size) {
+          net.listener.sender.write(pattern(MB));
+          written += MB;
+        }
+        return net.got.reduce((sum, one) => sum + one.length, 0) >= size;
+      };
+      net.pass(60_000, all);
+      const ideal = size / rate;
+      expect(net.now - start).toBeLessThan(ideal * 1.6);
+      expect(net.lost / (size / 1240)).toBeLessThan(0.01);
+    },
+  );
 
   test("the receiver's queue keeps pieces in order whatever comes when", () => {
     const dice = new Dice(9);

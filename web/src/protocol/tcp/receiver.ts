@@ -4,6 +4,11 @@ import { ByteQueue } from "../bytes.ts";
 
 /** The window is never less than this because of what the way bears, in bytes. */
 const LEAST_WINDOW = 16 * 1024;
+/**
+ * Nor less than this where nothing is lost. On a short way both ends have little to do with each packet, and most of the time
+ * to wait for each other: who may send more at once does it in fewer turns.
+ */
+const EASY_WINDOW = 96 * 1024;
 /** Below this, in milliseconds, times are a matter of when a browser gets to look. */
 const LEAST_RTT = 2;
 /** The least time there and back is found anew so often: ways change. */
@@ -18,7 +23,9 @@ const RTT_LIFE = 10_000;
  * later. Where more in flight only makes that time longer, it waits in a queue somewhere.
  */
 class Pace {
-  target = 2 * LEAST_WINDOW;
+  target = EASY_WINDOW;
+  #floor = EASY_WINDOW; // lower with each loss
+  #lostAt = 0;
   #mark: { readonly edge: number; readonly from: number; readonly at: number } | undefined;
   #least = Number.POSITIVE_INFINITY;
   #leastAt = 0;
@@ -35,15 +42,21 @@ class Pace {
       this.#least = rtt;
       this.#leastAt = now;
     }
+    if (now - this.#lostAt > RTT_LIFE) {
+      this.#floor = Math.min(2 * this.#floor, EASY_WINDOW);
+      this.#lostAt = now;
+    }
     const carried = ((next - mark.from) * this.#least) / rtt;
-    this.target = Math.min(Math.max(LEAST_WINDOW, carried * 1.5), limit);
+    this.target = Math.min(Math.max(this.#floor, carried * 1.5), limit);
   }
 
   /** Something on the way was lost, before ``next``; once for all that is under way. */
-  lost(next: number, edge: number): void {
+  lost(next: number, edge: number, now: number): void {
     if (next < this.#recovered) return;
     this.#recovered = edge;
-    this.target = Math.max(LEAST_WINDOW, this.target * 0.7);
+    this.#lostAt = now;
+    this.#floor = Math.max(LEAST_WINDOW, this.#floor / 2);
+    this.target = Math.max(this.#floor, this.target * 0.7);
     this.#mark = undefined;
   }
 }
@@ -102,7 +115,7 @@ export class Receiver {
     if (start >= end) return false;
     const fresh = data.subarray(start - position, end - position);
     if (start > this.next) {
-      this.#pace.lost(this.next, this.#edge);
+      this.#pace.lost(this.next, this.#edge, now);
       return this.#keep({ start, end, data: fresh });
     }
     this.#append(fresh);
