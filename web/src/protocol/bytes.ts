@@ -111,7 +111,15 @@ export class ByteQueue {
 
   push(data: Uint8Array): void {
     if (data.length === 0) return;
-    this.#parts.push(data);
+    const last = this.#parts.length > this.#first ? this.#parts.at(-1)! : data;
+    // Neighbours in one block of memory need no copy to be one.
+    if (last.byteOffset + last.length === data.byteOffset && last.buffer === data.buffer)
+      this.#parts[this.#parts.length - 1] = new Uint8Array(
+        last.buffer,
+        last.byteOffset,
+        last.length + data.length,
+      );
+    else this.#parts.push(data);
     this.#length += data.length;
   }
 

@@ -32,7 +32,8 @@ describe("bytes", () => {
       let taken = 0;
       while (taken < whole.length) {
         const size = Math.floor(dice.roll() * 50);
-        queue.push(whole.subarray(pushed, pushed + size));
+        const piece = whole.subarray(pushed, pushed + size);
+        queue.push(dice.roll() < 0.5 ? piece : piece.slice());
         pushed = Math.min(whole.length, pushed + size);
         expect(queue.length).toBe(pushed - taken);
         const want = Math.floor(dice.roll() * 60);
@@ -43,6 +44,19 @@ describe("bytes", () => {
       }
       expect(concat(...out)).toEqual(whole);
     }
+  });
+
+  test("what lies side by side is taken as one without a copy", () => {
+    const whole = Uint8Array.from({ length: 100 }, (_, value) => value);
+    const queue = new ByteQueue();
+    for (let at = 0; at < 100; at += 10) queue.push(whole.subarray(at, at + 10));
+    const got = queue.take(95)!;
+    expect(got).toEqual(whole.subarray(0, 95));
+    expect(got.buffer).toBe(whole.buffer);
+    expect(queue.takeSome(100)).toEqual(whole.subarray(95));
+    queue.push(whole.subarray(0, 10));
+    queue.push(whole.subarray(20, 30)); // not side by side
+    expect(queue.take(20)).toEqual(concat(whole.subarray(0, 10), whole.subarray(20, 30)));
   });
 });
 

@@ -68,12 +68,15 @@ interface Piece {
   readonly data: Uint8Array;
 }
 
+/** What is in order is copied into blocks of this many bytes: one for each segment would cost more than what is in it. */
+const BLOCK = 1 << 17;
 /** As many ranges fit into an acknowledgement (40 bytes of options). */
 const BLOCKS = 4;
 
 export class Receiver {
   readonly #capacity: number;
   readonly #ready = new ByteQueue();
+  #block = new Uint8Array(0); // what is left of the last one
   readonly #pace = new Pace();
   #ahead: Piece[] = []; // out of order, sorted, not overlapping
   #latest = 0; // where the newest piece out of order began: its range is told first (RFC 2018 section 4)
@@ -149,7 +152,14 @@ export class Receiver {
 
   #append(data: Uint8Array): void {
     // A copy: what arrives is a view of a message of many packets, which would stay alive as long as this does.
-    this.#ready.push(data.slice());
+    for (let at = 0; at < data.length; ) {
+      if (this.#block.length === 0) this.#block = new Uint8Array(BLOCK);
+      const part = data.subarray(at, at + this.#block.length);
+      this.#block.set(part);
+      this.#ready.push(this.#block.subarray(0, part.length));
+      this.#block = this.#block.subarray(part.length);
+      at += part.length;
+    }
     this.next += data.length;
   }
 
