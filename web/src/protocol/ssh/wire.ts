@@ -82,25 +82,26 @@ export type Field =
 
 /** The bytes of a message's fields. */
 export function fields(...parts: readonly Field[]): Uint8Array {
-  return concat(...parts.map(one));
+  return concat(...parts.flatMap(pieces));
 }
 
-function one(part: Field): Uint8Array {
-  if (typeof part === "number") return new Uint8Array([part]);
-  if (typeof part === "boolean") return new Uint8Array([part ? 1 : 0]);
+/** A field in the pieces that it is made of: what is long is copied once, into the message. */
+function pieces(part: Field): Uint8Array[] {
+  if (typeof part === "number") return [new Uint8Array([part])];
+  if (typeof part === "boolean") return [new Uint8Array([part ? 1 : 0])];
   if (typeof part === "string") return withLength(toUtf8(part));
   if (part instanceof Uint8Array) return withLength(part);
-  if ("raw" in part) return part.raw;
-  const number = new Uint8Array(4);
-  putU32(number, 0, part.u32);
-  return number;
+  return ["raw" in part ? part.raw : number(part.u32)];
 }
 
-function withLength(data: Uint8Array): Uint8Array {
-  const whole = new Uint8Array(4 + data.length);
-  putU32(whole, 0, data.length);
-  whole.set(data, 4);
-  return whole;
+function withLength(data: Uint8Array): Uint8Array[] {
+  return [number(data.length), data];
+}
+
+function number(value: number): Uint8Array {
+  const data = new Uint8Array(4);
+  putU32(data, 0, value);
+  return data;
 }
 
 /** A number given as big-endian bytes, in SSH's shortest form. */
@@ -108,7 +109,7 @@ export function mpint(value: Uint8Array): Uint8Array {
   let zeros = 0;
   while (zeros < value.length && value[zeros] === 0) zeros++;
   const digits = value.subarray(zeros);
-  return withLength(digits.length > 0 && digits[0]! >= 128 ? concat(new Uint8Array(1), digits) : digits);
+  return fields(digits.length > 0 && digits[0]! >= 128 ? concat(new Uint8Array(1), digits) : digits);
 }
 
 /** The messages' numbers (RFC 4250 section 4.1.2, RFC 8308). */
