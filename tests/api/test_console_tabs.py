@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from tests.api.test_feeds import Listener
 from tests.support.consoles import HOST_KEY, POLICY, furnish, page
-from tests.support.means import ORIGIN
+from tests.support.means import ORIGIN, give_identity
 from tests.support.nouns import node_key
 from tests.support.world import World
 
@@ -80,6 +80,33 @@ async def test_a_page_has_its_tab_made_a_node_and_is_told_all_that_it_needs(
         assert left.status_code == 204
         over = (await client.get(f"/console/tabs/{tab['id']}")).json()
         assert (over["state"], over["over"], over["reason"]) == ("over", "left", "Its page was closed.")
+
+
+async def test_who_is_linked_to_nobody_any_more_is_told_so_and_by_what(
+    world: World, nodes: dict[str, Node]
+) -> None:
+    user = world.registry.snapshot.user_by_name("ann")
+    assert user is not None
+    await give_identity(world, user)
+    async with page(world, method="provider:corp") as client:
+        tab = (await open_tab(client, nodes["server"])).json()
+        await world.registry.outside.unlink("test", "ann", "corp")
+        for answer in (
+            await client.get(f"/console/tabs/{tab['id']}"),
+            await open_tab(client, nodes["server"]),
+            await client.post(
+                f"/console/tabs/{tab['id']}/targets", json={"machine": nodes["server"].id, "account": "root"}
+            ),
+        ):
+            assert (answer.status_code, answer.json()["type"]) == (401, "not-linked")
+            assert "your sign-in by corp is not linked to a user" in answer.json()["title"]
+            assert "Ask an administrator to link you to corp" in answer.json()["cure"]
+    # Who has only signed out is told nothing of links.
+    async with page(world, secret="other") as client:
+        await world.registry.writer.database.run(
+            signin.end_sessions, world.clock.now(), user_id=user.id, method="passkey:1"
+        )
+        assert (await open_tab(client, nodes["server"])).json()["type"] == "unauthenticated"
 
 
 async def _admin(world: World, path: str) -> Any:

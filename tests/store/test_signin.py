@@ -250,8 +250,13 @@ async def test_a_subject_is_one_person(database: Database, ann: int, bob: int) -
 async def test_a_subject_may_be_nobody_again(database: Database, ann: int) -> None:
     corp = await database.run(signin.insert_provider, provider())
     draft = Identity(id=0, provider_id=corp.id, subject="s1", user_id=ann, created=NOW)
+    assert not await database.read(signin.is_linked, ann, "corp")
     kept = await database.run(signin.insert_identity, draft)
+    assert await database.read(signin.is_linked, ann, corp.name)
+    assert not await database.read(signin.is_linked, ann + 1, corp.name)
     await database.run(signin.delete_identity, kept.id)
+    assert not await database.read(signin.is_linked, ann, corp.name)
+    assert not await database.read(signin.is_linked, ann, "no such")
     assert await database.read(signin.identity, corp.id, "s1") is None
     with pytest.raises(NotFound):
         await database.run(signin.delete_identity, kept.id)

@@ -43,6 +43,7 @@ from doorward.asgi import SAFE_METHODS, Operation, RateLimit, operation, routes
 from doorward.errors import NotPermitted, Unauthenticated
 from doorward.login.doors import Place, place_of
 from doorward.login.prefix import at
+from doorward.login.sessions import NotLinked
 from doorward.model import User
 from doorward.transport.sources import address_key
 
@@ -158,7 +159,7 @@ class _Gate:
         host = request.headers.get("host", "").lower()
         door = next((one for one in self._doors if _host(one.origin) == host), None)
         if visitor.owner is None or door is None:
-            raise _stranger()
+            raise NotLinked(visitor.unlinked) if visitor.unlinked else _stranger()
         self._requests.take(f"device:{visitor.owner.id}")
         return Browser(visitor.owner, door, None, visitor.node)
 

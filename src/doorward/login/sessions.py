@@ -11,7 +11,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from doorward.errors import DoorwardError
+from doorward.errors import DoorwardError, Unauthenticated
 from doorward.login.doors import Doors, Place
 from doorward.model import Node, Session, User
 from doorward.store import signin
@@ -25,6 +25,18 @@ _SEEN = timedelta(minutes=5)  # how exactly it is known when a session was last 
 _AGENT = 200  # characters kept of what a browser calls itself
 
 _log = log("login")
+
+
+class NotLinked(Unauthenticated):
+    """Somebody had signed in there by an outside provider, for which they are nobody here any more."""
+
+    problem = "not-linked"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(
+            f"your sign-in by {provider} is not linked to a user of this tailnet any more",
+            cure=f"Ask an administrator to link you to {provider} again, or sign in another way.",
+        )
 
 
 class SignedIn(NamedTuple):
@@ -44,6 +56,9 @@ class Visitor(NamedTuple):
     node: Node | None  # by the connection: the device at its other end, if that may be used
     owner: User | None  # whose device it is
     signed_in: SignedIn | None  # by the cookie
+    unlinked: str = (
+        ""  # nobody has: the provider by which somebody had, and for which they are nobody any more
+    )
 
     @property
     def user(self) -> User | None:
@@ -68,13 +83,9 @@ class Sessions:
 
         Raises Unavailable when the database cannot be asked.
         """
-        place = self._doors.of(request)
-        secret = None if place is None else request.cookies.get(cookie_name(place))
-        if place is None or not secret:
-            return None
-        session = await self._registry.writer.database.find(signin.sessions_by_hash, secrets.digest(secret))
+        session = await self._named(request)
         now = self._registry.writer.now()
-        if session is None or session.origin != place.origin or not session.is_open(now):
+        if session is None or not session.is_open(now):
             return None
         user = self._registry.snapshot.users.get(session.user_id)
         if user is None or user.suspended:
@@ -93,7 +104,29 @@ class Sessions:
         if node is not None and (node.expired(self._registry.writer.now()) or snapshot.suspended(node)):
             node = None
         owner = None if node is None or node.tags else snapshot.owner(node)
-        return Visitor(node, owner, await self.of(request))
+        signed_in = await self.of(request)
+        unlinked = "" if signed_in is not None else await self._unlinked(request)
+        return Visitor(node, owner, signed_in, unlinked)
+
+    async def _named(self, request: Request) -> Session | None:
+        """The session that the cookie names, whether or not it is still good."""
+        place = self._doors.of(request)
+        secret = None if place is None else request.cookies.get(cookie_name(place))
+        if place is None or not secret:
+            return None
+        session = await self._registry.writer.database.find(signin.sessions_by_hash, secrets.digest(secret))
+        return None if session is None or session.origin != place.origin else session
+
+    async def _unlinked(self, request: Request) -> str:
+        """The provider by which somebody had signed in there, if that was ended because they are nobody to it any more."""
+        session = await self._named(request)
+        if session is None or session.ended is None:
+            return ""
+        kind, _, provider = session.method.partition(":")
+        if kind != "provider":
+            return ""
+        linked = await self._registry.writer.database.read(signin.is_linked, session.user_id, provider)
+        return "" if linked else provider
 
     def _node(self, request: Request) -> Node | None:
         """The device at the other end of the connection, whatever it may do."""

@@ -317,6 +317,14 @@ def identities_of(connection: Connection, user_id: int) -> list[Identity]:
     return rows.load(connection, identities, Identity, identities.c.user_id == user_id)
 
 
+def is_linked(connection: Connection, user_id: int, provider: str) -> bool:
+    """True while a provider of this name has a subject that is this person."""
+    known = provider_by_name(connection, provider)
+    return known is not None and any(
+        one.provider_id == known.id for one in identities_of(connection, user_id)
+    )
+
+
 def identities_at(connection: Connection, provider_id: int) -> list[Identity]:
     """The subjects of a provider that are somebody here, by id."""
     return rows.load(connection, identities, Identity, identities.c.provider_id == provider_id)

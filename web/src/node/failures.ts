@@ -28,7 +28,6 @@ export class Failed extends Error {
 const REASONS: Readonly<Record<string, FailureKind>> = {
   "no-such-machine": "no-such-machine",
   offline: "offline",
-  "ssh-off": "ssh-off",
   "not-linked": "not-linked",
   "not-allowed": "not-allowed",
   "policy-ended": "policy-ended",
@@ -51,7 +50,7 @@ export function refusal(status: number, answer: unknown): Failure {
   const cure = typeof problem.cure === "string" ? plain(problem.cure) : "";
   const kind = REASONS[word] ?? "server";
   // What the API says of this is for programs.
-  if (status === 401) return signedOut(word);
+  if (status === 401 && kind !== "not-linked") return signedOut(word);
   return {
     kind,
     message: sentence(title) || `The server answers ${status}.`,

@@ -434,6 +434,7 @@ export class Tab {
 
 /** The server knows this tab no more: what it said, as the end of what there was. */
 function gone(why: Failure): Failure {
+  if (why.kind === "not-linked") return why;
   const kind = why.kind === "policy-ended" || why.kind === "not-allowed" ? "policy-ended" : "session-over";
   return { ...why, kind };
 }

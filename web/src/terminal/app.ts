@@ -8,7 +8,7 @@ import { isDark, scheme } from "../ui/scheme.ts";
 import { type Command, commandOf } from "./keys.ts";
 import * as layouts from "./layout.ts";
 import { Directory, named } from "./machines.ts";
-import { HEALS, lives, type Pane } from "./pane.ts";
+import { HEALS, lives, type Pane, SIGNED_OUT } from "./pane.ts";
 import { load, type Prefs, resized, save } from "./prefs.ts";
 import type { SafeLink } from "./safety.ts";
 import type { Look, Screen, ScreenEvents } from "./screen.ts";
@@ -384,8 +384,8 @@ export class App implements Around {
 
   /** Somebody comes back to this page whose sign-in was over: if there is a new one, its terminals go on. */
   async #signedInAgain(): Promise<void> {
-    const over = [...this.sessions.peek().values()].filter(
-      (one) => one.pane.peek().end?.failure?.kind === "session-over",
+    const over = [...this.sessions.peek().values()].filter((one) =>
+      SIGNED_OUT.has(one.pane.peek().end?.failure?.kind ?? ""),
     );
     if (over.length === 0 || document.visibilityState !== "visible") return;
     await this.directory.refresh();

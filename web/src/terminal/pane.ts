@@ -258,6 +258,8 @@ export function word(pane: Pane): string {
 
 /** Failures that end by themselves when the machine is there again. */
 export const HEALS: ReadonlySet<string> = new Set(["offline", "ssh-off", "timeout"]);
+/** Failures that end by signing in. */
+export const SIGNED_OUT: ReadonlySet<string> = new Set(["session-over", "not-linked"]);
 
 /** Whether a page that is loaded again should offer it: it was, or is still to be, a terminal that nobody has ended. */
 export function lives(pane: Pane): boolean {

@@ -61,8 +61,7 @@ test("a check is told as what it is, may take its time, and its end is told", as
 test.each([
   ["no-such-machine", 404, "no-such-machine"],
   ["offline", 409, "offline"],
-  ["ssh-off", 409, "ssh-off"],
-  ["not-linked", 403, "not-linked"],
+  ["not-linked", 401, "not-linked"],
   ["not-allowed", 403, "not-allowed"],
   ["too-many-tabs", 429, "server"],
   ["fresh-proof-needed", 403, "server"],
@@ -456,6 +455,11 @@ test.each([
     "the policy has changed",
     { status: 403, body: { type: "policy-ended", title: "the rule is gone", cure: "Ask." } },
     "policy-ended",
+  ],
+  [
+    "the sign-in is linked to nobody",
+    { status: 401, body: { type: "not-linked", title: "your sign-in is not linked", cure: "Ask." } },
+    "not-linked",
   ],
   [
     "it is over",
