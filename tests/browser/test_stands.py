@@ -15,8 +15,13 @@ from tests.support.clients import StockClient
 from tests.support.desk import Desk, at_desk, ssh_to
 from tests.support.devtools import PlainChromium
 from tests.support.programs import require_root
+from tests.support.signed_in import begin
 from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
+
+from doorward.clock import SystemClock
+from doorward.model import Identity, Provider
+from doorward.store import Database, signin, users
 
 pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -103,6 +108,27 @@ async def test_a_policy_that_changes_and_a_sign_out_end_it_at_once_and_the_machi
         for one in (terminal, other):
             assert "sign" in (await one.ended(20)).lower()
     await _nobody_left(server)
+
+
+async def test_who_is_unlinked_is_out_and_told_by_what_they_had_signed_in(
+    browser: PlainChromium, place: tuple[Desk, StockClient]
+) -> None:
+    server, desk = place[0].server, Desk(place[0].server)
+    async with await Database.open(server.folder / "doorward.db", clock=SystemClock()) as database:
+        user = await database.read(users.by_name, desk.user)
+        assert user is not None
+        now = SystemClock().now()
+        corp = Provider(id=0, name="corp", issuer="https://id.test", client_id="doorward", created=now)
+        made = await database.run(signin.insert_provider, corp)
+        subject = Identity(id=0, provider_id=made.id, subject="s", user_id=user.id, created=now)
+        await database.run(signin.insert_identity, subject)
+        desk.secret = await database.run(begin, user.id, desk.origin, method="provider:corp")
+    async with shell(desk, browser) as terminal:
+        await server.run("users", "unlink", desk.user, "corp")
+        await terminal.ended()
+        await terminal.tab.run("document.querySelector('.pane.current .edge .go').click()")
+        for text in ("You are not linked to a user of this tailnet", "link you to corp again", "Sign in"):
+            await terminal.says(text)
 
 
 async def _nobody_left(server: StockClient) -> None:

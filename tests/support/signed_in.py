@@ -12,7 +12,14 @@ from doorward.store import Database, signin
 from doorward.tailnet.secrets import base32, digest
 
 
-def begin(connection: Connection, user: int, origin: str, *, proven_ago: timedelta = timedelta(0)) -> str:
+def begin(
+    connection: Connection,
+    user: int,
+    origin: str,
+    *,
+    proven_ago: timedelta = timedelta(0),
+    method: str = "passkey:1",
+) -> str:
     """Have a person signed in at a door, in a transaction of the store; what the browser's cookie holds."""
     secret, now = base32(secrets.token_bytes(20)), SystemClock().now()
     session = nouns.session(
@@ -23,6 +30,7 @@ def begin(connection: Connection, user: int, origin: str, *, proven_ago: timedel
         expires=now + timedelta(days=7),
         proven=now - proven_ago,
         address="127.0.0.1",
+        method=method,
     )
     signin.insert_session(connection, session)
     return secret
