@@ -165,7 +165,7 @@ async def test_a_stolen_cookie_reaches_nothing_that_its_person_does_not(
 
 
 @pytest.mark.heavy
-async def test_ten_tabs_at_once_each_with_a_node_of_its_own(
+async def test_ten_tabs_at_once_each_with_a_node_of_its_own_that_outlives_doorward_s_restart(
     desk: Desk, browser: PlainChromium, place: tuple[Desk, StockClient], tmp_path: Path
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -175,6 +175,12 @@ async def test_ten_tabs_at_once_each_with_a_node_of_its_own(
             # Those behind others draw nothing, and work all the same.
             await terminal.run(f"echo {number} > {tmp_path}/{number}")
             assert (tmp_path / str(number)).read_text() == f"{number}\n"
+        # Doorward is stopped and started, and none of them hears of it.
+        await desk.server.stop()
+        await desk.server.start()
+        for number, terminal in enumerate(terminals):
+            await terminal.run(f"echo {number} >> {tmp_path}/{number}", within=120)
+            assert (tmp_path / str(number)).read_text() == f"{number}\n" * 2
     await _nobody_left(place[1])
 
 
