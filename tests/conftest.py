@@ -1,9 +1,22 @@
 """What every test finds and leaves."""
 
+import contextlib
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+
+_LOCK = Path("~/.pyenv/shims/.pyenv-shim").expanduser()
+
+
+@pytest.fixture(autouse=True)
+def _login_shells_wait_for_nobody() -> None:
+    """Where pyenv is part of them: a shell that a test killed leaves a lock, and each later one would wait a minute for it."""
+    with contextlib.suppress(OSError):
+        if time.time() - _LOCK.stat().st_mtime > 1:
+            _LOCK.unlink()
 
 
 @pytest.fixture(autouse=True)
