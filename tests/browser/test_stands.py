@@ -5,6 +5,7 @@ What is marked so is too long for every run: `make stands` runs it.
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from tests.support.clients import StockClient
 from tests.support.desk import Desk, at_desk, ssh_to
 from tests.support.devtools import PlainChromium
 from tests.support.programs import require_root
+from tests.support.require import missing
 from tests.support.signed_in import begin
 from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
@@ -27,6 +29,16 @@ pytestmark = [pytest.mark.interop, pytest.mark.root, pytest.mark.timeout(300)]
 
 POLICY = ssh_to("root", "autogroup:nonroot")
 MANY = 10  # tabs at once
+# The browser's graphics card has another name, and whoever asks for it is noted.
+CARD = """
+window.asked = false;
+const ask = WebGL2RenderingContext.prototype.getParameter;
+WebGL2RenderingContext.prototype.getParameter = function (what) {
+    if (what !== 0x1F01 && what !== 0x9246) return ask.call(this, what);
+    window.asked = true;
+    return NAME;
+};
+"""
 WORDS = "grüße 漢字 🚪 e\u0301."
 
 
@@ -235,6 +247,30 @@ async def _settled(terminal: Terminal) -> tuple[int, int]:
 
     await eventually(is_still, 20)
     return seen[-1]
+
+
+@pytest.mark.parametrize(("card", "canvas"), [("llvmpipe (LLVM 15.0.6, 256 bits)", False), ("A Card", True)])
+async def test_a_card_draws_the_screen_and_where_there_is_none_elements_do(
+    desk: Desk, browser: PlainChromium, card: str, *, canvas: bool
+) -> None:
+    terminal = await Terminal.at(
+        desk, browser, "server", "root", before=CARD.replace("NAME", json.dumps(card))
+    )
+    try:
+        await terminal.opened()
+        if not await terminal.tab.run(
+            "document.createElement('canvas').getContext('webgl2', {failIfMajorPerformanceCaveat: true}) !== null"
+        ):
+            missing("this browser has no WebGL here")
+        await terminal.tab.holds("window.asked")
+        has_canvas = "document.querySelector('.pane.current .xterm canvas') !== null"
+        if canvas:
+            await terminal.tab.holds(has_canvas)
+        await terminal.run("seq 3000; echo seen 3001")
+        await terminal.shows("seen 3001")
+        assert await terminal.tab.run(has_canvas) is canvas
+    finally:
+        await terminal.tab.close()
 
 
 @pytest.mark.heavy
