@@ -1,12 +1,13 @@
 """What every test finds and leaves."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+
+from doorward.clock import SystemClock
 
 _LOCK = Path("~/.pyenv/shims/.pyenv-shim").expanduser()
 
@@ -15,7 +16,7 @@ _LOCK = Path("~/.pyenv/shims/.pyenv-shim").expanduser()
 def _login_shells_wait_for_nobody() -> None:
     """Where pyenv is part of them: a shell that a test killed leaves a lock, and each later one would wait a minute for it."""
     with contextlib.suppress(OSError):
-        if time.time() - _LOCK.stat().st_mtime > 1:
+        if SystemClock().now().timestamp() - _LOCK.stat().st_mtime > 1:
             _LOCK.unlink()
 
 
