@@ -272,12 +272,13 @@ export class Attempt {
   #connected(): void {
     this.#steps.done("tcp");
     this.#steps.begin("hostkey");
-    const why = failure(
-      "timeout",
-      `${this.#request.name} does not speak SSH in time.`,
-      "Look at its SSH server, and open it again.",
-    );
-    this.#limit(PATIENCE.hostkey, why);
+    this.#limit(PATIENCE.hostkey, this.#mute());
+  }
+
+  #mute(): Failure {
+    const { name } = this.#request;
+    const cure = "Look at its SSH server, and open it again.";
+    return failure("timeout", `${name} does not speak SSH in time.`, cure);
   }
 
   async #signIn(stream: Stream, target: Target, signers: readonly Signer[]): Promise<SshClient> {
@@ -345,6 +346,7 @@ export class Attempt {
     });
     if (this.#over || answer === "refuse") return false;
     if (answer === "remember") await this.#means.remember(target, key, before);
+    this.#limit(PATIENCE.hostkey, this.#mute());
     this.#means.accepted.set(target.machine, key.slice());
     this.#hostKey = key.slice();
     return true;

@@ -1,4 +1,5 @@
 import { expect, test, vi } from "vitest";
+import { MESSAGE } from "../../src/protocol/ssh/wire.ts";
 import { frame, World } from "../support/world.ts";
 
 test("a terminal goes through its steps, each with a time, and is a shell", async () => {
@@ -183,6 +184,25 @@ test("where no key is known the person is asked, and nothing is sent before the 
     path: "/console/machines/7/host-key",
     body: { key: world.machine.hostKey, replaces: null },
   });
+});
+
+test("a host that says nothing more once its key was accepted is given up", async () => {
+  const world = new World({
+    instead: async (host) => {
+      const send = host.server.send.bind(host.server);
+      host.server.send = async (payload) => {
+        if (payload[0] !== MESSAGE.newKeys) await send(payload);
+      };
+      await host.server.start();
+    },
+  });
+  world.target = { ...world.target, host_keys: [], host_keys_from: "none" };
+  world.open();
+  await world.until(() => world.told("hostKey").length > 0);
+  const { question } = world.told("hostKey")[0]!;
+  world.hub.hear({ kind: "hostKeyAnswer", question, answer: "once" });
+  await world.pass(21_000);
+  expect(world.ended()?.failure?.kind).toBe("timeout");
 });
 
 test("a key that is accepted once is not kept, and not asked for again on this page", async () => {
