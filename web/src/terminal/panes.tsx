@@ -169,12 +169,12 @@ function Lost({ app, pane, since }: { app: App; pane: Pane; since: number }) {
       <span>
         {retry === null
           ? `${pane.machine} has not answered since ${clock(since)}.`
-          : `Connection to ${pane.machine} lost at ${clock(since)}.`}{" "}
-        What is shown stays, and the shell goes on when it is back.
+          : `Connection to ${pane.machine} lost at ${clock(since)}.`}
+        <span class="wide"> What is shown stays, and the shell goes on when it is back.</span>
       </span>
       <span class="space" />
       <span class="cells" aria-hidden="true">
-        {retry === null ? counted(now.value - since) : trying(retry - now.value)}
+        {retry === null ? counted(now.value - since) : <Trying left={retry - now.value} />}
       </span>
       {retry !== null && (
         <button
@@ -192,9 +192,15 @@ function Lost({ app, pane, since }: { app: App; pane: Pane; since: number }) {
   );
 }
 
-function trying(left: number): string {
+function Trying({ left }: { left: number }) {
   const seconds = Math.ceil(left / 1_000);
-  return seconds > 0 ? `Trying again in ${seconds} s` : "Trying now";
+  if (seconds <= 0) return <>Trying now</>;
+  return (
+    <>
+      <span class="wide">Trying again in </span>
+      {seconds} s
+    </>
+  );
 }
 
 function Search({ app, session }: { app: App; session: Session }) {
