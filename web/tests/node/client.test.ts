@@ -118,7 +118,9 @@ test("questions are answered by their number, and a page that fails to ask has s
   say({ kind: "hostKey", id: 1, question: 5, asked });
   say({ kind: "ask", id: 0, question: 6, title: "", text: "", questions: [{ text: "?", echo: true }] });
   say({ kind: "ask", id: 1, question: 7, title: "", text: "", questions: [] });
-  await vi.waitFor(() => expect(sent.filter(({ kind }) => kind.endsWith("Answer"))).toHaveLength(4));
+  await vi.waitFor(() => expect(sent.filter(({ kind }) => kind.endsWith("Answer"))).toHaveLength(4), {
+    timeout: 20_000,
+  });
   const answers = new Map<number, unknown>();
   for (const message of sent) {
     if (message.kind === "hostKeyAnswer") answers.set(message.question, message.answer);
@@ -238,7 +240,7 @@ test("a download is told of what was read, not of what arrived", async () => {
   expect(acked()).toBe(0);
   const reader = stream.getReader();
   expect((await reader.read()).value![0]).toBe(0);
-  await vi.waitFor(() => expect(acked()).toBe(1 << 20));
+  await vi.waitFor(() => expect(acked()).toBe(1 << 20), { timeout: 20_000 });
   say({ kind: "filesData", call, data: new Uint8Array(1 << 20).fill(4) });
   say({ kind: "filesProgress", call, bytes: 1 << 20 });
   say({ kind: "filesDone", call, answer: null });

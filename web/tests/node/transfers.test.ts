@@ -114,7 +114,7 @@ test("an upload that is given up stops at the next piece", async () => {
   server.answers = false;
   const file = new Blob([new Uint8Array(12_000_000)]);
   const [call, done] = run({ do: "upload", path: "/f", file, exclusive: false });
-  await vi.waitFor(() => expect(server.writes).toBeGreaterThan(20));
+  await vi.waitFor(() => expect(server.writes).toBeGreaterThan(20), { timeout: 20_000 });
   transfers.cancel(call);
   server.release();
   await done;
