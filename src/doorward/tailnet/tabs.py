@@ -281,7 +281,7 @@ class Tabs:
             await self._end("system", node.id, TabOver.SESSION, "its person is suspended or gone")
             return
         if not signed_in:
-            await self._end("system", node.id, TabOver.SESSION, "its person has signed out in this browser")
+            await self._end("system", node.id, TabOver.SESSION, "the sign-in that it was opened with is over")
             return
         assert node.tab is not None
         kept = tuple(

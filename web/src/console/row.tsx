@@ -250,7 +250,7 @@ export function Row(props: RowProps) {
         <div role="gridcell" class={css.two}>
           <span class={css.first}>
             {name}
-            <Belongs machine={machine} />
+            {!machine.system && <Belongs machine={machine} />}
           </span>
           <span class={css.second}>
             <Ways machine={machine} />

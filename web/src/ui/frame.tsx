@@ -116,8 +116,10 @@ export function LiveState({ link, now, again }: { link: Link; now: number; again
     return (
       <span class={css.state} role="status">
         <Icon name="lost" size={16} />
-        <b>Connection lost.</b> Shown as of {clock(link.since)}.
-        <span aria-hidden="true">{seconds > 0 ? ` Trying again in ${seconds} s.` : " Trying again."}</span>
+        <span>
+          <b>Connection lost.</b> Shown as of {clock(link.since)}.
+          <span aria-hidden="true">{seconds > 0 ? ` Trying again in ${seconds} s.` : " Trying again."}</span>
+        </span>
         <Button kind="quiet" small onClick={again}>
           Retry
         </Button>
