@@ -128,11 +128,11 @@ async def test_what_people_sign_in_with_is_listed_and_taken(admin: httpx2.AsyncC
             "user": "ann",
             "created": "2026-01-02T03:04:05Z",
             "seen": "2026-01-02T03:04:05Z",
-            "expires": "2026-01-09T03:04:05Z",
+            "expires": "2026-01-03T03:04:05Z",
             "proven": "2026-01-02T03:04:05Z",
             "method": f"passkey:{key.id}",
             "address": "192.0.2.1",
-            "agent": "Firefox",
+            "agent": "a browser",
             "door": "https://door.test",
         }
     ]
