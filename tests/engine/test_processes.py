@@ -9,16 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.processes import gone
 from tests.support.waiting import until
 
 from doorward.engine.processes import Backoff, BoundedLog, stop, tied_to_us
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a process that dies")
@@ -36,7 +30,7 @@ async def test_a_child_does_not_outlive_a_parent_that_was_killed() -> None:
     await until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
     parent.kill()
     await parent.wait()
-    await until(lambda: not _alive(child))
+    await until(lambda: gone(child))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a process that dies")

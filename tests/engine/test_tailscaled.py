@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.clients import StockClient
+from tests.support.processes import gone
 from tests.support.programs import OLDEST_CLIENT, require_client
 from tests.support.waiting import until
 
@@ -55,13 +56,6 @@ def _proc(pid: int | None, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
 
 
-def _gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 @pytest.mark.parametrize("version", [None, OLDEST_CLIENT])
 async def test_it_runs_in_user_space_and_ends_with_us(tmp_path: Path, version: str | None) -> None:
     daemon = _daemon(tmp_path, version)
@@ -74,7 +68,7 @@ async def test_it_runs_in_user_space_and_ends_with_us(tmp_path: Path, version: s
         assert Path(os.fsdecode(command[0])).name == "tailscaled"
         assert b"--tun=userspace-networking" in command
         assert (tmp_path / "tailscaled").stat().st_mode & 0o777 == 0o700
-    assert _gone(pid)
+    assert gone(pid)
     assert daemon.pid is None
     assert "userspace" in daemon.log_file.read_text()
 
@@ -105,10 +99,10 @@ async def test_it_does_not_outlive_a_doorward_that_is_killed(tmp_path: Path) -> 
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
-    assert not _gone(pid)
+    assert not gone(pid)
     parent.kill()
     await parent.wait()
-    await until(lambda: _gone(pid))
+    await until(lambda: gone(pid))
 
 
 async def test_a_socket_left_behind_and_a_long_path_do_not_matter(
@@ -125,7 +119,7 @@ async def test_a_socket_left_behind_and_a_long_path_do_not_matter(
             pid = daemon.pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-            await until(lambda pid=pid: _gone(pid))  # type: ignore[misc]
+            await until(lambda pid=pid: gone(pid))  # type: ignore[misc]
 
 
 async def test_a_folder_that_another_daemon_uses_is_refused(

@@ -14,6 +14,7 @@ from tests.support.clients import StockClient
 from tests.support.flows import Flow, echo_server, flowing, through_socks
 from tests.support.machines import all_ready
 from tests.support.openssh import OpenSSH
+from tests.support.processes import gone
 from tests.support.server import Server, free_port
 from tests.support.waiting import eventually, until
 
@@ -113,7 +114,7 @@ class Place:
             assert all(seconds < AT_ONCE for seconds in late.values()), late
             # On the server what ran in the terminal is gone, too.
             number = pid.read_text().strip()
-            await until(lambda: not Path(f"/proc/{number}").exists(), 10)
+            await until(lambda: gone(number), 10)
 
     async def reaches(self, within: float = 40) -> None:
         """A new ssh gets in."""

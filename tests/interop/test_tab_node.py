@@ -13,6 +13,7 @@ from tests.support.clients import StockClient
 from tests.support.desk import Desk
 from tests.support.livetab import LiveTab, shell
 from tests.support.machines import machines
+from tests.support.processes import gone
 from tests.support.server import Server, free_port
 from tests.support.waiting import eventually, until
 
@@ -37,7 +38,7 @@ async def _until_gone(client: StockClient, tab: LiveTab) -> None:
 
 
 async def _until_ended(pid: int) -> None:
-    await until(lambda: not os.path.exists(f"/proc/{pid}"), 30)  # noqa: PTH110 - a look, in an async function
+    await until(lambda: gone(pid), 30)
 
 
 @contextlib.asynccontextmanager

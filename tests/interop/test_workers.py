@@ -19,6 +19,7 @@ from tests.support.fetching import fetch
 from tests.support.machines import all_ready
 from tests.support.openssh import OpenSSH
 from tests.support.postgres import Cluster
+from tests.support.processes import gone
 from tests.support.programs import require_client
 from tests.support.server import Server
 from tests.support.waiting import eventually, until
@@ -78,13 +79,6 @@ async def everybody_reaches_everybody(clients: list[StockClient]) -> None:
 async def names_seen_by(client: StockClient) -> set[str]:
     peers = (await client.api.status()).peers or {}
     return {peer.dns_name.partition(".")[0] for peer in peers.values()}
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 async def registrations(server: Server) -> list[str]:

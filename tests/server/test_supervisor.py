@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.support.processes import gone
 from tests.support.waiting import until
 
 from doorward.errors import Unavailable
@@ -95,13 +96,6 @@ async def _parent(said: str = "serve", *, ready: bool = True) -> AsyncIterator[R
         await process.communicate()
 
 
-def _gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 async def test_connections_made_while_the_worker_is_dead_wait_and_are_answered() -> None:
     async with _parent() as running:
         first = await running.ask()
@@ -152,7 +146,7 @@ async def _spare(running: Running, worker: int) -> int:
             Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
         )
         found = next((int(child) for child in children if int(child) != worker), 0)
-        if not found or _gone(found):
+        if not found or gone(found):
             return False
         # Blocked, and long past the loading: the reads of files end before they are seen.
         status = Path(f"/proc/{found}/status").read_text()
@@ -179,7 +173,7 @@ async def test_a_spare_that_died_is_not_waited_for() -> None:
         worker = (await running.ask()).worker
         spare = await _spare(running, worker)
         os.kill(spare, signal.SIGKILL)
-        await until(lambda: _gone(spare))
+        await until(lambda: gone(spare))
         os.kill(worker, signal.SIGKILL)
         assert (await running.ask()).worker not in {worker, spare}
 
@@ -192,7 +186,7 @@ async def test_the_spare_goes_with_the_parent(number: signal.Signals) -> None:
         spare = await _spare(running, answer.worker)
         running.process.send_signal(number)
         await running.process.wait()
-        await until(lambda: _gone(spare) and _gone(answer.worker))
+        await until(lambda: gone(spare) and gone(answer.worker))
 
 
 async def test_a_worker_that_ends_by_itself_is_started_again_too() -> None:
@@ -209,7 +203,7 @@ async def test_the_death_of_the_parent_ends_the_worker_and_what_it_started() -> 
         answer = await running.ask()
         running.process.kill()
         await running.process.wait()
-        await until(lambda: _gone(answer.worker) and _gone(answer.helper))
+        await until(lambda: gone(answer.worker) and gone(answer.helper))
         with pytest.raises(ConnectionRefusedError):
             await running.ask()
 
@@ -220,8 +214,8 @@ async def test_sigterm_stops_worker_and_parent() -> None:
         running.process.terminate()
         async with asyncio.timeout(5):
             assert await running.process.wait() == 0
-        assert _gone(answer.worker)
-        assert _gone(answer.helper)
+        assert gone(answer.worker)
+        assert gone(answer.helper)
 
 
 async def test_a_worker_that_does_not_listen_is_made_to_stop() -> None:
@@ -230,7 +224,7 @@ async def test_a_worker_that_does_not_listen_is_made_to_stop() -> None:
         running.process.terminate()
         async with asyncio.timeout(5):
             assert await running.process.wait() == 0
-        assert _gone(answer.worker)
+        assert gone(answer.worker)
 
 
 async def test_a_second_signal_is_not_patient() -> None:
@@ -457,7 +451,7 @@ async def test_ready_is_said_once_for_all_and_signals_reach_all() -> None:
         running.process.terminate()
         async with asyncio.timeout(5):
             assert await running.lines() == []
-        assert all(_gone(pid) for pid in workers)
+        assert all(gone(pid) for pid in workers)
 
 
 async def test_what_runs_beside_begins_when_all_serve_and_stops_with_them(listener: socket.socket) -> None:

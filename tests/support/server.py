@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.processes import gone
 from tests.support.programs import require
 from tests.support.relay import Leaf
 
@@ -189,7 +190,7 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
         async with asyncio.timeout(5):
-            while Path(f"/proc/{worker}/stat").exists():  # noqa: ASYNC240, ASYNC110 - procfs does not block and cannot be waited for
+            while not gone(worker):  # noqa: ASYNC110 - the end of another's child cannot be waited for
                 await asyncio.sleep(0.01)
 
     async def run(
