@@ -11,7 +11,8 @@ import { Fields, fields, MESSAGE, mpint } from "./wire.ts";
 
 const EXCHANGES = ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"] as const;
 const STRICT = { ours: "kex-strict-c-v00@openssh.com", theirs: "kex-strict-s-v00@openssh.com" };
-const KEM_CIPHERTEXT = 1088;
+/** The bytes of the lattice's part of an answer (FIPS 203, ML-KEM-768). */
+export const KEM_CIPHERTEXT = 1088;
 
 /** What one side offers, in its order (RFC 4253 section 7.1). */
 export interface Offer {
