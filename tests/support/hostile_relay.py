@@ -10,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from random import Random
 
+from tests.support.passing import copy
+
 from doorward.protocol.derp import HEADER_SIZE, MAX_SERVER_PAYLOAD, RECV_PACKET, FrameReader, frame
 from doorward.protocol.keys import KEY_SIZE
 
@@ -56,8 +58,8 @@ class HostileRelay:
                 ]
                 head = b"\r\n".join(rows)
             pipe.write(head)
-            back = self._relay(server, writer) if tunnels else _copy(server, writer)
-            await asyncio.gather(_copy(reader, pipe), back)
+            back = self._relay(server, writer) if tunnels else copy(server, writer)
+            await asyncio.gather(copy(reader, pipe), back)
         for one in (pipe, writer):
             one.close()
             with contextlib.suppress(OSError):
@@ -146,11 +148,3 @@ def _message(kind: int, payload: bytes) -> bytes:
     if size < 1 << 16:
         return bytes((128 | kind, 126)) + size.to_bytes(2) + payload
     return bytes((128 | kind, 127)) + size.to_bytes(8) + payload
-
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    sink.close()

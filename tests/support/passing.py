@@ -23,14 +23,15 @@ async def passing(to: tuple[str, int], change: Callable[[bytes], bytes | None]) 
             else:
                 server, pipe = await asyncio.open_connection(*to)
                 pipe.write(head)
-                await asyncio.gather(_copy(reader, pipe), _copy(server, writer))
+                await asyncio.gather(copy(reader, pipe), copy(server, writer))
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
         yield proxy.sockets[0].getsockname()[1]
 
 
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Pass on what comes until it ends, and end the other side with it."""
     with contextlib.suppress(OSError):
         while data := await source.read(65536):
             sink.write(data)
