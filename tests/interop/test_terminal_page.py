@@ -108,11 +108,10 @@ async def test_a_shell_echoes_follows_the_window_ends_and_opens_again(shown: tup
         await page.set_viewport_size({"width": width, "height": 600})
     await expect(page.locator(".pane-head .cells")).to_have_text(re.compile(rf"^1[01]\d{TIMES}2\d$"))
     assert await size(page) != before
-    wanted = f"size {await size(page)}"
 
     async def host_knows() -> bool:
         await page.keyboard.type("size\n")
-        return wanted in (await screen(page).text_content() or "")
+        return f"size {await size(page)}" in (await screen(page).text_content() or "")
 
     await eventually(host_knows)  # sizes are told when the storm is over
     await page.keyboard.type("exit 3\n")
@@ -419,6 +418,19 @@ async def test_a_hostile_host_gets_nothing_but_a_question(shown: tuple[Page, Wor
     await page.mouse.click(box["x"] + 21, box["y"] + 9)
     await expect(page.get_by_role("heading", name="Open evil.test?")).to_be_visible()
     await page.get_by_role("button", name="Stay here").click()
+
+
+async def test_what_is_typed_into_a_window_of_a_new_size_is_run_in_that_size(shown: tuple[Page, World]) -> None:
+    page, _ = shown
+    await opened(page)
+    await page.evaluate(
+        """() => { window.drawn = new Promise((drawn) => new MutationObserver(drawn)
+            .observe(document.querySelector(".pane-head .cells"), { subtree: true, childList: true, characterData: true })) }"""
+    )
+    await page.set_viewport_size({"width": 700, "height": 500})
+    await page.evaluate("drawn.then(() => 0)")
+    await page.keyboard.type("size\n")
+    await says(page, f"size {await size(page)}")
 
 
 async def test_the_keys_of_the_page_count_where_there_is_no_screen_too(shown: tuple[Page, World]) -> None:

@@ -55,6 +55,8 @@ export class Session {
   #keyAnswer: ((answer: HostKeyAnswer) => void) | undefined;
   #answers: Answers | undefined;
   #resize: ReturnType<typeof setTimeout> | undefined;
+  /** Tell the host of a size that it has not heard of. */
+  #tell = (): void => {};
   #closed = false;
   #heardOf = false;
   #half = ""; // of a character that is being typed
@@ -312,12 +314,18 @@ export class Session {
   #resized(columns: number, rows: number): void {
     this.#happens({ is: "size", columns, rows });
     clearTimeout(this.#resize);
-    this.#resize = setTimeout(() => this.#handle?.resize(columns, rows), RESIZE_PAUSE);
+    this.#tell = () => {
+      clearTimeout(this.#resize);
+      this.#tell = () => {};
+      this.#handle?.resize(columns, rows);
+    };
+    this.#resize = setTimeout(this.#tell, RESIZE_PAUSE);
   }
 
   // Within ---------------------------------------------------------------------------------------------------------------
 
   #send(bytes: Uint8Array): void {
+    this.#tell(); // what is typed into a window of a new size is run in one of that size
     try {
       this.#handle?.write(bytes);
     } catch (error) {
