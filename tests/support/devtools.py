@@ -71,7 +71,7 @@ class Tab:
         finally:
             for waiting in self._waiting.values():
                 if not waiting.done():
-                    waiting.set_exception(PageError("the page is closed"))
+                    waiting.set_result({})  # no error: whoever asked may have gone, and nobody would take it
 
     async def ask(self, method: str, within: float = LATE, /, **parameters: Any) -> dict[str, Any]:
         """One call of the devtools protocol. Raises PageError where it is refused, and TimeoutError where nobody answers."""
@@ -87,6 +87,8 @@ class Tab:
             raise PageError("the page is closed") from error
         finally:
             self._waiting.pop(number, None)
+        if not said:
+            raise PageError("the page is closed")
         if "error" in said:
             raise RefusedError(f"{method}: {said['error']}")
         result: dict[str, Any] = said["result"]
