@@ -556,8 +556,7 @@ class _ClientConnection(asyncio.Protocol):
         abort(self._transport)
         if self._client is not None:
             self._client.lost(error.message)
-        if not self.ready.done():
-            self.ready.set_exception(error)
+        self._refuse(error)
 
     def pause_writing(self) -> None:
         if self._client is not None:
@@ -570,8 +569,9 @@ class _ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._client is not None:
             self._client.lost(str(exc or "the server closed the connection"))
+        self._refuse(RemoteProtocolError("the server closed the connection during the handshake"))
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
         if not self.ready.done():
-            self.ready.set_exception(
-                RemoteProtocolError("the server closed the connection during the handshake")
-            )
+            self.ready.set_exception(error)
             self.ready.exception()  # whoever dialled may have given up by now, and that is no loss
