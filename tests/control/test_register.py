@@ -10,12 +10,14 @@ from tests.support.served_control import Served, machine, node
 from tests.support.waiting import until
 from tests.support.world import CAPVER
 
+from doorward.control import register
 from doorward.engine.client import RegistrationRefused
 from doorward.errors import BadInput, Conflict, DoorwardError, TooMany, Unavailable
 from doorward.model import TAGGED_DEVICES_USER_ID
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.register import LOGOUT_EXPIRY, RegisterRequest
 from doorward.store.faults import CommitFailed
+from doorward.tailnet.admission import Outcome
 
 
 async def test_joining_with_a_key(served: Served) -> None:
@@ -84,6 +86,50 @@ async def test_every_reason_of_a_refusal_reaches_the_client(served: Served) -> N
     await registry.suspend_user("test", "bob", suspended=True)
     assert "bob is suspended" in (await link.register(2, auth=good)).Error
     assert "belongs to another machine" in (await (await served.link(2)).register(1)).Error
+
+
+async def test_a_connection_hears_the_same_refusal_again_only_after_a_while(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stock client repeats what was refused, and a person who begins anew meanwhile would be shown that answer."""
+    registry = served.world.registry
+    decide, decided = registry.admission.register, 0
+
+    async def counted(*arguments: Any) -> Outcome:
+        nonlocal decided
+        try:
+            return await decide(*arguments)
+        finally:
+            decided += 1
+
+    monkeypatch.setattr(registry.admission, "register", counted)
+    link, anew = await served.link(1), await served.link(1)
+    assert "no such auth key" in (await link.register(1, auth="dwkey-wrong")).Error
+    async with asyncio.TaskGroup() as group:
+        repeated = group.create_task(link.register(2, auth="dwkey-wrong"))
+        await until(lambda: decided == 2)
+        # Whoever begins anew has a connection of their own, and is told at once, of the very same key.
+        assert "no such auth key" in (await anew.register(1, auth="dwkey-wrong")).Error
+        # On the same one another question is another matter, and so is one whose answer is another by now.
+        url = (await link.register(3)).AuthURL
+        await registry.deny("cli", url)
+        assert "somebody denied it" in (await link.register(3, Followup=url)).Error
+        assert not repeated.done()
+        repeated.cancel()
+    monkeypatch.setattr(register, "AGAIN", 0.01)
+    for _ in range(3):
+        assert "somebody denied it" in (await link.register(3, Followup=url)).Error
+
+
+async def test_what_was_refused_is_looked_at_anew_each_time(served: Served) -> None:
+    """Who is let in after all does not wait."""
+    registry = served.world.registry
+    _, auth = await registry.create_auth_key("test", user="ann")
+    await registry.suspend_user("test", "ann", suspended=True)
+    link = await served.link(1)
+    assert "ann is suspended" in (await link.register(1, auth=auth)).Error
+    await registry.suspend_user("test", "ann", suspended=False)
+    assert (await link.register(1, auth=auth)).MachineAuthorized
 
 
 async def test_the_client_raises_the_refusal(served: Served) -> None:

@@ -261,6 +261,8 @@ async def test_signing_in_again_by_link_is_the_same_device_for_the_same_person_o
             assert (await up).returncode == 0
         assert (await laptop.wait_until("Running"))["TailscaleIPs"] == status["TailscaleIPs"]
         assert (await node(server, "laptop"))["id"] == first["id"]
+        # The daemon, which asked on and on, was told once: more would have ended the `tailscale up` that asked anew.
+        assert server.log.read_text().count("registration refused") == 1
         # For another person it is another device.
         async with up_by_link(server, laptop, "--force-reauth") as (link, up):
             await server.run("nodes", "approve", link, "--user", "bob")

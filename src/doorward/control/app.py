@@ -39,9 +39,13 @@ class Endpoint(Protocol):
     media_type: bytes
 
     async def __call__(
-        self, machine_key: MachinePublic, body: bytes, came_from: IPv4Address | IPv6Address | None
+        self,
+        machine_key: MachinePublic,
+        body: bytes,
+        came_from: IPv4Address | IPv6Address | None,
+        guest: Guest,
     ) -> bytes | MapStream:
-        """Answer; a DoorwardError is a refusal."""
+        """Answer a request of this connection; a DoorwardError is a refusal."""
 
 
 class Control:
@@ -105,9 +109,10 @@ class Control:
             with originating(source):
                 await self._others(scope, receive, send)
             return
+        guest: Guest = scope["state"].get("guest") or Guest()
         try:
             with originating(source):  # but not while a stream is open: its end is nobody's request
-                answer = await endpoint(scope["state"]["machine_key"], await _body(receive), address)
+                answer = await endpoint(scope["state"]["machine_key"], await _body(receive), address, guest)
         except ClientDisconnect:
             return
         except DoorwardError as error:
@@ -122,7 +127,6 @@ class Control:
         )
         if isinstance(answer, MapStream):
             outlet = scope["extensions"]["doorward.stream"]
-            guest: Guest = scope["state"].get("guest") or Guest()
             del scope, receive  # a stream is open for days, and its request's headers are of no more use
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             guest.settle()  # whoever follows a node's map is that node

@@ -11,6 +11,7 @@ from doorward.protocol.tailcfg.codec import decode_request
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.tailnet.mapsession import MapSession
 from doorward.tailnet.registry import Registry
+from doorward.transport.lobby import Guest
 
 
 class Map:
@@ -26,7 +27,8 @@ class Map:
         self,
         machine_key: MachinePublic,
         body: bytes,
-        came_from: IPv4Address | IPv6Address | None = None,  # noqa: ARG002 - a stream is told when it runs
+        came_from: IPv4Address | IPv6Address | None,  # noqa: ARG002 - a stream is told when it runs
+        guest: Guest,  # noqa: ARG002 - who has a stream open for it settles it
     ) -> bytes | MapStream:
         """Answer a lite update at once; a stream lasts for as long as the client stays."""
         wanted = decode_request(body, MapRequest)

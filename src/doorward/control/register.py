@@ -2,10 +2,16 @@
 
 A refusal is an answer of status 200 whose ``Error`` is a sentence for the person at the client: any other status would make
 the client try for ever in silence. The exceptions are what passes by itself (no database, too many at once).
+
+It tries for ever all the same: a stock client repeats what was refused, at first within milliseconds, and shows every refusal to
+whoever is at `tailscale up` just then, also to a person who has begun anew with a better key or for a new link. Beginning anew
+it makes a new connection. So a connection hears a refusal at once, and the same one again only after ``AGAIN``.
 """
 
+import asyncio
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address
+from weakref import WeakKeyDictionary
 
 from doorward.errors import DoorwardError, TooMany
 from doorward.model import Node
@@ -16,6 +22,9 @@ from doorward.tailnet import netmap
 from doorward.tailnet.admission import Outcome, Verdict
 from doorward.tailnet.registry import Registry
 from doorward.telemetry import counter, log
+from doorward.transport.lobby import Guest
+
+AGAIN = 30.0  # seconds: the longest pause that a client makes by itself between two tries
 
 _log = log("control")
 _registrations = counter("registrations_total", "Answers to registrations, by how they ended.", "verdict")
@@ -28,11 +37,16 @@ class Register:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._told: WeakKeyDictionary[Guest, int] = WeakKeyDictionary()  # the last refusal on a connection
 
     async def __call__(
-        self, machine_key: MachinePublic, body: bytes, came_from: IPv4Address | IPv6Address | None = None
+        self,
+        machine_key: MachinePublic,
+        body: bytes,
+        came_from: IPv4Address | IPv6Address | None,
+        guest: Guest,
     ) -> bytes:
-        """Decide, and answer. May take as long as a person does."""
+        """Decide, and answer. May take as long as a person does; a refusal that is repeated takes ``AGAIN``."""
         wanted = decode_request(body, RegisterRequest)
         try:
             outcome = await self._registry.admission.register(machine_key, wanted, came_from)
@@ -41,6 +55,12 @@ class Register:
         except DoorwardError as error:
             if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise  # our own trouble, which passes: the client is to try again
+            # What was asked is looked at first, each time: whatever was in the way may be gone.
+            key = "" if wanted.Auth is None else wanted.Auth.AuthKey
+            refusal = hash((wanted.Followup, key, error.message))  # no secret is kept
+            if self._told.get(guest) == refusal:
+                await asyncio.sleep(AGAIN)
+            self._told[guest] = refusal
             _registrations.labels("refused").inc()
             _log.info("registration refused", machine=machine_key.short(), reason=error.message)
             return encode(RegisterResponse(Error=error.sentence()))

@@ -27,7 +27,7 @@ def _nothing() -> None:
 class Guest:
     """One connection's place. Made by ``Lobby.enter``; one without a lobby takes no room and is never sent away."""
 
-    __slots__ = ("_close", "_lobby", "_waits_for_us", "is_settled", "source")
+    __slots__ = ("__weakref__", "_close", "_lobby", "_waits_for_us", "is_settled", "source")
 
     def __init__(self, source: str = "", lobby: "Lobby | None" = None) -> None:
         self.source = source
