@@ -1,11 +1,15 @@
-"""The browser that the tests here have: whom it is taken for, and that it sleeps as laptops do."""
+"""The browser that the tests here have: whom it is taken for, that it sleeps as laptops do, and that pages of it close."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Self, cast
 
 import pytest
 from tests.support.desk import Desk
-from tests.support.devtools import PlainChromium
+from tests.support.devtools import PageError, PlainChromium, Tab
 from tests.support.server import Server
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosedOK
 
 pytestmark = pytest.mark.interop
 
@@ -41,3 +45,39 @@ async def test_a_browser_that_sleeps_answers_when_it_wakes(desk: Desk, browser: 
     finally:
         browser.wake()
     await page.shows("alice")
+
+
+class _Closing:
+    """A page's connection that closes while something is sent; whoever reads from it hears of that first."""
+
+    def __init__(self) -> None:
+        self.sending = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def send(self, _text: str) -> None:
+        self.sending.set()
+        await self.closed.wait()
+        raise ConnectionClosedOK(None, None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        raise StopAsyncIteration
+
+
+async def test_a_page_that_closes_while_it_is_told_something_says_so_once() -> None:
+    connection = _Closing()
+    page = Tab(cast("ClientConnection", connection), "it")
+
+    async def close() -> None:
+        await connection.sending.wait()
+        await page.read()
+        connection.closed.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(close())
+        with pytest.raises(PageError, match="the page is closed"):
+            await page.ask("Page.handleJavaScriptDialog", accept=True)
+    # What nobody has taken would come up here, and fail a test that is over.
+    await asyncio.sleep(0)
