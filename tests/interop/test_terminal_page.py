@@ -60,6 +60,12 @@ async def takes_keys(page: Page) -> None:
     await expect(page.locator(".xterm-helper-textarea:focus")).to_have_count(1)
 
 
+async def has_keys(page: Page, name: str) -> None:
+    """Wait until what is typed goes to the terminal of this name."""
+    await expect(page.locator(".pane.current")).to_have_attribute("aria-label", name)
+    await expect(page.get_by_label(name).locator(".xterm-helper-textarea:focus")).to_have_count(1)
+
+
 def screen(page: Page, at: int = 0) -> Locator:
     """What a terminal shows, as readers of the screen hear it."""
     return page.locator(".xterm-accessibility-tree").nth(at)
@@ -77,7 +83,8 @@ async def size(page: Page) -> str:
 
 
 async def paste(page: Page, words: str) -> None:
-    """Paste, as a person does."""
+    """Paste, as a person does, once the terminal has the keys: a question that goes gives them back."""
+    await takes_keys(page)
     await page.evaluate("(words) => navigator.clipboard.writeText(words)", words)
     await page.keyboard.press("Control+Shift+v")
 
@@ -228,23 +235,23 @@ async def test_tabs_and_splits_by_keys_and_a_reload_offers_them_again(shown: tup
     await opened(page)
     await page.keyboard.press("Control+Alt+d")
     await page.get_by_role("combobox").fill("web-2")
+    await expect(page.get_by_role("option")).to_have_count(1)
     await page.keyboard.press("Enter")
     await expect(page.locator(".pane")).to_have_count(2)
     await expect(screen(page, 1)).to_contain_text("/srv/app$")
-    await expect(page.get_by_label("web-2 as deploy").locator(".xterm-helper-textarea:focus")).to_have_count(
-        1
-    )
+    await has_keys(page, "web-2 as deploy")
     await page.keyboard.press("Control+Alt+k")
     await page.get_by_role("combobox").fill("postgres")
     await expect(page.get_by_role("option")).to_have_count(1)
     await is_for_everybody(page)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("tab")).to_have_count(2)
+    await has_keys(page, "db-1 as postgres")
     await page.keyboard.press("Control+Alt+1")
-    await expect(page.locator(".pane.current")).to_have_attribute("aria-label", "web-2 as deploy")
+    await has_keys(page, "web-2 as deploy")
     await page.keyboard.press("Control+Alt+ArrowLeft")
-    await expect(page.locator(".pane.current")).to_have_attribute("aria-label", "web-1 as deploy")
-    assert page.url == f"{ORIGIN}/terminal/web-1/deploy"
+    await has_keys(page, "web-1 as deploy")
+    await expect(page).to_have_url(f"{ORIGIN}/terminal/web-1/deploy")
     await page.keyboard.type("size\n")
     await says(
         page,
@@ -255,6 +262,7 @@ async def test_tabs_and_splits_by_keys_and_a_reload_offers_them_again(shown: tup
     await expect(page.get_by_text("2 more terminals were open here: web-2, db-1.")).to_be_visible()
     await page.get_by_role("button", name="Open them again").click()
     await expect(page.get_by_role("tab")).to_have_count(3)
+    await has_keys(page, "db-1 as postgres")
     # Closing a live one asks, and the safe answer has the focus.
     await page.keyboard.press("Control+Alt+w")
     await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
@@ -415,12 +423,15 @@ async def test_a_hostile_host_gets_nothing_but_a_question(shown: tuple[Page, Wor
     box = await page.locator(".xterm-screen").bounding_box()
     assert box is not None
     await page.mouse.move(box["x"] + 20, box["y"] + 9)
+    await expect(page.locator(".xterm-cursor-pointer")).to_have_count(1)
     await page.mouse.click(box["x"] + 21, box["y"] + 9)
     await expect(page.get_by_role("heading", name="Open evil.test?")).to_be_visible()
     await page.get_by_role("button", name="Stay here").click()
 
 
-async def test_what_is_typed_into_a_window_of_a_new_size_is_run_in_that_size(shown: tuple[Page, World]) -> None:
+async def test_what_is_typed_into_a_window_of_a_new_size_is_run_in_that_size(
+    shown: tuple[Page, World],
+) -> None:
     page, _ = shown
     await opened(page)
     await page.evaluate(
@@ -561,10 +572,20 @@ async def test_search_finds_and_type_grows(shown: tuple[Page, World]) -> None:
     await opened(page)
     await page.keyboard.type("size\nsize\n")
     await says(page, "size")
-    await page.keyboard.press("Control+Shift+f")
+    # Whatever key comes next is of what is sought, and no command for the shell.
+    assert await page.evaluate(
+        """async () => {
+            const keys = {key: "F", code: "KeyF", ctrlKey: true, shiftKey: true, bubbles: true, cancelable: true}
+            document.activeElement.dispatchEvent(new KeyboardEvent("keydown", keys))
+            await new Promise((next) => {
+                const turn = new MessageChannel(); turn.port1.onmessage = next; turn.port2.postMessage(0) })
+            return document.activeElement.closest("search") !== null }"""
+    )
     await page.keyboard.type("no such thing")
     await expect(page.locator(".search output")).to_have_text("none")
-    await page.get_by_role("textbox", name="Search in what web-1 has shown").fill("srv/app")
+    field = page.get_by_role("textbox", name="Search in what web-1 has shown")
+    await expect(field).to_have_value("no such thing")
+    await field.fill("srv/app")
     await expect(page.locator(".search output")).to_have_text("1 of 1")
     await is_for_everybody(page)
     await page.keyboard.press("Escape")
@@ -573,5 +594,5 @@ async def test_search_finds_and_type_grows(shown: tuple[Page, World]) -> None:
     await expect(page.locator(".pane-head .cells")).not_to_have_text(before.replace("x", TIMES))
     await page.get_by_role("button", name="Type and colours").click()
     await page.get_by_label("dark").check()
-    assert await page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    await expect(page.locator("html")).to_have_css("color-scheme", "dark")
     await is_for_everybody(page)

@@ -215,7 +215,8 @@ function Search({ app, session }: { app: App; session: Session }) {
     app.searching.value = null;
     session.focus();
   };
-  useEffect(() => field.current?.focus(), []);
+  // Before the next key comes: it is of what is sought, and no command for the shell.
+  useLayoutEffect(() => field.current?.focus(), []);
   return (
     <search>
       <form
