@@ -15,7 +15,7 @@ from tests.support.machines import machines
 from tests.support.server import Server
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 ME = getpass.getuser()
 GRANTS = '"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]'
@@ -48,7 +48,8 @@ async def _at_a_desk(policy: str) -> AsyncIterator[tuple[Server, LivePage, Stock
 
 
 async def _answers(page: LivePage, number: int, text: str) -> None:
-    """The shell is there, and does what is typed."""
+    """The shell is there, and does what is typed; login(1) throws away what is typed before it has begun."""
+    await page.until(lambda: page.printed(number))
     page.tell("type", id=number, text=f"echo {text[:2]}''{text[2:]}\n")
     await page.until(lambda: text in page.printed(number))
 

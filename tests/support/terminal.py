@@ -14,7 +14,10 @@ from tests.support.devtools import LATE, PlainChromium, Tab
 _READER = 'localStorage.setItem("doorward.terminal.prefs", JSON.stringify({reader: true}));'
 _OPEN = "document.querySelector('.pane-head .cells') !== null"
 _KEYS = "document.querySelector('.pane.current .xterm-helper-textarea')"
+# What is typed before is thrown away by login(1). A screen that nobody can read has no tree.
+_WRITTEN = "document.querySelector('.pane.current .xterm-accessibility-tree')?.textContent.trim() !== ''"
 _SCREEN = "[...document.querySelectorAll('.pane.current .xterm-accessibility-tree > div')].map(one => one.textContent)"
+_READ = "row => row.replaceAll('\\u00a0', ' ').trimEnd()"
 _PASTE = """(() => {
     const carried = new DataTransfer();
     carried.setData("text/plain", TEXT);
@@ -77,7 +80,7 @@ class Terminal:
 
     async def opened(self, within: float = LATE) -> None:
         """Wait for the shell, and until it has written something."""
-        await self.tab.holds(f"{_OPEN} && {_KEYS} !== null", within)
+        await self.tab.holds(f"{_OPEN} && {_KEYS} !== null && {_WRITTEN}", within)
 
     async def ended(self, within: float = LATE) -> str:
         """Wait until the shell is over; what the page says of it."""
@@ -88,8 +91,10 @@ class Terminal:
 
     async def again(self) -> None:
         """Press "Open again", below a shell that is over, and wait for the new one."""
+        before = json.dumps(await self.shown())
         await self.tab.run("document.querySelector('.pane.current .edge .go').click()")
         await self.opened()
+        await self.tab.holds(f"JSON.stringify({_SCREEN}.map({_READ})) !== JSON.stringify({before})")
 
     async def says(self, text: str, within: float = LATE) -> None:
         """Wait until the page says something, beside what the shell shows."""
