@@ -1,6 +1,5 @@
 """The machines page in a real browser, against a real server: what it shows, what it asks for, and what becomes of it while one looks."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -13,7 +12,7 @@ import pytest
 from playwright.async_api import Page, Request, Route, expect
 from tests.interop.test_people import come_in, link_in, link_of, local
 from tests.support.bundle import built
-from tests.support.chromium import SLOW, chromium, is_for_everybody
+from tests.support.chromium import SLOW, chromium, fits, is_for_everybody
 from tests.support.crowd import Machine, crowd
 from tests.support.programs import require_client
 from tests.support.server import Server
@@ -39,6 +38,8 @@ MACHINES = [
     Machine("laptop", user="alice", os="macOS", ssh=False),
     Machine("a-machine-with-a-name-as-long-as-names-of-machines-may-ever-be", user="bob"),
 ]
+
+PARTS = "document.documentElement, ...document.querySelectorAll('#room, #room > *, dialog')"
 
 expect.set_options(timeout=SLOW)
 
@@ -80,16 +81,7 @@ async def look(page: Page, name: str) -> None:
     for size, width in (("", 1440), ("-middle", 1000), ("-phone", 390), ("-small", 320)):
         await page.set_viewport_size({"width": width, "height": 844})
         # Neither the page nor what scrolls in it is wider than it is; chips on a phone and a command line are meant to be.
-        # Soon, since a page of another size is first drawn anew.
-        for look_again in (True,) * 100 + (False,):
-            wide = await page.evaluate(
-                "Math.max(...[document.documentElement, ...document.querySelectorAll('#room, #room > *, dialog')]"
-                ".map(one => one.scrollWidth - one.clientWidth))"
-            )
-            if wide <= 0 or not look_again:
-                break
-            await asyncio.sleep(0.05)
-        assert wide <= 0, f"{name} does not fit in {width}"
+        await fits(page, name, width, within=PARTS)
         if SHOTS:
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
@@ -154,6 +146,7 @@ async def keys_lead_everywhere(page: Page) -> None:
     """Everything without a pointer."""
     await page.mouse.move(0, 0)
     await page.keyboard.press("/")
+    await expect(page.get_by_role("searchbox")).to_be_focused()
     await page.keyboard.type("web")
     await expect(page.locator("[data-row] b")).to_have_text(["web-1", "web-2", "web-10"])
     await expect(page).to_have_url(re.compile(r"/machines\?q=web$"))
@@ -166,24 +159,32 @@ async def keys_lead_everywhere(page: Page) -> None:
     await page.get_by_role("button", name="All").first.click()
     await page.get_by_role("button", name="Name").click()
     await page.mouse.move(0, 0)
+    await expect(page.locator("[data-row]")).to_have_count(len(MACHINES) + 1)
+    await expect(page.locator("[data-row] b").last).to_have_text("web-10")
     await page.keyboard.press("End")
-    await page.keyboard.press("k")
     focused = page.locator("[data-row]:focus")
+    await expect(focused).to_contain_text("web-10")
+    await page.keyboard.press("k")
     await expect(focused).to_contain_text("web-2")
     await page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="web-2")
     await expect(dialog).to_contain_text("ssh[0], line 1")
     await look(page, "machine")
     await page.keyboard.press("Escape")
+    await expect(page.locator("dialog")).to_have_count(0)
     await expect(focused).to_contain_text("web-2")
     await page.keyboard.press("Shift+S")
     await expect(page.locator("[popover]:popover-open")).to_contain_text("asks for a check")
     await page.keyboard.press("Escape")
+    await expect(page.locator("[popover]:popover-open")).to_have_count(0)
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     await page.keyboard.press("Escape")
+    await expect(page.locator("dialog")).to_have_count(0)  # also none that is on its way out
     await page.keyboard.press("Control+k")
+    await expect(page.get_by_role("combobox")).to_be_focused()
     await page.keyboard.type("web-1 root")
+    await expect(page.get_by_role("option").first).to_contain_text("web-1 as root")
     await look(page, "palette")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/terminal/web-1/root")
@@ -273,5 +274,6 @@ async def test_ten_thousand_machines_are_no_more_than_a_screen_of_rows(
         await page.keyboard.press("Home")
         await expect(focused).to_have_attribute("aria-rowindex", "2")
         await page.keyboard.press("/")
+        await expect(page.get_by_role("searchbox")).to_be_focused()
         await page.keyboard.type("web-4711")
         await expect(rows).to_have_count(1)

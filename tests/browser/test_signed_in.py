@@ -29,7 +29,7 @@ async def test_a_cookie_of_the_second_door_is_a_person_there_and_no_script_s(
     assert await page.run("document.cookie") == ""
     stranger = await browser.tab()
     await stranger.go(f"{desk.server.url}/me")  # by a name that is no door's
-    await stranger.holds("document.readyState == 'complete'")
+    await stranger.holds("location.pathname == '/me' && document.readyState == 'complete'")
     assert "alice" not in await stranger.text()
     assert desk.secret not in desk.server.log.read_text()
     assert (await desk.call("GET", "/users")).status_code == 200

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 from doorward.engine.processes import stop, tied_to_us
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 LATE = 30  # seconds in which a browser has started on a busy machine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, Response, async_playwright, expect
 from tests.cli.test_demo import _left, _shown, folder
-from tests.support.chromium import SLOW, is_for_everybody
+from tests.support.chromium import SLOW, fits, is_for_everybody
 from tests.support.openssh import run
 from tests.support.programs import require, require_client
 from tests.support.waiting import eventually
@@ -31,8 +31,7 @@ async def _look(page: Page, name: str) -> None:
         await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         for size, width in (("", 1280), ("-phone", 390)):
             await page.set_viewport_size({"width": width, "height": 800})
-            wide = await page.evaluate("document.documentElement.scrollWidth")
-            assert wide <= width, "it does not fit"
+            await fits(page, name, width)
             if SHOTS:
                 await page.screenshot(path=f"{SHOTS}/{name}-{scheme}{size}.png", full_page=True)
 

@@ -17,7 +17,7 @@ from tests.support.openssh import OpenSSH
 from tests.support.server import Server
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 # alice is let into a server that is nobody's.
 OPEN = {
@@ -184,7 +184,7 @@ async def test_who_is_suspended_is_out_in_the_middle_of_an_ssh_and_of_a_page(tmp
         beating = f"echo in; while sleep 0.1; do echo x; echo x >> {beats}; done"
         async with ssh.session(f"{ME}@server", beating) as process:
             assert process.stdout is not None
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 assert await process.stdout.readline() == b"in\n"
             await server.user("bob", "--role", "owner")
 
@@ -193,7 +193,7 @@ async def test_who_is_suspended_is_out_in_the_middle_of_an_ssh_and_of_a_page(tmp
                 await asyncio.sleep(1)
                 return beats.exists() and beats.stat().st_size > before
 
-            assert await is_alive()
+            await eventually(is_alive)
             await server.run("users", "suspend", "alice")
 
             async def is_over() -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from urllib.parse import urljoin
 from weakref import WeakKeyDictionary
 
 from cryptography import x509
@@ -17,6 +18,7 @@ from tests.support.clients import StockClient
 from tests.support.npm import installed
 from tests.support.programs import require
 from tests.support.server import Server
+from tests.support.waiting import eventually
 
 SLOW = 30_000  # milliseconds that something may take on a busy machine
 
@@ -111,10 +113,11 @@ async def chromium(
 async def is_for_everybody(page: Page) -> None:
     """Fail for what axe finds wrong with a page, in light and in dark: contrast, names, labels, order (WCAG 2.2 AA)."""
     axe = (installed(_HERE / "axe") / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
-    looks_again = await page.locator("meta[http-equiv=refresh]").count()
-    assert not looks_again or await page.locator('a[href="?refresh=no"]').count(), page.url
+    if await page.locator("meta[http-equiv=refresh]").count():
+        await stays(page)
     for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)
+        # Colours on their way from one to another are none, and what fades in is not there yet.
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         # Not as a script of the page, whose policy takes none but its own.
         await page.evaluate(axe)
         found = await page.evaluate(f"axe.run(document, {_RULES})")
@@ -123,6 +126,36 @@ async def is_for_everybody(page: Page) -> None:
             for one in found["violations"]
         ]
         assert wrong == [], f"{page.url}: {wrong}"
+
+
+async def stays(page: Page) -> None:
+    """Have a page that looks again by itself stay as it is: else it may go in the middle of what is done with it."""
+    still = await page.locator('a[href="?refresh=no"]').get_attribute("href")
+    # By its address: a press comes too late for a page that looks again in the same moment.
+    await page.goto(urljoin(page.url, still))
+    await page.wait_for_selector("text=This page stays as it is")
+
+
+async def fits(page: Page, what: str, width: int, *, within: str = "document.documentElement") -> None:
+    """Wait until nothing of a page is wider than it is, as it soon is not: a page of another size is first drawn anew.
+
+    Args:
+        page: which has been made that wide.
+        what: it is, for who reads that it does not fit.
+        width: of the page, in pixels.
+        within: an expression of the elements that have to be as wide as what is in them, with commas.
+    """
+    wide = f"Math.max(Math.abs(innerWidth - {width}), ...[{within}].map((one) => one.scrollWidth - one.clientWidth))"
+
+    async def is_so() -> bool:
+        return bool(await page.evaluate(wide) <= 0)
+
+    try:
+        await eventually(is_so, SLOW / 1000)
+    except TimeoutError:
+        raise AssertionError(
+            f"{what} does not fit in {width}: {await page.evaluate(wide)} too wide"
+        ) from None
 
 
 async def give_authenticator(context: BrowserContext, page: Page) -> None:
