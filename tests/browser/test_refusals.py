@@ -62,7 +62,7 @@ async def refused(scene: Scene, browser: PlainChromium, place: str, *texts: str,
             ["server has no account nobody-here", "make this one on the machine"],
         ),
         ("server/*", "star", ["* is no account", "Choose an account that exists there"]),
-        ("server/sync", "ended", ["ended at once, with status 0", "Open again"]),
+        ("server/daemon", "ended", ["ended at once, with status 0", "Open again"]),
     ],
 )
 async def test_what_the_machine_or_the_policy_does_not_have(
@@ -104,7 +104,7 @@ async def test_a_machine_that_goes_loses_ssh_or_has_another_key_says_so_and_heal
     await other.cli("down")
     await desk.knows("other", online=False)
     await off.tab.close()
-    away = await refused(scene, browser, "other/sync", "other is offline", "tailscaled", shot="offline")
+    away = await refused(scene, browser, "other/daemon", "other is offline", "tailscaled", shot="offline")
     # The page goes on by itself, once there is a way.
     await other.cli("up", "--ssh", f"--login-server={desk.server.url}", "--hostname=other")
     await away.says("ended at once")
