@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Page, Request, Route, expect
-from tests.interop.test_people import come_in, link_in, link_of, local
+from tests.interop.test_people import come_in, first_link, link_of, local
 from tests.support.bundle import built
 from tests.support.chromium import SLOW, chromium, fits, is_for_everybody
 from tests.support.crowd import Machine, crowd
@@ -56,7 +56,7 @@ async def server() -> AsyncIterator[Server]:
 async def machines_page(server: Server, folder: Path) -> AsyncIterator[tuple[Page, list[str]]]:
     """The page as the first owner sees it, and the origins that anything was asked of from then on, of other hosts or not."""
     async with chromium(server, folder) as page:
-        link = local(server, link_in(server.folder / "first-administrator.txt"))
+        link = local(server, await first_link(server))
         await come_in(page, link, "alice")
         asked: list[str] = []
         wrong: list[str] = []
@@ -233,7 +233,7 @@ async def test_ten_thousand_machines_are_no_more_than_a_screen_of_rows(
     server: Server, tmp_path: Path
 ) -> None:
     async with chromium(server, tmp_path) as page:
-        link = local(server, link_in(server.folder / "first-administrator.txt"))
+        link = local(server, await first_link(server))
         await come_in(page, link, "alice")
 
         async def answer(route: Route) -> None:

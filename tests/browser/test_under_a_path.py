@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Request, expect
-from tests.interop.test_people import come_in, link_in
+from tests.interop.test_people import come_in, first_link
 from tests.support.bundle import built
 from tests.support.chromium import SLOW, chromium
 from tests.support.clients import StockClient
@@ -32,7 +32,7 @@ _POLICY = """{
 async def test_a_person_comes_in_looks_and_leaves_under_a_path(tmp_path: Path) -> None:
     built()
     async with to_be_behind(path="/tailnet", host="localhost") as proxied, standing("nginx", proxied):
-        link = link_in(proxied.server.folder / "first-administrator.txt")
+        link = await first_link(proxied.server)
         assert link.startswith(f"{proxied.door}/invite/")
         certificate = (proxied.folder / "door.pem").read_bytes()
         async with chromium(proxied.server, tmp_path, trusting=certificate) as page:
@@ -62,6 +62,7 @@ async def test_a_person_comes_in_looks_and_leaves_under_a_path(tmp_path: Path) -
                 await page.goto(f"{proxied.door}/terminal/server/{getpass.getuser()}")
                 screen = page.locator(".xterm-accessibility-tree")
                 await expect(screen).to_contain_text(re.compile(r"[$#%>]"), timeout=2 * SLOW)
+                await expect(page.locator(".xterm-helper-textarea")).to_be_focused()
                 await page.keyboard.type("echo by-the''-proxy\n")
                 await expect(screen).to_contain_text("by-the-proxy")
             await page.goto(f"{proxied.door}/me")

@@ -15,7 +15,7 @@ from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.openssh import OpenSSH
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -47,6 +47,13 @@ def link_in(file: Path) -> str:
     assert file.stat().st_mode & 0o777 == 0o600
     text = file.read_text(encoding="utf-8")
     return next(word for word in text.split() if "/invite/" in word)
+
+
+async def first_link(server: Server) -> str:
+    """The link of the first owner, once `serve` has said where it is: it is made beside all else that starts."""
+    file = server.folder / "first-administrator.txt"
+    await until(lambda: str(file) in server.log.read_text())
+    return link_in(file)
 
 
 def local(server: Server, link: str) -> str:
@@ -101,7 +108,7 @@ async def test_the_first_owner_lets_a_device_in_and_a_check_asks_for_the_passkey
         chromium(server, tmp_path / "here") as here,
     ):
         # The first owner comes in by the link that `serve` wrote down when it started.
-        link = link_in(server.folder / "first-administrator.txt")
+        link = await first_link(server)
         await come_in(here, local(server, link), "alice")
         await look(here, "me")
         # `tailscale up` shows a link; it leads to a page where something can be decided, on this machine.
