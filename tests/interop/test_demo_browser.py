@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, Response, async_playwright, expect
 from tests.cli.test_demo import _left, _shown, folder
-from tests.support.chromium import SLOW, fits, is_for_everybody
+from tests.support.chromium import SLOW, STARTS, fits, is_for_everybody
 from tests.support.openssh import run
 from tests.support.programs import require, require_client
 from tests.support.waiting import eventually
@@ -49,7 +49,7 @@ async def test_on_the_laptop_the_app_knows_who_opens_it(folder: Path) -> None:
         options = [one for one in options if not one.startswith("--user-data-dir=")]
         async with async_playwright() as playwright:
             context = await playwright.chromium.launch_persistent_context(
-                profile, executable_path=str(chromium), args=["--no-sandbox", *options]
+                profile, executable_path=str(chromium), args=["--no-sandbox", *options], timeout=STARTS
             )
             try:
                 context.set_default_timeout(SLOW)
@@ -91,7 +91,9 @@ async def test_two_clicks_after_the_demo_has_started_there_is_a_shell(folder: Pa
         (line,) = (line for line in shown.screen.splitlines() if "opens the console" in line)
         link = link_in(Path(line.rpartition(" ")[2]))
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
+            browser = await playwright.chromium.launch(
+                executable_path=str(chromium), args=["--no-sandbox"], timeout=STARTS
+            )
             try:
                 page = await browser.new_page(viewport={"width": 1280, "height": 800})
                 page.set_default_timeout(SLOW)

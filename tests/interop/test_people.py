@@ -207,7 +207,7 @@ async def test_who_is_suspended_is_out_in_the_middle_of_an_ssh_and_of_a_page(tmp
                 return not await is_alive()
 
             # Her own ssh is not told: no packet reaches her any more.
-            await eventually(is_over, 10)
+            await eventually(is_over)
 
         async def nobody() -> bool:
             with contextlib.suppress(Exception):

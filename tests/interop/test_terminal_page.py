@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import FilePayload, Locator, Page, expect
 from tests.support.bundle import WEB, built
-from tests.support.chromium import is_for_everybody
-from tests.support.terminalpage import ORIGIN, SLOW, World, machine, terminal_page
+from tests.support.chromium import SLOW, is_for_everybody
+from tests.support.terminalpage import ORIGIN, World, machine, terminal_page
 from tests.support.waiting import eventually, until
 
 from doorward.console.bundle import Bundle

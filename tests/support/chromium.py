@@ -21,6 +21,7 @@ from tests.support.server import Server
 from tests.support.waiting import eventually
 
 SLOW = 30_000  # milliseconds that something may take on a busy machine
+STARTS = 120_000  # and that a browser takes to start, at first from a slow disk
 
 _HERE = Path(__file__).parent
 # A page that looks again by itself may, if it can be told not to (WCAG 2.2.1): axe does not see that, so it is looked at below.
@@ -98,6 +99,7 @@ async def chromium(
             str(folder),
             executable_path=str(require("chromium")),
             args=options,
+            timeout=STARTS,
             color_scheme="dark" if dark else "light",
             viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 800},
         )

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from playwright.async_api import BrowserContext, Page, Route, async_playwright
+from tests.support.chromium import SLOW, STARTS
 from tests.support.programs import require
 
 from doorward.console.bundle import Bundle
@@ -17,7 +18,6 @@ from doorward.console.pages import Title, page
 
 ORIGIN = "https://door.test"
 ENTRY = "web/src/terminal/page.tsx"
-SLOW = 30_000  # milliseconds that something may take on a busy machine
 # As a person would have chosen it before: what they choose in a test stays.
 _READER = """try { localStorage["doorward.terminal.prefs"] ??= '{"reader": true}'; } catch {}"""
 _WORKER = Path(__file__).with_name("terminal_worker.js").read_text(encoding="utf-8")
@@ -146,7 +146,9 @@ async def terminal_page(
     """A browser whose every request the world answers; its first page, which is empty still."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=str(require("chromium")), args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=str(require("chromium")),
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+            timeout=STARTS,
         )
         try:
             context: BrowserContext = await browser.new_context(
