@@ -19,6 +19,7 @@ from tests.support.chromium import pin_of
 from tests.support.clients import StockClient
 from tests.support.desk import Desk, at_desk, ssh_to
 from tests.support.devtools import PlainChromium, Tab, plain_chromium
+from tests.support.machines import knows_door
 from tests.support.netns import switch
 from tests.support.passing import passing
 from tests.support.programs import require_root
@@ -344,6 +345,7 @@ async def test_a_device_that_is_nobody_s_is_asked_who_sits_before_it(
     async with StockClient("kiosk") as kiosk:
         await kiosk.up(desk.server.url, await desk.server.key("--tag", "tag:kiosk"))
         await desk.server.own_node()
+        await knows_door(kiosk)
         options = [
             f"--ignore-certificate-errors-spki-list={pin_of(desk.server)}",
             f"--proxy-server=socks5://localhost:{kiosk.socks_port}",

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.async_api import BrowserContext, CDPSession, Page, async_playwright
 from tests.support.clients import StockClient
+from tests.support.machines import knows_door
 from tests.support.npm import installed
 from tests.support.programs import require
 from tests.support.server import Server
@@ -69,7 +70,7 @@ async def chromium(
     Args:
         server: whose door it trusts.
         folder: for the profile.
-        through: the device it runs on; None for a machine outside the tailnet.
+        through: the device it runs on, which has joined; None for a machine outside the tailnet.
         dark: what the person prefers.
         phone: a small screen.
         sites: for the host of an https address, and its port if that is not 443, the port of this machine where it is served, and its
@@ -93,6 +94,7 @@ async def chromium(
         )
         options += [f"--host-resolver-rules={served}", f"--proxy-bypass-list={';'.join(sites)}"]
     if through is not None:
+        await knows_door(through)
         options.append(f"--proxy-server=socks5://localhost:{through.socks_port}")
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(

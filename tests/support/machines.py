@@ -38,3 +38,13 @@ async def all_ready(clients: list[StockClient]) -> None:
         return bool(min(counts) >= len(clients) - 1)
 
     await eventually(is_ready)
+
+
+async def knows_door(client: StockClient) -> None:
+    """Wait until a client can send to doorward's own node; the server says that it is up before clients have heard of it."""
+
+    async def is_ready() -> bool:
+        peers = ((await client.status())["Peer"] or {}).values()
+        return any(peer["HostName"] == "doorward" and peer["InMagicSock"] and peer["Relay"] for peer in peers)
+
+    await eventually(is_ready)
