@@ -138,7 +138,8 @@ async def test_the_list_is_true_while_one_looks_at_it(server: Server, tmp_path: 
             await expect(page.get_by_text("Connection lost.")).to_be_visible()
             await look(page, "machines-lost")
             await server.start()
-            await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+            # It has waited longer each time, and half a minute at most.
+            await expect(page.get_by_text("Live", exact=True)).to_be_visible(timeout=3 * SLOW)
         assert set(asked) == {f"http://localhost:{server.listens_at[1]}"}
 
 

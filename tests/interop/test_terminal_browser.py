@@ -67,8 +67,8 @@ async def signed_in(text: str, folder: Path) -> AsyncIterator[tuple[Server, Stoc
 
 
 async def says(page: Page, words: str) -> None:
-    """Wait until the terminal shows these words."""
-    await expect(page.locator(".xterm-accessibility-tree").first).to_contain_text(words)
+    """Wait until the terminal shows these words, though its link may have to come back first."""
+    await expect(page.locator(".xterm-accessibility-tree").first).to_contain_text(words, timeout=2 * SLOW)
 
 
 async def answers(page: Page, word: str) -> None:
@@ -112,7 +112,8 @@ async def test_a_shell_stands_a_restarted_relay_ends_opens_again_and_leaves_noth
         await expect(cells).not_to_have_text(
             before
         )  # the shell is told of a size before of the keys that come after it
-        await page.keyboard.type("clear; stty size; tput colors; echo $TERM\n")
+        # The host reads sizes and keys side by side: the one that came first has arrived when a moment is over.
+        await page.keyboard.type("clear; sleep 1; stty size; tput colors; echo $TERM\n")
         await says(page, "xterm-256color")
         columns, rows = (await cells.text_content() or "").split("\N{MULTIPLICATION SIGN}")
         await says(page, f"{rows} {columns}")
