@@ -136,11 +136,16 @@ async def test_who_is_unlinked_is_out_and_told_by_what_they_had_signed_in(
         await database.run(signin.insert_identity, subject)
         desk.secret = await database.run(begin, user.id, desk.origin, method="provider:corp")
     async with shell(desk, browser) as terminal:
+        asking = await Terminal.at(desk, browser, "server")
+        await asking.says("As whom?")
         await server.run("users", "unlink", desk.user, "corp")
         await terminal.ended()
-        await terminal.tab.run("document.querySelector('.pane.current .edge .go').click()")
+        await terminal.tab.run("document.querySelector('.pane.current .edge a').click()")
+        await terminal.says("Use a passkey")
+        await asking.tab.run("document.querySelector('.accounts button').click()")
         for text in ("You are not linked to a user of this tailnet", "link you to corp again", "Sign in"):
-            await terminal.says(text)
+            await asking.says(text)
+        await asking.tab.close()
 
 
 async def _nobody_left(server: StockClient) -> None:

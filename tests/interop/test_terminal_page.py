@@ -549,6 +549,50 @@ async def test_a_lost_link_keeps_the_screen(shown: tuple[Page, World]) -> None:
     await expect(page.get_by_text("The connection with web-1 is gone.")).to_be_hidden()
 
 
+async def test_who_was_signed_out_elsewhere_is_offered_to_sign_in_and_then_to_open_it_again(
+    shown: tuple[Page, World],
+) -> None:
+    page, world = shown
+    await opened(page)
+    world.signed_in = False
+    await page.keyboard.type("out\n")
+    link = page.get_by_role("link", name="Sign in")
+    await expect(link).to_have_attribute("href", "/signin?next=%2Fterminal%2Fweb-1%2Fdeploy")
+    await expect(page.get_by_role("button", name="Open again")).to_have_count(0)
+    await is_for_everybody(page)
+    await says(page, "/srv/app$")  # what it showed stays
+    asked = world.asked.count(f"{ORIGIN}/api/v1/console")
+    await page.evaluate("dispatchEvent(new Event('focus'))")  # back, without having signed in
+    await until(lambda: world.asked.count(f"{ORIGIN}/api/v1/console") > asked)
+    await expect(link).to_be_visible()
+    # Enter does what the link does.
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"{ORIGIN}/signin?next=%2Fterminal%2Fweb-1%2Fdeploy")
+    # Where it was done in another window, this one hears of it.
+    world.signed_in = True
+    await opened(page)
+    await page.keyboard.type("out\n")
+    await expect(link).to_be_visible()
+    await page.evaluate("dispatchEvent(new Event('focus'))")
+    await page.get_by_role("button", name="Open again").click()
+    await expect(page.get_by_text("You have signed out.")).to_be_hidden()
+    await takes_keys(page)
+
+
+async def test_what_a_shell_s_edge_says_is_not_covered_by_its_files(bundle: Bundle) -> None:
+    async with terminal_page(bundle, phone=True) as (page, _):
+        await opened(page)
+        await page.keyboard.type("exit 3")
+        await page.get_by_role("button", name="Files").click()
+        await expect(page.get_by_role("button", name="notes.txt 12 B")).to_be_visible()
+        await page.locator(".xterm-helper-textarea").focus()
+        await page.keyboard.press("Enter")
+        again = page.get_by_role("button", name="Open again")
+        await again.click()
+        await expect(again).to_have_count(0)
+        await expect(page.get_by_role("button", name="notes.txt 12 B")).to_be_visible()
+
+
 async def test_a_phone_has_the_keys_that_its_keyboard_lacks(bundle: Bundle) -> None:
     async with terminal_page(bundle, dark=True, phone=True) as (page, _):
         await opened(page)

@@ -92,6 +92,7 @@ function does(id, terminal, line) {
   if (word === "silent") return postMessage({ kind: "link", id, state: "waiting", since: Date.now() - 12_000 });
   if (word === "back") return postMessage({ kind: "link", id, state: "up" });
   if (word === "gone") return end(id, { kind: "lost", message: "The connection with web-1 is gone.", cure: "Open it again for a new shell." });
+  if (word === "out") return end(id, { kind: "session-over", message: "You have signed out.", cure: "Sign in, and open it again." });
   if (word === "raw") {
     for (const part of rest) print(id, Uint8Array.from(atob(part), (one) => one.charCodeAt(0)));
     return;

@@ -68,6 +68,7 @@ class World:
         self.machines = list(MACHINES)
         self.asked: list[str] = []  # everything that the page loaded or called
         self.beacons: list[str] = []
+        self.signed_in = True
 
     async def answer(self, route: Route) -> None:
         """Serve one request as the server would."""
@@ -87,7 +88,7 @@ class World:
             assert asset is not None, path
             await route.fulfill(body=asset.content, content_type=asset.kind)
         elif path == "/api/v1/console":
-            await route.fulfill(json=_console())
+            await route.fulfill(json=_console(signed_in=self.signed_in))
         elif path == "/api/v1/console/machines":
             await route.fulfill(json={"machines": self.machines})
         elif path == "/api/v1/console/events":
@@ -95,6 +96,8 @@ class World:
         elif path.endswith("/leave"):
             self.beacons.append(path)
             await route.fulfill(status=204)
+        elif path == "/signin":
+            await route.fulfill(body="<!doctype html><title>Sign in</title>", content_type="text/html")
         elif path.startswith("/check/"):
             await route.fulfill(
                 body="<!doctype html><title>Check</title><h1>Is it you?</h1>", content_type="text/html"
@@ -124,14 +127,14 @@ class World:
         await route.fulfill(body=bytes(answer.body), headers=headers)
 
 
-def _console() -> dict[str, Any]:
+def _console(*, signed_in: bool) -> dict[str, Any]:
     user = {"id": 1, "name": "alice", "display_name": "Alice", "role": "owner"}
     counts = {"machines": 6, "online": 5, "ways": 4}
     return {
         "tailnet": "example.net",
         "version": "1.0",
         "user": user,
-        "signed_in": True,
+        "signed_in": signed_in,
         "method": "passkey:1",
         "proven": None,
         "device": "laptop",

@@ -138,11 +138,10 @@ function kindOf(blob: Uint8Array): string {
   return String.fromCharCode(...blob.subarray(4, 4 + size));
 }
 
-/** By which words the server says why a tab is no more. */
+/** By which words the server says why a tab is no more; after any other, and "lost", a new one can be had at once. */
 const ENDS: Readonly<Record<string, FailureKind>> = {
   "policy-ended": "policy-ended",
   "session-over": "session-over",
-  lost: "lost",
 };
 
 // What the server answers is taken apart here alone; whatever is missing is found at once, and named. -----------------
@@ -157,8 +156,7 @@ function readTab(answer: unknown): Registered {
   }
   const id = tab.id;
   if (typeof id !== "number" && typeof id !== "string") throw strange("id");
-  const over =
-    tab.state === "over" ? { kind: ENDS[String(tab.over)] ?? "session-over", ...words(tab) } : undefined;
+  const over = tab.state === "over" ? { kind: ENDS[String(tab.over)] ?? "lost", ...words(tab) } : undefined;
   return {
     id,
     addresses: tab.addresses === undefined ? [] : list(tab.addresses).map(text),

@@ -32,7 +32,7 @@ const REASONS: Readonly<Record<string, FailureKind>> = {
   "not-allowed": "not-allowed",
   "policy-ended": "policy-ended",
   "session-over": "session-over",
-  "tab-over": "session-over",
+  "tab-over": "lost",
   "host-key-changed": "host-key-changed",
 };
 

@@ -234,7 +234,7 @@ export class Tab {
   /** Be gone for good: the server and the relay are told. */
   leave(): void {
     if (this.#registered !== undefined && this.#over === undefined) this.#api.leave(this.#registered.id);
-    this.end(failure("session-over", "This page was left.", "Open it again."), LEFT);
+    this.end(failure("lost", "This page was left.", "Open it again."), LEFT);
   }
 
   /** Nothing goes any more, and everybody is told why. */
@@ -434,7 +434,7 @@ export class Tab {
 
 /** The server knows this tab no more: what it said, as the end of what there was. */
 function gone(why: Failure): Failure {
-  if (why.kind === "not-linked") return why;
-  const kind = why.kind === "policy-ended" || why.kind === "not-allowed" ? "policy-ended" : "session-over";
+  if (why.kind === "not-linked" || why.kind === "session-over") return why;
+  const kind = why.kind === "policy-ended" || why.kind === "not-allowed" ? "policy-ended" : "lost";
   return { ...why, kind };
 }

@@ -8,7 +8,7 @@ import { isDark, scheme } from "../ui/scheme.ts";
 import { type Command, commandOf } from "./keys.ts";
 import * as layouts from "./layout.ts";
 import { Directory, named } from "./machines.ts";
-import { HEALS, lives, type Pane, SIGNED_OUT } from "./pane.ts";
+import { HEALS, lives, type Pane, SIGNED_OUT, signedOut } from "./pane.ts";
 import { load, type Prefs, resized, save } from "./prefs.ts";
 import type { SafeLink } from "./safety.ts";
 import type { Look, Screen, ScreenEvents } from "./screen.ts";
@@ -55,6 +55,8 @@ export class App implements Around {
   readonly searching: Signal<string | null> = signal(null);
   readonly filing: Signal<string | null> = signal(null);
   readonly full: Signal<boolean> = signal(false);
+  /** When somebody was found to have signed in again, ms. */
+  readonly signedIn: Signal<number> = signal(0);
   readonly current = computed(() => this.sessions.value.get(layouts.current(this.layout.value) ?? ""));
   readonly #start: Start;
   #ids = 0;
@@ -138,6 +140,23 @@ export class App implements Around {
   show(layout: layouts.Layout): void {
     this.layout.value = layout;
     this.focus();
+  }
+
+  /** Where a person signs in, to come back to this terminal. */
+  signInAt(pane: Pane): { href: string; target?: string; rel?: string } {
+    const href = `${this.base}signin?next=${encodeURIComponent(layouts.pathOf(this.base, pane))}`;
+    // What else is open here stays, and goes on when it hears of the sign-in.
+    return this.sessions.value.size > 1 ? { href, target: "_blank", rel: "opener" } : { href };
+  }
+
+  reopen(session: Session): void {
+    const pane = session.pane.peek();
+    if (!signedOut(pane, this.signedIn.peek())) {
+      session.again();
+      return;
+    }
+    const { href, target } = this.signInAt(pane);
+    open(href, target ?? "_self");
   }
 
   // Around a session -----------------------------------------------------------------------------------------------------
@@ -390,6 +409,8 @@ export class App implements Around {
     if (over.length === 0 || document.visibilityState !== "visible") return;
     await this.directory.refresh();
     if (this.directory.me.peek()?.signed_in !== true) return;
+    this.directory.live.back();
+    this.signedIn.value = Date.now();
     for (const session of over) if (!session.pane.peek().end?.opened) session.again();
   }
 }

@@ -23,7 +23,6 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
       location.origin,
       app.secure === null ? null : `${app.secure}${location.pathname.slice(app.base.length)}`,
     );
-  const here = `${location.pathname}${location.search}`;
   const machine = app.machineOf(pane.machine);
   const elsewhere =
     failure?.kind !== "no-secure-context" &&
@@ -74,12 +73,7 @@ export function Failed({ app, session, pane, state }: Of & { state?: Explained }
           </a>
         )}
         {told.signIn && (
-          <a
-            class="press main"
-            href={`${app.base}signin?next=${encodeURIComponent(here)}`}
-            data-first
-            {...(app.sessions.value.size > 1 ? { target: "_blank", rel: "opener" } : {})}
-          >
+          <a class="press main" {...app.signInAt(pane)} data-first>
             Sign in
           </a>
         )}

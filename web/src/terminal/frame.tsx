@@ -11,7 +11,7 @@ import { Dialogs } from "./dialogs.tsx";
 import { labels } from "./keys.ts";
 import * as layouts from "./layout.ts";
 import { isClosed } from "./machines.ts";
-import { doorOf, word } from "./pane.ts";
+import { doorOf, signedOut, word } from "./pane.ts";
 import { Terminal } from "./panes.tsx";
 import { Icon, IconButton, Keys } from "./parts.tsx";
 
@@ -322,7 +322,7 @@ function Sill({ app }: { app: App }) {
       <span class="space" />
       {pane?.phase === "ended" && pane.end?.opened ? (
         <span class="hint">
-          <Keys keys={["Enter"]} /> open again
+          <Keys keys={["Enter"]} /> {signedOut(pane, app.signedIn.value) ? "sign in" : "open again"}
         </span>
       ) : (
         <>

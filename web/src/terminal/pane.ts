@@ -261,6 +261,12 @@ export const HEALS: ReadonlySet<string> = new Set(["offline", "ssh-off", "timeou
 /** Failures that end by signing in. */
 export const SIGNED_OUT: ReadonlySet<string> = new Set(["session-over", "not-linked"]);
 
+/** Whether signing in has to come first; `signedIn` is when somebody was last seen to have done so, ms. */
+export function signedOut(pane: Pane, signedIn: number): boolean {
+  const { phase, end } = pane;
+  return phase === "ended" && end !== null && SIGNED_OUT.has(end.failure?.kind ?? "") && end.at > signedIn;
+}
+
 /** Whether a page that is loaded again should offer it: it was, or is still to be, a terminal that nobody has ended. */
 export function lives(pane: Pane): boolean {
   if (pane.phase === "choosing") return false;

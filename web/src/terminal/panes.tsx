@@ -9,7 +9,7 @@ import type { App } from "./app.ts";
 import { ROW } from "./keys.ts";
 import * as layouts from "./layout.ts";
 import { isClosed } from "./machines.ts";
-import { counted, doorOf, ending, type Pane } from "./pane.ts";
+import { counted, doorOf, ending, type Pane, signedOut } from "./pane.ts";
 import { Icon, IconButton } from "./parts.tsx";
 import type { Session } from "./session.ts";
 import { type Of, useNow } from "./stage.tsx";
@@ -75,12 +75,12 @@ export function Terminal({ app, session }: { app: App; session: Session }) {
         <div class="pane-main">
           <div ref={place} class="screen-place" {...(shown ? {} : { "data-away": true })} />
           {state}
-          {shown && <Edge app={app} session={session} pane={pane} />}
           {app.searching.value === session.id && <Search app={app} session={session} />}
           {dropping.value && <p class="drop-here">Drop to send to {pane.machine}</p>}
         </div>
         {app.filing.value === session.id && <Files app={app} session={session} />}
       </div>
+      {shown && <Edge app={app} session={session} pane={pane} />}
       {current && (shown || opens) && <Row session={session} />}
     </section>
   );
@@ -150,9 +150,15 @@ function Edge({ app, session, pane }: Of) {
           {pane.end.failure?.cure && ` ${pane.end.failure.cure}`}
         </span>
         <span class="space" />
-        <button type="button" class="go" onClick={() => session.again()}>
-          Open again
-        </button>
+        {signedOut(pane, app.signedIn.value) ? (
+          <a class="press" {...app.signInAt(pane)}>
+            Sign in
+          </a>
+        ) : (
+          <button type="button" class="go" onClick={() => session.again()}>
+            Open again
+          </button>
+        )}
       </div>
     );
   }

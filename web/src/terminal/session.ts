@@ -32,6 +32,8 @@ export interface Around {
   /** A paste that would run at once: whether it is meant. */
   manyLines(lines: number, text: string): Promise<boolean>;
   opened(session: Session): void;
+  /** Enter was pressed where a shell has ended: what brings another. */
+  reopen(session: Session): void;
 }
 
 type Answers = (answers: string[] | undefined) => void;
@@ -212,7 +214,7 @@ export class Session {
   type(text: string): void {
     const { phase, end } = this.pane.peek();
     if (phase === "ended") {
-      if (text === "\r" && end?.opened) this.again();
+      if (text === "\r" && end?.opened) this.#around.reopen(this);
       return;
     }
     const { ctrl, alt } = this.sticky.peek();

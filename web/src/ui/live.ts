@@ -83,6 +83,13 @@ export class Live {
     void this.#open();
   }
 
+  /** Somebody is signed in here again: what was over begins anew. */
+  back(): void {
+    if (this.link.value.state !== "over") return;
+    this.link.value = { state: "opening" };
+    if (document.visibilityState === "visible") void this.#open();
+  }
+
   /** It is over: nothing is tried any more. */
   end(): void {
     clearTimeout(this.#retry);

@@ -468,8 +468,8 @@ const over = (word: string) => ({
 test.each([
   [
     "the tab is gone",
-    { status: 404, body: { type: "not-found", title: "there is no such tab", cure: "Sign in." } },
-    "session-over",
+    { status: 404, body: { type: "tab-over", title: "this tab is no node", cure: "Open it again." } },
+    "lost",
   ],
   [
     "the policy has changed",
@@ -491,7 +491,12 @@ test.each([
   ],
   ["it was away for too long", { status: 200, body: over("lost") }, "lost"],
   ["somebody has signed out", { status: 200, body: over("session-over") }, "session-over"],
-  ["an administrator has removed it", { status: 200, body: over("removed") }, "session-over"],
+  [
+    "the sign-in is over",
+    { status: 401, body: { type: "session-over", title: "you are not signed in", cure: "Sign in." } },
+    "session-over",
+  ],
+  ["an administrator has removed it", { status: 200, body: over("removed") }, "lost"],
 ])("where the server says that %s, everything ends at once and in its words", async (_, answer, kind) => {
   const world = new World();
   await opened(world, 0);

@@ -11,6 +11,7 @@ import {
   newPane,
   next,
   type Pane,
+  signedOut,
   turned,
   word,
 } from "../../src/terminal/pane.ts";
@@ -111,6 +112,20 @@ describe("while it opens", () => {
       "one[2J\ntwo",
     );
   });
+});
+
+it("who is signed out has to sign in first, until they have", () => {
+  const ended = (kind: Failure["kind"]) =>
+    after(
+      ...THERE,
+      { is: "open", at: 2 },
+      { is: "end", status: null, signal: null, failure: { ...FAILURE, kind }, at: 9 },
+    );
+  expect(signedOut(ended("session-over"), 0)).toBe(true);
+  expect(signedOut(ended("not-linked"), 8)).toBe(true);
+  expect(signedOut(ended("session-over"), 10)).toBe(false);
+  expect(signedOut(ended("lost"), 0)).toBe(false);
+  expect(signedOut(after(...THERE), 0)).toBe(false);
 });
 
 describe("a page that is loaded again offers", () => {

@@ -79,3 +79,16 @@ it("one that is over stays so", async () => {
   await scene.turns("visible");
   expect([scene.open, live.link.value.state]).toEqual([0, "over"]);
 });
+
+it("what was over begins again once somebody is signed in, and only then", async () => {
+  live.start();
+  await vi.advanceTimersByTimeAsync(0);
+  live.end();
+  live.again();
+  await scene.turns("visible");
+  expect([scene.streams.length, live.link.value.state]).toEqual([1, "over"]);
+  live.back();
+  live.back();
+  await vi.advanceTimersByTimeAsync(0);
+  expect([scene.open, scene.streams.length, live.link.value.state]).toEqual([1, 2, "live"]);
+});
