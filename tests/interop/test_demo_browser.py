@@ -13,7 +13,7 @@ from tests.cli.test_demo import _left, _shown, folder
 from tests.support.chromium import SLOW, STARTS, fits, is_for_everybody
 from tests.support.openssh import run
 from tests.support.programs import require, require_client
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 from doorward.cli.demo_console import link_in
 
@@ -74,6 +74,8 @@ async def test_on_the_laptop_the_app_knows_who_opens_it(folder: Path) -> None:
                 await _look(page, "demo-board")
             finally:
                 await context.close()
+        # What of the browser takes a moment to go is not the demo's.
+        await until(lambda: not any("--user-data-dir=" in one for one in _left(folder)))
         (curl,) = (line for line in shown.screen.splitlines() if line.strip().startswith("curl "))
         told = await run(shlex.split(curl), within=30)
         assert "<h1>Hello, " in told.stdout
