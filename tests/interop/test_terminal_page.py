@@ -135,6 +135,7 @@ async def test_a_shell_echoes_follows_the_window_ends_and_opens_again(shown: tup
     await until(lambda: world.beacons == ["/api/v1/console/tabs/7/leave"])
 
 
+@pytest.mark.timeout(300)  # some thirty pages
 async def test_each_failure_is_a_page_of_its_own_that_anybody_can_use(shown: tuple[Page, World]) -> None:
     page, _ = shown
     titles = set()
