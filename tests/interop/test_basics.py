@@ -6,7 +6,7 @@ import pytest
 from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, promptly
 
 pytestmark = pytest.mark.interop
 
@@ -15,8 +15,8 @@ EVERYBODY = '{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["*"]}], "tagOwners"
 
 async def test_two_machines_see_and_ping_each_other_at_the_first_try(server: Server) -> None:
     async with machines(server, "laptop", "server") as (laptop, other):
-        assert "pong from server" in await laptop.ping("server")
-        assert "pong from laptop" in await other.ping("laptop")
+        assert "pong from server" in await laptop.ping("server", tries=1)
+        assert "pong from laptop" in await other.ping("laptop", tries=1)
         status = await laptop.status()
         names = {peer["DNSName"] for peer in status["Peer"].values()}
         assert "server.tailnet.internal." in names
@@ -47,14 +47,14 @@ async def test_a_policy_change_takes_effect_within_a_second(server: Server) -> N
 
         assert not await sees_bob()
         await server.set_policy(EVERYBODY)
-        await eventually(sees_bob, within=1)
+        await promptly(sees_bob, within=1)
         assert "pong from bobs" in await laptop.ping("bobs")
         await server.set_policy('{"grants": []}')
 
         async def sees_nobody() -> bool:
             return not await sees_bob()
 
-        await eventually(sees_nobody, within=1)
+        await promptly(sees_nobody, within=1)
 
 
 async def test_a_rename_and_a_deletion_reach_the_others(server: Server) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.interop
 
 REACH = '"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]'
 ME = getpass.getuser()
-END = 15  # seconds in which a decision has arrived
+END = 40  # seconds in which a decision has arrived
 
 
 def policy(action: str, **more: str) -> str:
@@ -220,10 +220,10 @@ async def test_with_fallback_nodes_decide_by_the_policy_once_control_is_away_for
         async def gets_in() -> bool:
             async with asking(ssh) as tries:
                 with contextlib.suppress(TimeoutError):
-                    return await tries.ends(3) == (0, "in\n")
+                    return await tries.ends(10) == (0, "in\n")
             return False
 
-        await eventually(gets_in, 30)
+        await eventually(gets_in, 90)
 
 
 async def test_with_policy_nodes_decide_and_an_approval_takes_control_out_of_the_loop() -> None:
@@ -234,12 +234,12 @@ async def test_with_policy_nodes_decide_and_an_approval_takes_control_out_of_the
 
         async def asks() -> bool:
             async with asking(ssh) as asked:
-                with contextlib.suppress(TimeoutError, AssertionError):
-                    await asked.hears("Its code is", 3)
+                with contextlib.suppress(AssertionError):  # it has got in by the policy of before
+                    await asked.code()
                     return True
             return False
 
-        await eventually(asks)
+        await eventually(asks, 60)
         (check,) = await waiting(server)
         await server.run("ssh", "checks", "approve", str(check["id"]))
         await asyncio.sleep(2)  # the accept travels to the node

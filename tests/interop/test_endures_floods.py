@@ -87,7 +87,7 @@ async def test_ten_thousand_connections_that_stop_half_way() -> None:
                 return those.there() == 0
 
             await eventually(time_is_over, within=limit + 20)
-        await until(lambda: process.descriptors() <= descriptors + 10, seconds=10)
+        await until(lambda: process.descriptors() <= descriptors + 10)
         assert "pong from other" in await laptop.ping("other")
         assert (await laptop.status())["Health"] in (None, [])
         log = server.log.read_text(errors="replace")

@@ -9,7 +9,7 @@ from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
 from tests.support.simulated import simulated
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, promptly
 
 pytestmark = pytest.mark.interop
 
@@ -45,7 +45,7 @@ async def test_peers_come_go_and_change_under_a_running_client(server: Server) -
             async def is_tagged() -> bool:
                 return (await _peer(laptop, "server")).get("Tags") == ["tag:web"]
 
-            await eventually(is_tagged, within=2)
+            await promptly(is_tagged, within=2)
             assert "tagged-devices" in (await laptop.cli("status")).stdout
             assert (await _peer(laptop, "server")).get("KeyExpiry") is None
             await server.run("nodes", "tags", "server", "--clear")
@@ -54,13 +54,13 @@ async def test_peers_come_go_and_change_under_a_running_client(server: Server) -
                 peer = await _peer(laptop, "server")
                 return not peer.get("Tags") and bool(peer.get("KeyExpiry"))
 
-            await eventually(is_alices_again, within=2)
+            await promptly(is_alices_again, within=2)
             await server.run("nodes", "delete", "server", "--yes")
 
             async def has_gone() -> bool:
                 return not await _peer(laptop, "server")
 
-            await eventually(has_gone, within=2)
+            await promptly(has_gone, within=2)
             assert (await other.status())["BackendState"] in {"Running", "NeedsLogin"}
 
 
@@ -73,7 +73,7 @@ async def test_who_is_away_is_shown_so_after_a_moment_and_back_at_once(server: S
             return not peer["Online"] and not peer["LastSeen"].startswith("0001")
 
         # Clients reconnect for many reasons, so the others are told after 10 s only.
-        await eventually(is_away, within=14)
+        await promptly(is_away, within=14)
         (node,) = [node for node in await server.json("nodes", "list") if node["name"] == "server"]
         assert not node["online"]
         assert node["last_seen"]
@@ -82,7 +82,7 @@ async def test_who_is_away_is_shown_so_after_a_moment_and_back_at_once(server: S
         async def is_back() -> bool:
             return bool((await _peer(laptop, "server"))["Online"])
 
-        await eventually(is_back, within=2)
+        await promptly(is_back, within=2)
 
 
 async def test_a_node_knows_what_it_may(server: Server) -> None:
@@ -104,11 +104,11 @@ async def test_what_is_not_there_is_said_in_words(server: Server) -> None:
     async with machines(server, "laptop") as (laptop,):
         token = await laptop.cli("debug", "localapi", "POST", "/localapi/v0/id-token?aud=x", check=False)
         assert "doorward does not issue ID tokens yet" in token.stdout
-        served = await laptop.cli("serve", "--bg", "80", check=False, within=10)
+        served = await laptop.cli("serve", "--bg", "80", check=False)
         assert served.returncode == 1
         assert "it needs certificates, which doorward does not arrange yet" in served.stderr
         assert "serve --http" in served.stderr
-        funnel = await laptop.cli("funnel", "80", check=False, within=10)
+        funnel = await laptop.cli("funnel", "80", check=False)
         assert "HTTPS must be enabled" in funnel.stderr
         assert "NOT enabled" in (await laptop.cli("lock", "status")).stdout
         assert (await laptop.status())["Health"] == []

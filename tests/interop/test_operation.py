@@ -15,7 +15,7 @@ from tests.support.machines import all_ready, machines
 from tests.support.postgres import Cluster
 from tests.support.relay import make_leaf
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, promptly
 
 pytestmark = pytest.mark.interop
 
@@ -94,7 +94,7 @@ async def test_a_policy_file_owns_the_policy(tmp_path: Path) -> None:
             assert f"the policy is owned by {file}" in refused.stderr
         file.write_text(EVERYBODY)
         os.kill(server.pid, signal.SIGHUP)
-        await eventually(sees_bob, within=3)
+        await promptly(sees_bob, within=3)
         assert "pong from bobs" in await laptop.ping("bobs")
         history = await server.json("policy", "history")
         assert history[0]["actor"] == "file"
@@ -141,7 +141,7 @@ async def test_a_relay_of_others_from_a_map_in_a_file(tmp_path: Path) -> None:
                     peers = (await laptop.status())["Peer"].values()
                     return any(peer["HostName"] == "server" and peer["Relay"] == code for peer in peers)
 
-                await eventually(has_moved, within=20)
+                await eventually(has_moved)
                 assert f"via DERP({code})" in await laptop.ping("server")
 
 
@@ -161,7 +161,7 @@ async def test_the_same_on_postgresql(postgres: Cluster) -> None:
         async def is_alone() -> bool:
             return "server" not in (await laptop.cli("status")).stdout
 
-        await eventually(is_alone, within=2)
+        await promptly(is_alone, within=2)
         await server.stop()
         await server.start()
         assert len(await server.json("nodes", "list")) == 2

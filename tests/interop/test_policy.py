@@ -4,7 +4,7 @@ import pytest
 from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import promptly
 
 pytestmark = pytest.mark.interop
 
@@ -52,7 +52,7 @@ async def test_what_is_said_of_a_change_comes_true_and_can_be_taken_back(server:
         assert told == "bobs:\n  + all ports from alice (laptop)\n"
         edited = await server.run("policy", "add-member", "group:ops", "alice", "--comment", "on call")
         assert '+  "groups": {"group:ops": ["alice"]},' in edited.stdout
-        await eventually(sees_bob, within=1)
+        await promptly(sees_bob, within=1)
         assert "pong from bobs" in await laptop.ping("bobs")
         assert (await server.run("policy", "get")).stdout == file.read_text(encoding="utf-8")
         allowed = await server.json("policy", "reach", "laptop", "bobs:22")
@@ -70,7 +70,7 @@ async def test_what_is_said_of_a_change_comes_true_and_can_be_taken_back(server:
 
         # A rollback takes it back within a second.
         assert "as version 4" in (await server.run("policy", "rollback", "--comment", "not yet")).stdout
-        await eventually(sees_nobody, within=1)
+        await promptly(sees_nobody, within=1)
         assert (await server.run("policy", "get")).stdout == START
         history = await server.json("policy", "history")
         assert [entry["comment"] for entry in history] == [
@@ -106,11 +106,11 @@ async def test_a_posture_cuts_a_running_client_off_and_lets_it_back(server: Serv
 
         # Said by an administrator, taken back, and said for a while: each time the client follows within a second.
         await server.run("nodes", "attributes", "laptop", "custom:oncall=true")
-        await eventually(sees_bob, within=1)
+        await promptly(sees_bob, within=1)
         assert "pong from bobs" in await laptop.ping("bobs")
         await server.run("nodes", "attributes", "laptop", "--remove", "custom:oncall")
-        await eventually(sees_nobody, within=1)
+        await promptly(sees_nobody, within=1)
         said = await server.run("nodes", "attributes", "laptop", "custom:oncall=true", "--expires", "4s")
         assert "posture:oncall is met" in said.stdout
-        await eventually(sees_bob, within=1)
-        await eventually(sees_nobody, within=6)
+        await promptly(sees_bob, within=1)
+        await promptly(sees_nobody, within=6)

@@ -123,7 +123,7 @@ async def test_a_subnet_route_is_approved_used_and_taken_over_by_another_router(
         assert (await site.routes("first"))[SITE_NETWORK]["primary"]
         assert "Routes wait" not in (await routers[0].cli("status")).stdout
         # `tailscale nc` goes the same way.
-        stream = await laptop.cli("nc", SITE, "8000", check=False, within=5)
+        stream = await laptop.cli("nc", SITE, "8000", check=False, within=30)
         assert stream.returncode == 0, stream.stderr
         await site.server.run("nodes", "routes", "first", "--reject", SITE_NETWORK)
 

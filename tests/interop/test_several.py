@@ -147,7 +147,7 @@ async def test_the_door_is_each_process_s_own_node_and_its_name_leads_to_one_tha
                 assert answer.status == 200, answer.text
                 assert answer.json()["user"]["login_name"] == "alice"
             await first.kill()
-            await eventually(partial(leads_to, laptop, addresses[1]), within=20)
+            await eventually(partial(leads_to, laptop, addresses[1]), within=60)
 
 
 async def test_one_is_killed_and_its_clients_go_on_at_the_other(database: str) -> None:
@@ -180,7 +180,7 @@ async def test_one_is_killed_and_its_clients_go_on_at_the_other(database: str) -
 
         async with StockClient("five") as fifth:
             await fifth.up(balancer.url, await second.key("--user", "alice"))
-            await eventually(are_told, within=30)
+            await eventually(are_told, within=60)
             took = asyncio.get_running_loop().time() - began
             everybody = [*clients, fifth]
             await all_ready(everybody)
@@ -194,7 +194,7 @@ async def test_one_is_killed_and_its_clients_go_on_at_the_other(database: str) -
             # Past every grace: those who moved were never called away.
             await asyncio.sleep(max(0.0, 25 - (asyncio.get_running_loop().time() - began)))
             assert await online_at(second) == {*names, "five"}
-            assert took < 30
+            assert took < max(30, 5 * first.start_took)
 
             # It comes back, and knows what happened meanwhile.
             await first.start()

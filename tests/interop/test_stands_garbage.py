@@ -121,6 +121,7 @@ async def test_garbage_at_every_listener_harms_nobody_else(server: Server) -> No
     async with machines(server, "laptop", "other") as (laptop, other):
         await server.own_node()
         worker = server.worker_pid()
+        quiet = await _joining(server, "first")
         descriptors, memory = _descriptors(server), _memory(server)
         talking: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as group:
@@ -137,15 +138,12 @@ async def test_garbage_at_every_listener_harms_nobody_else(server: Server) -> No
                 # Meanwhile: the others go on, a change reaches them, and somebody new joins, all in no time.
                 began = time.monotonic()
                 assert "pong from other" in await laptop.ping("other")
-                async with simulated(server.url, "newcomer") as newcomer, administrator(server) as api:
-                    key = (await api.post("/keys", json={"user": "alice"})).json()["secret"]
-                    joining = time.monotonic()
-                    await newcomer.join(auth_key=key)
-                    joined = time.monotonic() - joining
+                joined = await _joining(server, "newcomer")
+                async with administrator(server) as api:
                     assert (await api.get("/status")).json()["online"] >= 2
                 assert "newcomer" in (await laptop.cli("status")).stdout
                 print(f"joined in {joined:.2f} s among garbage, all in {time.monotonic() - began:.1f} s")  # noqa: T201
-                assert joined < 2
+                assert joined < max(2, 20 * quiet)
                 # A Binding request of a client (RFC 5389, with the SOFTWARE and FINGERPRINT that clients add) is answered.
                 report = await laptop.cli("netcheck", "--format=json")
                 assert '"UDP": true' in report.stdout
@@ -156,12 +154,21 @@ async def test_garbage_at_every_listener_harms_nobody_else(server: Server) -> No
             for task in talking:
                 task.cancel()
         assert server.worker_pid() == worker
-        await until(lambda: _descriptors(server) <= descriptors + 10, seconds=10)
+        await until(lambda: _descriptors(server) <= descriptors + 10)
         assert "pong from laptop" in await other.ping("laptop")
         assert (await laptop.status())["Health"] in (None, [])
         log = server.log.read_text(errors="replace")
         assert "Traceback" not in log
         assert "[error" not in log
+
+
+async def _joining(server: Server, name: str) -> float:
+    """How many seconds it takes somebody new to join."""
+    async with simulated(server.url, name) as newcomer, administrator(server) as api:
+        key = (await api.post("/keys", json={"user": "alice"})).json()["secret"]
+        began = time.monotonic()
+        await newcomer.join(auth_key=key)
+        return time.monotonic() - began
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:
@@ -171,13 +178,11 @@ def _abort(writer: asyncio.StreamWriter) -> None:
 
 async def test_many_silent_connections_leave_room_for_others(server: Server) -> None:
     """Connections that say nothing cost a descriptor each, until their time is over, and delay nobody."""
-    async with simulated(server.url, "newcomer") as newcomer, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         await server.user("alice")
-        key = await server.key("--user", "alice")
+        quiet = await _joining(server, "first")
         for _ in range(400):
             for name in ("public", "relay"):
                 _, writer = await Listener(server, name).connect(inside=False)
                 stack.callback(_abort, writer)
-        began = time.monotonic()
-        await newcomer.join(auth_key=key)
-        assert time.monotonic() - began < 2
+        assert await _joining(server, "newcomer") < max(2, 20 * quiet)

@@ -1,7 +1,6 @@
 """The same node twice, another machine with its key, and a node that stops listening: nobody else notices."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
 from tests.support.simulated import administrator, machine, node, simulated
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, promptly
 
 from doorward.engine.client import ControlClient, RegistrationRefused
 from doorward.engine.controlconn import UnexpectedStatus
@@ -119,10 +118,7 @@ async def test_a_copied_state_is_refused_in_words_by_a_stock_client(server: Serv
             await copy.kill()
             # The original's node key on another machine. (With the machine key copied too, it is the same node twice.)
             (copy.folder / "tailscaled.state").write_text(_without_machine(text))
-            # It never gets to a state of its own, and so is not waited for.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    await copy.start()
+            await copy.start(stuck=True)
             result = await copy.up(server.url, hostname="original", check=False)
             assert result.returncode == 1
             assert "this node key belongs to another machine. " in result.stdout + result.stderr
@@ -144,25 +140,28 @@ async def test_a_client_that_stands_still_holds_up_nobody_and_comes_back(server:
         administrator(server) as api,
     ):
         key = (await frozen.status())["Self"]["PublicKey"]
+
+        async def change(number: int) -> float:
+            # Each change goes to all three; a long one, so that what the frozen one does not read piles up.
+            padding = ", ".join(f'"10.{number}.{part}.0/24"' for part in range(200))
+            text = f'{{"grants": [{{"src": ["*"], "dst": ["*"], "ip": ["*"]}}, {{"src": [{padding}], "dst": ["*"], "ip": ["{number + 1}"]}}]}}'
+            began = time.monotonic()
+            assert (await api.put("/policy", json={"text": text})).status_code == 200
+            return time.monotonic() - began
+
+        usual = max([await change(100 + number) for number in range(10)])
         os.kill(frozen.pid, signal.SIGSTOP)
         try:
-            slowest = 0.0
-            for number in range(30):
-                # Each change goes to all three; a long one, so that what the frozen one does not read piles up.
-                padding = ", ".join(f'"10.{number}.{part}.0/24"' for part in range(200))
-                text = f'{{"grants": [{{"src": ["*"], "dst": ["*"], "ip": ["*"]}}, {{"src": [{padding}], "dst": ["*"], "ip": ["{number + 1}"]}}]}}'
-                began = time.monotonic()
-                assert (await api.put("/policy", json={"text": text})).status_code == 200
-                slowest = max(slowest, time.monotonic() - began)
+            slowest = max([await change(number) for number in range(30)])
             await api.patch("/nodes/server", json={"name": "renamed"})
 
             async def is_renamed() -> bool:
                 return "renamed" in (await laptop.cli("status")).stdout
 
             began = time.monotonic()
-            await eventually(is_renamed, within=2)
+            await promptly(is_renamed, within=2)
             print(f"slowest policy change {slowest:.2f} s, renamed after {time.monotonic() - began:.2f} s")  # noqa: T201
-            assert slowest < 1
+            assert slowest < max(1, 10 * usual)
             assert "pong from renamed" in await laptop.ping("renamed")
             # Its kernel still answers: a client that is silent is not one that is away.
             assert await online(server, "frozen")
@@ -172,7 +171,7 @@ async def test_a_client_that_stands_still_holds_up_nobody_and_comes_back(server:
         async def knows() -> bool:
             return "renamed" in (await frozen.cli("status")).stdout
 
-        await eventually(knows, within=10)
+        await eventually(knows)
         status = await frozen.status()
         assert status["BackendState"] == "Running"
         assert status["Self"]["PublicKey"] == key

@@ -85,12 +85,12 @@ def test_a_peer_that_vanished_is_noticed_whether_we_talk_or_not(
             for visit in visits:
                 assert visit.stdout is not None
                 assert visit.stdout.readline() == "in\n"
+            began = time.monotonic()
             with a.unplugged():
-                began = time.monotonic()
                 kind, lasted, _ = json.loads(listening.stdout.readline())
                 noticed = time.monotonic() - began
                 assert kind == path
-                assert 1.5 < noticed < 8, f"noticed after {noticed:.1f} s, of {lasted:.1f} s"
+                assert 1.5 < noticed < 30, f"noticed after {noticed:.1f} s, of {lasted:.1f} s"
                 # The other one is silent too, and there.
                 assert visits[1].poll() is None
         finally:
@@ -124,7 +124,7 @@ async def test_without_udp_clients_meet_by_the_relay(hosts: tuple[Host, Host, Ho
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 out, _ = await process.communicate()
             assert out.startswith(b"through the relay\n")
             assert len(out) == len(b"through the relay\n") + 3_000_000
@@ -153,6 +153,6 @@ async def test_a_vanished_clients_stream_comes_back_with_the_network(hosts: tupl
         async def knows() -> bool:
             return "renamed" in (await laptop.cli("status")).stdout
 
-        await eventually(knows, within=15)
+        await eventually(knows)
         assert (await laptop.status())["Self"]["PublicKey"] == key
         assert "pong from renamed" in await laptop.ping("renamed")

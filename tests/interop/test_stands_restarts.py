@@ -11,7 +11,7 @@ import pytest
 from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, promptly
 
 pytestmark = pytest.mark.interop
 
@@ -29,7 +29,7 @@ async def _told_of_a_change(server: Server, clients: list[StockClient], name: st
         said = [(await client.cli("status")).stdout for client in clients]
         return all(name in text for text in said)
 
-    await eventually(know, within=5)
+    await promptly(know, within=5)
 
 
 async def _back_after(server: Server, what: Callable[[], Awaitable[float]], streams: int) -> float:
@@ -40,7 +40,7 @@ async def _back_after(server: Server, what: Callable[[], Awaitable[float]], stre
     async def are_back() -> bool:
         return _streams(server) >= before + streams
 
-    await eventually(are_back, within=20)
+    await eventually(are_back, within=90)
     return time.monotonic() - began
 
 
@@ -75,7 +75,7 @@ async def test_a_killed_worker_is_hardly_noticed(server: Server) -> None:
         print(f"back {took:.2f} s after kill -9 of the worker; {connected} connections, {refused} refused")  # noqa: T201
         assert refused == 0
         assert connected > 10
-        assert took < 5
+        assert took < max(5, 3 * server.start_took)
         await _told_of_a_change(server, clients, "renamed")
         assert [(await client.status())["Self"]["PublicKey"] for client in clients] == keys
         assert "pong from" in await clients[0].ping("b")
@@ -87,7 +87,7 @@ async def test_ten_seconds_without_doorward(server: Server) -> None:
         keys = [(await client.status())["Self"]["PublicKey"] for client in clients]
 
         async def stop_and_start() -> float:
-            assert await server.stop() < 5
+            assert await server.stop() < max(5, 2 * server.start_took)
             # The tailnet does not need its control server to go on.
             assert "pong from" in await clients[0].ping("b")
             await asyncio.sleep(10)
@@ -96,7 +96,7 @@ async def test_ten_seconds_without_doorward(server: Server) -> None:
 
         took = await _back_after(server, stop_and_start, 4)
         print(f"back {took:.2f} s after doorward was back")  # noqa: T201 - shown with -s: a figure worth knowing
-        assert took < 15
+        assert took < max(15, 5 * server.start_took)
         await _told_of_a_change(server, clients, "renamed")
         assert [(await client.status())["Self"]["PublicKey"] for client in clients] == keys
         assert "pong from" in await clients[0].ping("b")

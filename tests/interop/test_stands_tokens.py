@@ -199,7 +199,7 @@ async def _killed_after(
         return good
 
     told = await asyncio.gather(*(use(*one) for one in everything))
-    await eventually(lambda: _is_gone(worker), within=10)
+    await eventually(lambda: _is_gone(worker))
     assert sum(map(bool, told)) >= count
     return told
 

@@ -29,7 +29,7 @@ async def _ssh(source: StockClient, target: str, said: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(40):
         out, err = await process.communicate()
     assert out == f"{said} 42\n".encode(), err
 

@@ -78,8 +78,11 @@ class StockClient:
         assert self._process is not None
         return self._process.pid
 
-    async def start(self) -> None:
-        """Start the daemon; returns when it answers. The ports of its proxies stay the same over restarts."""
+    async def start(self, *, stuck: bool = False) -> None:
+        """Start the daemon; returns when it answers. The ports of its proxies stay the same over restarts.
+
+        One that will be ``stuck`` before it has a state of its own is not waited for until it has one.
+        """
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *tied_to_us(
@@ -100,8 +103,8 @@ class StockClient:
                 stderr=log,
                 env=self._environ,
             )
-        async with asyncio.timeout(20):
-            while not await self._answers():
+        async with asyncio.timeout(60):
+            while not await self._answers(stuck=stuck):
                 assert self._process.returncode is None, f"{self.name} ended:\n{self.log.read_text()[-2000:]}"
                 await asyncio.sleep(0.02)
         if self.socks_port == 0:
@@ -116,7 +119,7 @@ class StockClient:
         ssh: bool = False,
         hostname: str | None = None,
         extra: Sequence[str] = (),
-        within: float = 30,
+        within: float = 60,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """``tailscale up``. Without a key it returns when the daemon asks for a login by link, or is Running."""
@@ -133,7 +136,7 @@ class StockClient:
         return await self.cli(*arguments, *extra, within=within + 5, check=check)
 
     async def cli(
-        self, *arguments: str, within: float = 30, check: bool = True
+        self, *arguments: str, within: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run ``tailscale ARGUMENTS``. A non-zero end raises with what it said, unless ``check`` is false."""
         command = [*self._prefix, str(self.client.tailscale), f"--socket={self.socket}", *arguments]
@@ -160,19 +163,26 @@ class StockClient:
         assert isinstance(answer, dict)
         return answer
 
-    async def wait_until(self, state: str, within: float = 20) -> dict[str, Any]:
+    async def wait_until(self, state: str, within: float = 40) -> dict[str, Any]:
         """Wait for a backend state such as ``Running`` or ``NeedsLogin``; the status then."""
         async with asyncio.timeout(within):
             while (await self.api.status(peers=False)).backend_state != state:  # noqa: ASYNC110 - the bus would do, and hide a daemon that died
                 await asyncio.sleep(0.02)
         return await self.status()
 
-    async def ping(self, peer: str, *extra: str, within: float = 10) -> str:
-        """What ``tailscale ping -c 1`` said; raises when nobody answered."""
-        limit = f"--timeout={within:g}s"
-        return (
-            await self.cli("ping", "-c", "1", "--until-direct=false", limit, *extra, peer, within=within + 5)
-        ).stdout
+    async def ping(self, peer: str, *extra: str, tries: int = 5) -> str:
+        """What ``tailscale ping -c 1`` said; raises when nobody answered.
+
+        A ping may be lost as any packet may, and is for certain where one of the two does not yet know at which relay the
+        other is: so it is tried again.
+        """
+        command = ("ping", "-c", "1", "--until-direct=false", "--timeout=10s", *extra, peer)
+        for left in reversed(range(tries)):
+            done = await self.cli(*command, check=left == 0)
+            if done.returncode == 0 or "timed out" not in done.stdout + done.stderr:
+                break
+        assert done.returncode == 0, f"tailscale {command}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def proxy_command(self) -> str:
         """An ``ssh -o ProxyCommand`` that connects through this node."""
@@ -208,9 +218,9 @@ class StockClient:
         await stop(self._process, 5)
         await self.start()
 
-    async def _answers(self) -> bool:
+    async def _answers(self, *, stuck: bool) -> bool:
         try:
-            return (await self.api.status(peers=False)).backend_state != "NoState"
+            return (await self.api.status(peers=False)).backend_state != "NoState" or stuck
         except EngineError:
             return False
 

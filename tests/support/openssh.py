@@ -77,7 +77,7 @@ class OpenSSH:
 
 
 async def run(
-    command: Sequence[str], *, check: bool = True, within: float = 20
+    command: Sequence[str], *, check: bool = True, within: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; one that fails raises with what it said, unless ``check`` is false."""
     process = await asyncio.create_subprocess_exec(

@@ -96,6 +96,7 @@ class Server:
         self.door_port = ports["PORTS_DOOR"]
         self.relay_port = ports["PORTS_RELAY"]
         self.stun_port = ports["PORTS_STUN"]
+        self.start_took = 0.0  # seconds: what else takes time on this machine can be held against it
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -170,11 +171,12 @@ class Server:
                 env=self._environ,
             )
         assert self._process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             line = (await self._process.stdout.readline()).decode()
         assert line.startswith("ready "), f"doorward did not start:\n{self.log.read_text()[-4000:]}"
         assert line == f"ready {self.url}\n"
-        return asyncio.get_running_loop().time() - began
+        self.start_took = asyncio.get_running_loop().time() - began
+        return self.start_took
 
     async def stop(self) -> float:
         """SIGTERM; returns the seconds until it was gone."""
@@ -189,7 +191,7 @@ class Server:
         worker = self.worker_pid()
         self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not gone(worker):  # noqa: ASYNC110 - the end of another's child cannot be waited for
                 await asyncio.sleep(0.01)
 
@@ -209,7 +211,7 @@ class Server:
             stderr=asyncio.subprocess.PIPE,
             env=self._environ,
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, err = await process.communicate(stdin)
         done = subprocess.CompletedProcess(
             list(arguments), process.returncode or 0, out.decode(), err.decode()
@@ -236,7 +238,7 @@ class Server:
         file.write_text(text, encoding="utf-8")
         await self.run("policy", "set", str(file))
 
-    async def own_node(self, within: float = 20) -> str:
+    async def own_node(self, within: float = 60) -> str:
         """The IPv4 address of doorward's own node, once it is up."""
         async with asyncio.timeout(within):
             while True:
