@@ -68,7 +68,7 @@ async def test_whoami_believes_no_header_and_no_other_way_in(server: Server) -> 
         assert "this request did not come through the tailnet" in outside.text
         # The door's own port on loopback is where tailnet connections arrive; any other is closed before TLS.
         authority = laptop.folder / "authority.pem"
-        command = ["curl", "-sS", "--max-time", "5", "--cacert", str(authority), *lies]
+        command = ["curl", "-sS", "--max-time", "40", "--cacert", str(authority), *lies]
         command += ["--resolve", f"door.tailnet.internal:{server.door_port}:127.0.0.1"]
         closed = await run(
             [*command, f"https://door.tailnet.internal:{server.door_port}/whoami"], check=False

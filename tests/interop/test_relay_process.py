@@ -98,7 +98,7 @@ async def test_stock_clients_at_two_relays_of_a_region_reach_each_other() -> Non
                 # Each relay counts its client and the line of the other.
                 return [await clients_at(relay) for relay in relays] == [(2, 1), (2, 1)]
 
-            await eventually(one_at_each, 20)
+            await eventually(one_at_each, 60)
             assert "via DERP(two)" in await clients[0].ping("far")
             assert "via DERP(two)" in await clients[1].ping("near")
             for relay in relays:

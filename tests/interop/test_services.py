@@ -92,7 +92,7 @@ async def test_the_client_finds_its_network_and_its_relay_in_order(server: Serve
         # This command alone takes the "none" that stands for "no IPv6 here" for a host's name.
         assert not [error for error in said["Errors"] or () if '"none:' not in error], said
         assert any("Successfully established a DERP connection" in info for info in said["Info"]), said
-        assert (await laptop.status())["Health"] == []
+        await eventually(laptop.is_well)
 
 
 async def test_what_waits_for_an_administrator_is_said_at_the_client(server: Server) -> None:

@@ -34,11 +34,11 @@ async def _until_gone(client: StockClient, tab: LiveTab) -> None:
     async def is_gone() -> bool:
         return tab.key not in ((await client.status())["Peer"] or {})
 
-    await eventually(is_gone, within=30)
+    await eventually(is_gone, within=60)
 
 
 async def _until_ended(pid: int) -> None:
-    await until(lambda: gone(pid), 30)
+    await until(lambda: gone(pid), 60)
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ async def serving(
             machines = (await desk.call("GET", "/console/machines")).json()["machines"]
             return any(one["ssh"] == "tailscale" and one["online"] for one in machines)
 
-        await eventually(is_known, within=30)
+        await eventually(is_known, within=60)
         yield server, desk, clients
 
 
@@ -86,7 +86,7 @@ async def test_a_tab_is_a_node_for_its_target_and_for_nothing_else() -> None:
 
         await server.set_policy(POLICY.format(rules=""))
         await _until_ended(pid)
-        await eventually(tab.is_over, within=30)
+        await eventually(tab.is_over, within=60)
         state = await tab.state()
         assert (state["over"], state["reason"]) == (
             "policy-ended",
@@ -98,7 +98,7 @@ async def test_a_tab_is_a_node_for_its_target_and_for_nothing_else() -> None:
 
 
 async def test_leaving_and_signing_out_end_it_at_once_and_a_relay_that_was_killed_does_not() -> None:
-    async with serving(policy(), "server", console_grace="10") as (server, desk, (target,)):
+    async with serving(policy(), "server", console_grace="20") as (server, desk, (target,)):
         async with shell(desk, "server", ME) as (tab, pid):
             os.kill(server.worker_pid(), signal.SIGKILL)
             url = f"http://localhost:{server.listens_at[1]}"
@@ -110,7 +110,7 @@ async def test_leaving_and_signing_out_end_it_at_once_and_a_relay_that_was_kille
             await eventually(is_back, within=40)
             assert await tab.works("survived")
             await tab.do("cut", code=4000)
-            await eventually(tab.is_over, within=30)
+            await eventually(tab.is_over, within=60)
             assert (await tab.state())["over"] == "left"
             await _until_gone(target, tab)
             await _until_ended(pid)

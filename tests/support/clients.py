@@ -163,6 +163,10 @@ class StockClient:
         assert isinstance(answer, dict)
         return answer
 
+    async def is_well(self) -> bool:
+        """Whether it has nothing to complain of, which may take a moment after it has started."""
+        return not (await self.status())["Health"]
+
     async def wait_until(self, state: str, within: float = 40) -> dict[str, Any]:
         """Wait for a backend state such as ``Running`` or ``NeedsLogin``; the status then."""
         async with asyncio.timeout(within):
