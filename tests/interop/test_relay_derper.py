@@ -1,6 +1,7 @@
 """Our client, our admission and our mesh side against the stock relay."""
 
 import asyncio
+import contextlib
 import os
 import socket
 
@@ -52,9 +53,12 @@ async def ask_stun(port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.setblocking(False)
         asking.connect((HOST, port))
-        await loop.sock_sendall(asking, stun.request(txid))
+        answer = b""
         async with asyncio.timeout(30):
-            answer = await loop.sock_recv(asking, 1000)
+            while not answer:  # what comes before it listens is lost
+                await loop.sock_sendall(asking, stun.request(txid))
+                with contextlib.suppress(TimeoutError, ConnectionRefusedError):
+                    answer = await asyncio.wait_for(loop.sock_recv(asking, 1000), 0.5)
         address, from_port = stun.parse_response(answer, txid)
         assert (str(address), from_port) == asking.getsockname()
 

@@ -67,7 +67,7 @@ class StockClient:
     ) -> None:
         await self.api.close()
         if self._process is not None:
-            await stop(self._process, 5)
+            await stop(self._process, 20)
         if error is not None and self.log.exists():
             print(f"--- the end of {self.name}'s log ---\n{self.log.read_text(errors='replace')[-4000:]}")  # noqa: T201 - pytest shows it with the failure
         self._temporary.cleanup()
@@ -219,7 +219,7 @@ class StockClient:
     async def restart(self) -> None:
         """Stop the daemon in its own way and start it again with the same state."""
         assert self._process is not None
-        await stop(self._process, 5)
+        await stop(self._process, 20)
         await self.start()
 
     async def _answers(self, *, stuck: bool) -> bool:

@@ -98,7 +98,7 @@ async def running_derper(*flags: str, mesh_key: str = "", trusting: bool = False
                 env={"HOME": str(folder)} | trust,
             )
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 while not await _listens(port):
                     if process.returncode is not None:
                         raise AssertionError(f"derper ended: {(folder / 'log').read_text()[-2000:]}")

@@ -46,7 +46,7 @@ class Pebble:
 
     def _client(self) -> httpx2.AsyncClient:
         trust = ssl.create_default_context(cafile=str(self.ca))
-        return httpx2.AsyncClient(base_url=self.management, verify=trust, timeout=10, trust_env=False)
+        return httpx2.AsyncClient(base_url=self.management, verify=trust, timeout=40, trust_env=False)
 
     async def trust(self) -> ssl.SSLContext:
         """Whoever trusts what it issues."""

@@ -42,7 +42,7 @@ class RelayProcess:
         """What one shard counts."""
         reader, writer = await asyncio.open_unix_connection(self.folder / f"shard-{shard}.sock")
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             text = (await reader.read()).decode()
         writer.close()
         await writer.wait_closed()
@@ -108,13 +108,13 @@ async def relay_process(
         )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             line = (await process.stdout.readline()).decode()
         assert line.startswith("ready https://"), log.read_text()
         said = re.search(r"sha256-raw:[0-9a-f]{64}", log.read_text())
         port = int(line.rpartition(":")[2])
         yield RelayProcess(process, data_dir / "relay", host, port, said[0] if said else "", log)
     finally:
-        await stop(process, 6)
+        await stop(process, 30)
     assert process.returncode == 0, log.read_text()
     assert "Traceback" not in log.read_text()

@@ -182,7 +182,7 @@ class Server:
         """SIGTERM; returns the seconds until it was gone."""
         began = asyncio.get_running_loop().time()
         if self._process is not None:
-            await stop(self._process, 6)
+            await stop(self._process, 30)
         return asyncio.get_running_loop().time() - began
 
     async def kill(self) -> None:

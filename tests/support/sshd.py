@@ -78,7 +78,7 @@ async def running_sshd(
                 env={**os.environ, **environ},
             )
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while b"listening on" not in (folder / "log").read_bytes():
                     assert process.returncode is None, (folder / "log").read_text()[-2000:]
                     await asyncio.sleep(0.02)

@@ -39,12 +39,12 @@ class Working:
         """A client of the socket in the data directory."""
         path = str(self.settings.data_dir / "doorward.sock")
         return httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=path), base_url="http://localhost", timeout=10
+            transport=httpx2.AsyncHTTPTransport(uds=path), base_url="http://localhost", timeout=40
         )
 
     def public(self, **arguments: Any) -> httpx2.AsyncClient:
         """A client of the control address."""
-        return httpx2.AsyncClient(base_url=self.settings.url, timeout=10, trust_env=False, **arguments)
+        return httpx2.AsyncClient(base_url=self.settings.url, timeout=40, trust_env=False, **arguments)
 
     async def ask(self, method: str, path: str, **body: Any) -> Any:
         """One operation of the API, as the administrator; what it answered."""

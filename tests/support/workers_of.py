@@ -40,7 +40,7 @@ async def metrics(server: Server, number: int) -> dict[str, float]:
     try:
         reader, writer = await asyncio.open_unix_connection(server.folder / f"worker-{number}.sock")
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             text = (await reader.read()).decode()
         writer.close()
         await writer.wait_closed()
