@@ -27,6 +27,7 @@ from doorward.transport.turns import RATE
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 EACH = 2000  # of five kinds
+SHORTEST = 10.0  # seconds that a connection of any kind has
 PATIENCE = 10.0  # seconds to join in; by itself it is a tenth of one, but this machine may do much else
 # The dearest kind of half-open connection is one in the middle of TLS; with it all places of strangers may be taken.
 MOST_MEMORY = 250 << 20
@@ -61,6 +62,7 @@ async def test_ten_thousand_connections_that_stop_half_way() -> None:
         process = Process(server.worker_pid())
         descriptors, memory = process.descriptors(), process.memory()
         with crowd(server, "127.0.0.66") as those:
+            began = time.monotonic()
             for kind in KINDS:
                 before, was = process.memory(), process.descriptors()
                 await those.open(kind, EACH)
@@ -73,11 +75,13 @@ async def test_ten_thousand_connections_that_stop_half_way() -> None:
                 )
             assert process.memory() - memory < MOST_MEMORY
             # Strangers made room for strangers; nobody else had to.
-            assert those.there() <= Limits().guests
+            await until(lambda: those.there() <= Limits().guests)  # some may wait in the listener's queue
             assert await _metric(api, "doorward_connections_guests") <= Limits().guests + 10  # the local ones
+            # All but those that are there, and those whose time was over: no more than there is room for in each such time.
+            times = int((time.monotonic() - began) / SHORTEST)
             assert (
                 await _metric(api, "doorward_connections_sent_away_total")
-                >= len(KINDS) * EACH - Limits().guests - 500
+                >= len(KINDS) * EACH - Limits().guests * (1 + times) - 500
             )
             assert await _metric(api, "doorward_connections_settled") >= 4
             # And those who stay have their time. DERP gives ten seconds, a request's head fifteen, Noise thirty.
@@ -119,8 +123,8 @@ async def test_a_low_limit_of_descriptors_is_shared_out() -> None:
                 assert await _others_are_unaffected(server, laptop, key, "newcomer") < PATIENCE
                 assert (await api.get("/status")).status_code == 200
                 assert (await server.run("keys", "create", "--user", "alice")).returncode == 0
+            await until(lambda: those.there() <= 400 - RESERVE)  # some may wait in the listener's queue
             assert process.descriptors() <= 400 - RESERVE // 2
-            assert those.there() <= 400 - RESERVE
         assert await _metric(api, "doorward_accept_exhausted_total") == 0
         assert "Traceback" not in server.log.read_text(errors="replace")
 

@@ -138,5 +138,12 @@ class Process:
 
     def cpu(self) -> float:
         """Seconds so far."""
-        threads = (self._folder / "task").iterdir()
-        return sum(int((one / "schedstat").read_text(encoding="ascii").split()[0]) for one in threads) / 1e9
+        return sum(map(_scheduled, (self._folder / "task").iterdir())) / 1e9
+
+
+def _scheduled(thread: Path) -> int:
+    """Nanoseconds that a thread has run; none for one that has just ended."""
+    try:
+        return int((thread / "schedstat").read_text(encoding="ascii").split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
