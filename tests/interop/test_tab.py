@@ -35,7 +35,7 @@ async def test_a_shell_and_files_on_a_stock_node(
         await server.set_policy(ssh_policy(me))
         await other.cli("set", "--ssh")
         async with borrowed(server) as (tab, private):
-            netmap = await tab.until(_server, seconds=30)
+            netmap = await tab.until(_server, seconds=90)
             assert netmap.derp_map is not None
             await tab.report(home_derp=next(iter(netmap.derp_map.Regions)))
             peer, keys = _server(netmap) or pytest.fail("the server has gone")

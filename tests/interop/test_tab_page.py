@@ -42,7 +42,7 @@ async def _at_a_desk(policy: str) -> AsyncIterator[tuple[Server, LivePage, Stock
             found[:] = [one["id"] for one in listed if one["ssh"] == "tailscale" and one["online"]]
             return bool(found)
 
-        await eventually(is_known, within=30)
+        await eventually(is_known, within=60)
         async with LivePage(desk) as page:
             yield server, page, target, found[0]
 
@@ -121,7 +121,7 @@ async def test_a_check_is_seen_answered_and_followed_by_the_shell() -> None:
             peers = ((await target.status())["Peer"] or {}).values()
             return not [one for one in peers if one["HostName"] != "doorward"]
 
-        await eventually(is_gone, within=30)
+        await eventually(is_gone, within=60)
 
 
 async def test_who_signs_out_loses_every_shell_at_once() -> None:

@@ -133,7 +133,7 @@ async def _all_by_tab(tmp_path: Path, sshd: Sshd, tries: list[dict[str, Any]], b
             await other.cli("debug", "restun")
             async with borrowed(server) as (tab, private):
                 await tab.report(home_derp=900)
-                netmap = await tab.until(_other, seconds=30)
+                netmap = await tab.until(_other, seconds=90)
                 peer = _other(netmap) or pytest.fail("the server has gone")
 
                 async def is_known() -> bool:
@@ -141,7 +141,7 @@ async def _all_by_tab(tmp_path: Path, sshd: Sshd, tries: list[dict[str, Any]], b
                     peers = ((await other.status())["Peer"] or {}).values()
                     return any(one["HostName"] == "tab" and one["Relay"] == "home" for one in peers)
 
-                await eventually(is_known, within=20)
+                await eventually(is_known, within=60)
                 target = {
                     "machine": 7,
                     "name": "server",

@@ -37,7 +37,7 @@ async def all_ready(clients: list[StockClient]) -> None:
             counts.append(sum(map(bool, reached)))
         return bool(min(counts) >= len(clients) - 1)
 
-    await eventually(is_ready)
+    await eventually(is_ready, 90)
 
 
 async def knows_door(client: StockClient) -> None:
@@ -47,4 +47,4 @@ async def knows_door(client: StockClient) -> None:
         peers = ((await client.status())["Peer"] or {}).values()
         return any(peer["HostName"] == "doorward" and peer["InMagicSock"] and peer["Relay"] for peer in peers)
 
-    await eventually(is_ready)
+    await eventually(is_ready, 90)

@@ -46,7 +46,7 @@ class OpenSSH:
         async def are_known() -> bool:
             return bool(await keys())
 
-        await eventually(are_known)
+        await eventually(are_known, 90)
         file = client.folder / f"known-{host}"
         file.write_text("".join(f"{host} {key}\n" for key in await keys()), encoding="utf-8")
         return cls(client, host, file)

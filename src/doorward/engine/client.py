@@ -300,7 +300,7 @@ class ControlClient:
             raise LocalProtocolError("no netmap has arrived yet")
         return self._state.netmap()
 
-    async def until(self, condition: Callable[[Netmap], object], *, seconds: float = 10.0) -> Netmap:
+    async def until(self, condition: Callable[[Netmap], object], *, seconds: float = 30.0) -> Netmap:
         """Wait for a netmap of which ``condition`` is true, and return it.
 
         Raises Unavailable after ``seconds``, with what is wrong with the stream if something is.
