@@ -20,19 +20,21 @@ if kind == "udp":
         for number in range(count):
             one.sendto(b"%d" % number, (host, port))
 else:
-    with socket.create_connection((host, port), timeout=3) as one:
+    with socket.create_connection((host, port), timeout=40) as one:
         one.sendall(b"hello")
 """
-# Prints its ports, then how many datagrams came within the time, or the TCP greeting.
+# Prints its port, then how many datagrams have come until its input ends and a moment later, or the TCP greeting.
 RECEIVE = """
 import socket, sys
 kind, family = sys.argv[1], socket.AF_INET6 if sys.argv[2] == "6" else socket.AF_INET
 one = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
 one.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
-one.settimeout(float(sys.argv[3]))
 if kind == "tcp":
     one.listen()
 print(one.getsockname()[1], flush=True)
+one.settimeout(0.3 if kind == "udp" else 40)
+if kind == "udp":
+    sys.stdin.read()  # the socket's buffer holds what comes until all has been sent
 seen = 0
 try:
     if kind == "tcp":
@@ -55,14 +57,15 @@ def pair() -> Iterator[tuple[Host, Host]]:
 
 
 def _seen(sender: Host, receiver: Host, kind: str, *, count: int = 20, family: str = "4") -> int:
-    # Datagrams are there at once or not at all; a connection may wait for an address to be resolved again.
-    wait = "0.3" if kind == "udp" else "5"
-    command = receiver.command(sys.executable, "-c", RECEIVE, kind, family, wait)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # Datagrams are there as soon as they are sent or not at all; a connection may wait for an address to be resolved again.
+    command = receiver.command(sys.executable, "-c", RECEIVE, kind, family)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         port = process.stdout.readline().strip()
         address = receiver.address if family == "4" else f"fd00:db8::{receiver.address.rpartition('.')[2]}"
         sender.run(sys.executable, "-c", SEND, kind, address, port, str(count), check=False)
+        process.stdin.close()
         return int(process.stdout.readline())
 
 

@@ -133,7 +133,7 @@ class StockClient:
             arguments.append(f"--auth-key={auth_key}")
         if ssh:
             arguments.append("--ssh")
-        return await self.cli(*arguments, *extra, within=within + 5, check=check)
+        return await self.cli(*arguments, *extra, within=within + 40, check=check)
 
     async def cli(
         self, *arguments: str, within: float = 60, check: bool = True
