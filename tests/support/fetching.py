@@ -31,7 +31,7 @@ async def fetch(url: str, *options: str, inside: Host | None = None) -> Answer:
             "--silent",
             "--show-error",
             "--max-time",
-            "10",
+            "40",
             "--write-out",
             "\n%{http_code}",
             *options,
