@@ -19,7 +19,7 @@ TAGGED = '{"grants": [], "tagOwners": {"tag:web": ["alice"], "tag:db": []}}'
 async def refused(server: Server, key: str, *extra: str, name: str = "laptop") -> str:
     """What ``tailscale up`` says of a key that does not do. It must end by itself, and with status 1.
 
-    A new client each time: one that was refused goes on trying behind our back, and shows that answer to the next ``up``.
+    A new client each time: one that was refused goes on trying behind our back for as long as it runs.
     """
     async with StockClient(name) as client:
         result = await client.up(server.url, key, extra=extra, check=False)
