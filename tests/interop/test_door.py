@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from tests.support.clients import StockClient
 from tests.support.fetching import Answer, fetch
-from tests.support.machines import machines
+from tests.support.machines import knows_door, machines
 from tests.support.openssh import run
 from tests.support.server import Server
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 
@@ -18,13 +17,8 @@ async def ask_door(server: Server, client: StockClient, path: str = "/whoami", *
     """Ask the door through the tailnet, by its name, trusting doorward's own authority and nothing else."""
     authority = client.folder / "authority.pem"
     authority.write_text((await server.run("ca")).stdout, encoding="ascii")
-    door = await server.own_node()
-
-    async def is_known() -> bool:
-        peers = ((await client.status())["Peer"] or {}).values()
-        return any(door in peer["TailscaleIPs"] and peer["InMagicSock"] for peer in peers)
-
-    await eventually(is_known)  # a moment after the server knows that its node is up
+    await server.own_node()
+    await knows_door(client)
     proxy = f"socks5h://localhost:{client.socks_port}"
     url = f"https://door.tailnet.internal:{server.door_port}{path}"
     return await fetch(url, "--proxy", proxy, "--cacert", str(authority), *options)
