@@ -9,7 +9,15 @@ import {
   parsePacket,
 } from "../../src/protocol/ip.ts";
 import { Receiver } from "../../src/protocol/tcp/receiver.ts";
-import { ACK, buildSegment, parseSegment, RST, type Segment, SYN } from "../../src/protocol/tcp/segment.ts";
+import {
+  ACK,
+  buildSegment,
+  FIN,
+  parseSegment,
+  RST,
+  type Segment,
+  SYN,
+} from "../../src/protocol/tcp/segment.ts";
 import { Dice } from "../support/deterministic.ts";
 import { Listener, LOCAL, Network, REMOTE } from "../support/network.ts";
 
@@ -60,6 +68,22 @@ describe("a connection", () => {
       { kind: "closed", why: "ended" },
     ]);
     expect(net.connection.retransmitted).toBe(0);
+  });
+
+  test("a peer that did not hear that its end was heard is told again", () => {
+    const net = new Network();
+    net.open();
+    net.listener.sender.write(pattern(1000)); // so that it knows how long the way is
+    net.connection.close();
+    net.pass(100);
+    let deaf = 0;
+    net.lose = (out) => out && deaf++ === 0; // the last word of ours, and nothing after it
+    net.listener.sender.finish();
+    net.pass(900);
+    expect(deaf).toBeGreaterThan(0);
+    expect(net.listener.sender.finished).toBe(true);
+    net.pass(5000);
+    expect(net.events.at(-1)).toEqual({ kind: "closed", why: "ended" });
   });
 
   test("what the peer has sent before its end can be read after it", () => {
@@ -282,6 +306,22 @@ describe("what somebody else may send", () => {
     }
     expect(net.events.length).toBe(1);
     net.inject(fromPeer(net, { flags: RST }));
+    expect(net.events.at(-1)).toEqual({ kind: "closed", why: "reset" });
+  });
+
+  test("a peer that has finished can still end it, and still be heard where nothing more fits", () => {
+    const net = new Network({}, { receiveBuffer: 0 });
+    net.open();
+    net.pass(100);
+    net.upload(pattern(100));
+    net.pass(1);
+    net.inject(fromPeer(net, { flags: ACK | FIN }));
+    const behind = 0xfffffff2; // its end has a number of its own
+    net.inject(fromPeer(net, { sequence: behind, acknowledgement: (0xffffff80 + 101) >>> 0 }));
+    expect(net.connection.room).toBe(MB);
+    net.inject(fromPeer(net, { sequence: 0xfffffff1, flags: RST }));
+    expect(net.events.at(-1)).toEqual({ kind: "finished" });
+    net.inject(fromPeer(net, { sequence: behind, flags: RST }));
     expect(net.events.at(-1)).toEqual({ kind: "closed", why: "reset" });
   });
 

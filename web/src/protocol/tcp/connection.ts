@@ -160,6 +160,8 @@ export class TcpConnection {
       const gap = this.#ackNow && this.#receiver.hasGap;
       for (const piece of this.#sender.pieces(now)) this.#send(piece);
       if (gap || this.#ackNow) this.#acknowledge();
+    } else if (this.#state === "time-wait" && this.#ackNow) {
+      this.#acknowledge(); // the peer says its end again: ours did not arrive
     }
     const packets = this.#out;
     this.#out = [];
@@ -238,10 +240,11 @@ export class TcpConnection {
     const position = this.#receiver.next + ((segment.sequence - this.#wire(this.#receiver.next)) | 0);
     const size = segment.data.length;
     const window = this.#receiver.window();
-    const inside = position + size >= this.#receiver.next && position <= this.#receiver.next + window;
+    const expected = this.#receiver.next + (this.#finSeen ? 1 : 0); // the peer's end has a number, too
+    const inside = position + size >= this.#receiver.next && position <= expected + window;
     if ((segment.flags & RST) !== 0) {
       // Only the very next number ends it: others can be guessed (RFC 5961 section 3).
-      if (position === this.#receiver.next) this.#end("reset");
+      if (position === expected) this.#end("reset");
       else if (inside) this.#challenge(now);
       return;
     }
@@ -294,10 +297,10 @@ export class TcpConnection {
   }
 
   #linger(now: number): void {
-    if (this.#state === "time-wait") return;
-    this.#acknowledge();
+    if (this.#state !== "time-wait") this.#acknowledge();
+    else if (!this.#ackNow) return;
     this.#state = "time-wait";
-    this.#timerAt = now + TIME_WAIT;
+    this.#timerAt = now + TIME_WAIT; // anew with each time that the peer says its end (RFC 9293 section 3.10.7.4)
   }
 
   #ranges(segment: Segment): [number, number][] {
