@@ -24,10 +24,15 @@ import {
 /** Bytes of a download that are kept here until it is whole; a browser that can write files as they come keeps none. */
 const MOST_KEPT = 1 << 30;
 
+/** Entries of a folder that are drawn: nobody looks through more of them, and a page that draws a host's million stands still. */
+const MOST_DRAWN = 2_000;
+
 /** What the panel of a session knows; it outlives the panel, as its transfers do. */
 export class Folder {
   readonly path: Signal<string | null> = signal(null);
   readonly entries: Signal<FileEntry[] | null> = signal(null);
+  /** How many there are beside these. */
+  readonly more: Signal<number> = signal(0);
   readonly problem: Signal<string> = signal("");
   readonly transfers: Signal<Transfer[]> = signal([]);
   /** A file that is there already, and what to do about it. */
@@ -53,10 +58,12 @@ export class Folder {
     try {
       const there = path ?? (await this.#files.home());
       const entries = await this.#files.list(there);
-      this.path.value = there;
-      this.entries.value = entries
+      const sorted = entries
         .filter((one) => one.name !== "." && one.name !== "..")
         .sort((one, other) => Number(other.folder) - Number(one.folder) || (one.name < other.name ? -1 : 1));
+      this.path.value = there;
+      this.entries.value = sorted.slice(0, MOST_DRAWN);
+      this.more.value = Math.max(0, sorted.length - MOST_DRAWN);
     } catch (error) {
       this.problem.value = told(error);
     }
@@ -294,6 +301,11 @@ export function Files({ app, session }: { app: App; session: Session }) {
         ))}
         {folder.entries.value?.length === 0 && (
           <li class="quiet-line">Nothing is in this folder. Drop files to send them here.</li>
+        )}
+        {folder.more.value > 0 && (
+          <li class="quiet-line">
+            {folder.more.value} more are not shown. For a folder among them, write its path above.
+          </li>
         )}
       </ul>
       <footer>

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { concat } from "../../src/protocol/bytes.ts";
+import { concat, ProtocolError } from "../../src/protocol/bytes.ts";
 import { type Carrier, isFolder, Sftp, SftpError } from "../../src/protocol/ssh/sftp.ts";
 import { fields } from "../../src/protocol/ssh/wire.ts";
 import { Dice } from "../support/deterministic.ts";
@@ -47,6 +47,11 @@ class Scripted implements Carrier {
 
   constructor(answers: Uint8Array[]) {
     this.#answers = [fields(fields(2, { u32: 3 })), ...answers];
+  }
+
+  /** How many answers nobody has asked for yet. */
+  get left(): number {
+    return this.#answers.length;
   }
 
   async subsystem(): Promise<void> {}
@@ -153,9 +158,33 @@ describe("a server that means harm", () => {
     ["an answer to no question", fields(fields(101, { u32: 77 }, { u32: 0 }, "", ""))],
     ["an answer that is too long", fields({ u32: 0x7fffffff })],
     ["an answer that is cut short", fields(fields(102, { u32: 0 }))],
+    ["a refusal that is cut short", fields(fields(101, { u32: 0 }))],
   ])("%s ends in an error", async (_, answer) => {
     const sftp = await Sftp.start(new Scripted([answer]));
-    await expect(sftp.list("/")).rejects.toThrow();
+    await expect(sftp.list("/")).rejects.toThrow(ProtocolError);
+  });
+
+  test.each([
+    ["the end of a folder", handle, (sftp: Sftp) => sftp.list("/")],
+    ["what became of a request", undefined, (sftp: Sftp) => sftp.remove("/file")],
+  ])("%s that is cut short is an error like any other", async (_, before, ask) => {
+    const opening = before === undefined ? [] : [before];
+    const short = fields(fields(101, { u32: opening.length }));
+    const good = fields(fields(101, { u32: opening.length + 1 }, { u32: 0 }, "", ""));
+    await expect(ask(await Sftp.start(new Scripted([...opening, short, good])))).rejects.toThrow(
+      ProtocolError,
+    );
+  });
+
+  test("a folder without an end is given up", async () => {
+    const long = new Uint8Array(1 << 20).subarray(100); // as much as one answer holds
+    const lists = Array.from({ length: 100 }, (_, at) =>
+      fields(fields(104, { u32: at + 1 }, { u32: 1 }, "name", long, { u32: 0 })),
+    );
+    const scripted = new Scripted([handle, ...lists]);
+    const sftp = await Sftp.start(scripted);
+    await expect(sftp.list("/")).rejects.toMatchObject({ status: "failure" });
+    expect(scripted.left).toBeGreaterThan(60);
   });
 
   test("no server for files at all", async () => {

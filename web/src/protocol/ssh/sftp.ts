@@ -49,6 +49,8 @@ export const BLOCK = 32_768;
 const AHEAD = 64;
 /** No answer is longer, but for the list of a folder. */
 const MAX_PACKET = 1 << 20;
+/** The list of a folder is no longer, in bytes of answers: some hundred thousand files. A host could go on without end. */
+const MAX_LIST = 1 << 25;
 
 const FLAGS = { read: 0x01, write: 0x02, create: 0x08, truncate: 0x10, exclusive: 0x20 } as const;
 
@@ -127,10 +129,13 @@ export class Sftp {
   async list(path: string): Promise<Entry[]> {
     const handle = await this.#open(PACKET.opendir, path);
     const entries: Entry[] = [];
+    let size = 0;
     try {
       for (;;) {
         const answer = await this.#ask(PACKET.readdir, handle);
         if (ended(answer)) return entries;
+        size += answer.length;
+        if (size > MAX_LIST) throw new SftpError("failure", "there is more in this folder than can be shown");
         const reader = expect(answer, PACKET.name);
         for (let count = reader.u32(); count > 0; count--) {
           const name = reader.text();
@@ -313,11 +318,11 @@ function expect(payload: Uint8Array, kind: number): Fields {
 function done(payload: Uint8Array): void {
   if (payload[0] !== PACKET.status)
     throw new ProtocolError(`an answer of kind ${payload[0]} where a status was expected`);
-  if (u32(payload, 5) !== 0) throw refusal(payload);
+  if (new Fields(payload, 5).u32() !== 0) throw refusal(payload);
 }
 
 function ended(payload: Uint8Array): boolean {
-  return payload[0] === PACKET.status && STATUS[u32(payload, 5)] === "eof";
+  return payload[0] === PACKET.status && STATUS[new Fields(payload, 5).u32()] === "eof";
 }
 
 function refusal(payload: Uint8Array): SftpError {
