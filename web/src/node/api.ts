@@ -3,6 +3,8 @@
 import { fromBase64, toBase64 } from "../protocol/base64.ts";
 import { fromHex } from "../protocol/bytes.ts";
 import { parseAddress } from "../protocol/ip.ts";
+import { keyKind } from "../protocol/ssh/hostkeys.ts";
+import { fields } from "../protocol/ssh/wire.ts";
 import type { Environment } from "./environment.ts";
 import { Failed, failure, plain, refusal, unreachable } from "./failures.ts";
 import type { FailureKind } from "./types.ts";
@@ -184,10 +186,28 @@ function readTarget(answer: unknown): Target {
     nodeKey: fromHex(key),
     addresses: list(target.addresses).map((one) => parseAddress(text(one).replace(/\/\d+$/, ""))),
     region: String(target.home_region),
-    hostKeys: list(target.host_keys).map((one) => fromBase64(text(one).trim().split(/\s+/)[1] ?? "")),
+    hostKeys: readKeys(list(target.host_keys).map(text)),
     hostKeysFrom: from,
     accounts: target.accounts === undefined ? undefined : list(target.accounts).map(text),
   };
+}
+
+/**
+ * The keys of a host. Its own client publishes them, so they may be anything: one that cannot be read is nobody's.
+ *
+ * Where none can, one is left that no host has: a host of which keys are known is not one of which none are.
+ */
+function readKeys(lines: readonly string[]): Uint8Array[] {
+  const keys = lines.flatMap((line) => {
+    try {
+      const key = fromBase64(line.trim().split(/\s+/)[1] ?? "");
+      keyKind(key);
+      return [key];
+    } catch {
+      return [];
+    }
+  });
+  return keys.length > 0 || lines.length === 0 ? keys : [fields("unreadable")];
 }
 
 function object(value: unknown): Record<string, unknown> {

@@ -84,8 +84,12 @@ export class Relay {
   }
 
   flush(): void {
-    for (let data = this.#derp?.dataToSend(); data !== undefined; data = this.#derp?.dataToSend())
-      this.#socket!.send(data as Uint8Array<ArrayBuffer>);
+    // A relay that asks and asks, and takes no answer, has none kept for it.
+    while (this.#socket !== undefined && this.#socket.bufferedAmount <= MAX_BUFFERED) {
+      const data = this.#derp!.dataToSend();
+      if (data === undefined) return;
+      this.#socket.send(data as Uint8Array<ArrayBuffer>);
+    }
   }
 
   /** Something may have changed, such as the network: try at once, or ask at once whether it is still there. */

@@ -77,6 +77,20 @@ test("a relay that floods with what nobody asked for ends nothing", async () => 
   expect(relay.tried).toHaveLength(1);
 });
 
+test("a relay that asks and asks, and takes no answer, has few kept for it", async () => {
+  const world = new World();
+  const relay = world.relay("wss://door.test/derp");
+  await opened(world);
+  relay.takes = false;
+  for (let round = 0; round < 10_000; round++) relay.tell(frame(0x12, new Uint8Array(1000)));
+  await world.pass(5);
+  expect(relay.waiting).toBeGreaterThan(1 << 20);
+  expect(relay.waiting).toBeLessThan(5 << 20);
+  relay.takeAgain();
+  world.type("x");
+  await world.until(() => world.printed() === "$ x");
+});
+
 test.each([
   ["frames that are too long", new Uint8Array([5, 255, 255, 255, 255])],
   ["another greeting", ascii("HTTP/1.1 200 OK\r\n\r\nhello")],

@@ -166,6 +166,34 @@ test("a key that is not the published one ends it before anything is sent, and s
   expect(world.told("hostKey")).toEqual([]);
 });
 
+test.each([
+  ["A", "no base64"],
+  ["AAAA", "no key"],
+])("a machine whose published key %s is %s lets nobody in, and asks nobody", async (key) => {
+  const world = new World();
+  world.target = { ...world.target, host_keys: [`ssh-ed25519 ${key}`] };
+  world.open();
+  await world.until(() => world.ended());
+  expect(world.ended()?.failure?.kind).toBe("host-key-changed");
+  expect(world.told("hostKey")).toEqual([]);
+});
+
+test("beside a published key that is none the good ones count", async () => {
+  const world = new World();
+  world.target = { ...world.target, host_keys: ["ssh-ed25519 A", world.machine.hostKey] };
+  await opened(world);
+});
+
+test("a machine that publishes nonsense keeps nothing of other machines from the page", async () => {
+  const world = new World();
+  await opened(world);
+  const hostile = { ...world.target, machine: 8, name: "hostile", host_keys: ["ssh-ed25519 A"] };
+  world.answer = () => ({ status: 200, body: { ...world.tab(), targets: [hostile] } });
+  world.hub.hear({ kind: "told" });
+  await world.until(() => world.ended());
+  expect(world.ended()?.failure?.kind).toBe("policy-ended");
+});
+
 test("where no key is known the person is asked, and nothing is sent before the answer", async () => {
   const world = new World();
   world.target = { ...world.target, host_keys: [], host_keys_from: "none" };

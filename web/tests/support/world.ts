@@ -224,6 +224,8 @@ export class Relay {
   up = true;
   /** Whether it is reached, and says nothing. */
   dumb = false;
+  /** Whether it takes what is sent to it; what is not taken waits. */
+  takes = true;
   /** What becomes of a packet; ``out`` is on its way from the tab. */
   twist: (packet: Uint8Array, out: boolean) => Uint8Array[] = (packet) => [packet];
   /** What it says when it has let somebody in. */
@@ -245,6 +247,7 @@ export class Relay {
   connect(): Socket {
     this.tried.push(this.#world.now);
     const socket = new FakeSocket(this.#world, (data) => this.#received(socket, data));
+    socket.takes = () => this.takes;
     socket.left = (code) => {
       this.left.push(code);
       this.#sockets = this.#sockets.filter((one) => one !== socket);
@@ -260,6 +263,17 @@ export class Relay {
   /** End all connections, as a relay does that goes down. */
   cut(): void {
     for (const socket of this.#sockets.splice(0)) socket.end();
+  }
+
+  /** How many bytes wait at tabs that it does not take. */
+  get waiting(): number {
+    return this.#sockets.reduce((sum, socket) => sum + socket.bufferedAmount, 0);
+  }
+
+  /** Take again what is sent. */
+  takeAgain(): void {
+    this.takes = true;
+    for (const socket of this.#sockets) socket.drain();
   }
 
   /** Say something to everybody who is connected. */
@@ -305,6 +319,9 @@ class FakeSocket implements Socket {
   readonly #world: World;
   readonly #received: (data: Uint8Array) => void;
   left: (code?: number) => void = () => undefined;
+  /** Whether its other end takes what is sent. */
+  takes: () => boolean = () => true;
+  #unsent: Uint8Array[] = [];
   #open = true;
 
   constructor(world: World, received: (data: Uint8Array) => void) {
@@ -313,10 +330,20 @@ class FakeSocket implements Socket {
   }
 
   send(data: Uint8Array): void {
-    const copy = data.slice();
-    this.#world.after(WAY, () => {
-      if (this.#open) this.#received(copy);
-    });
+    this.bufferedAmount += data.length;
+    this.#unsent.push(data.slice());
+    this.drain();
+  }
+
+  /** Send what waits, where the relay takes anything. */
+  drain(): void {
+    if (!this.takes()) return;
+    for (const data of this.#unsent.splice(0)) {
+      this.bufferedAmount -= data.length;
+      this.#world.after(WAY, () => {
+        if (this.#open) this.#received(data);
+      });
+    }
   }
 
   deliver(data: Uint8Array): void {
