@@ -121,6 +121,7 @@ async def _admin(world: World, path: str) -> Any:
         ("desk", "root", 404, "no-such-machine", "no such machine"),
         ("db", "root", 404, "no-such-machine", "no such machine"),
         ("server", "a b", 400, "bad-input", ""),
+        ("server", "root\n", 400, "bad-input", ""),
         ("server", "", 400, "bad-input", ""),
     ],
 )

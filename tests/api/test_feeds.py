@@ -135,6 +135,21 @@ async def test_pages_of_one_person_are_limited(world: World, monkeypatch: pytest
     feeds.require_room(1)
 
 
+async def test_whose_tabs_a_change_is_about_is_found_out_once_however_many_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = await furnish(world)
+    looked = []
+    whose = module._owners_of_tabs
+    monkeypatch.setattr(module, "_owners_of_tabs", lambda *given: looked.append(1) or whose(*given))
+    await world.registry.rename_node("test", nodes["server"].id, "nobody-looks")
+    assert not looked
+    async with listening(world) as ann, listening(world, "bob"):
+        await world.registry.rename_node("test", nodes["server"].id, "prod")
+        await ann.next()
+    assert len(looked) == 2, "before and after"
+
+
 async def test_of_many_that_begin_at_once_no_more_are_told_than_have_room(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

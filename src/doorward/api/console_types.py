@@ -90,7 +90,11 @@ class Machines(Answer, frozen=True, kw_only=True):
 AccountName = Annotated[
     str,
     msgspec.Meta(
-        min_length=1, max_length=64, pattern=r"^[^\x00-\x20\x7f]+$", description="as ssh is asked for it"
+        # A dollar alone would let a line end after it pass.
+        min_length=1,
+        max_length=64,
+        pattern=r"^[^\x00-\x20\x7f]+$(?!\n)",
+        description="as ssh is asked for it",
     ),
 ]
 KeysFrom = Literal["node", "pinned", "you", "none"]  # who says what a host's keys are

@@ -40,6 +40,12 @@ class Feeds:
         registry.writer.watch(self._changed)
 
     def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
+        if not self._boards:
+            return
+        # Once for all who look: there may be as many of them as there are tabs.
+        owners = (
+            None if touched is None else _owners_of_tabs(before, touched) | _owners_of_tabs(after, touched)
+        )
         for user_id, board in self._boards.items():
             # Whom a person sees depends on what of theirs there is; what they may do, on nobody's devices.
             roster, known = after.policy.roster, before.policy.roster
@@ -48,7 +54,7 @@ class Feeds:
             moved = moved or (
                 touched is not None and not mine.isdisjoint(touched) and after.policy is not before.policy
             )
-            if touched is None or _has_tabs(before, user_id, touched) or _has_tabs(after, user_id, touched):
+            if owners is None or user_id in owners:
                 for stream in board.streams:
                     stream.looks_at_tabs = True
             board.note(touched, wide=moved)
@@ -193,15 +199,16 @@ def view_of(snapshot: Snapshot, user_id: int) -> View | None:
     return View(snapshot, user, everything=Permission.READ in ALLOWED[user.role])
 
 
-def _has_tabs(snapshot: Snapshot, user_id: int, touched: frozenset[int]) -> bool:
-    """True if one of these nodes is a tab of the person's, or what one is for."""
+def _owners_of_tabs(snapshot: Snapshot, touched: frozenset[int]) -> set[int]:
+    """Of whom one of these nodes is a tab, or what one is for."""
+    found: set[int] = set()
     for tab_id in snapshot.tabs:
         node = snapshot.nodes[tab_id]
-        if node.user_id != user_id or node.tab is None:
+        if node.user_id is None or node.user_id in found or node.tab is None:
             continue
         if tab_id in touched or any(target.node_id in touched for target in node.tab.targets):
-            return True
-    return False
+            found.add(node.user_id)
+    return found
 
 
 def _event(name: str, data: types.SessionEvent | types.TabEvent) -> bytes:
