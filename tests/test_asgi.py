@@ -497,7 +497,36 @@ async def test_routes_with_a_table_answer_as_without() -> None:
             transport=httpx2.ASGITransport(app=app), base_url="http://localhost"
         ) as client:
             answers = [await client.request(method, path) for method, path in asked]
-        told.append([(one.status_code, one.text, one.headers.get("location", "")) for one in answers])
+        told.append(
+            [
+                (one.status_code, one.text, one.headers.get("location", "").removeprefix("http://localhost"))
+                for one in answers
+            ]
+        )
     assert told[0] == told[1]
     assert [one[1] for one in told[1]][:2] == ["one", "all of it"]
     assert [one[0] for one in told[1]][4] == 307
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "location"),
+    [
+        ("/one/?a=b%26c", 307, "/one?a=b%26c"),
+        ("/one//", 307, "/one"),
+        ("/named/x%20%3Fy/", 307, "/named/x%20%3Fy"),
+        ("/slash", 307, "/slash/"),
+        ("//one/", 404, ""),
+        ("//evil.example/", 404, ""),
+        ("/other/", 404, ""),
+    ],
+)
+async def test_a_slash_too_many_leads_on_by_the_path_alone(path: str, status: int, location: str) -> None:
+    async def says(_: Request) -> Response:
+        return PlainTextResponse("here")
+
+    router = ByPath([Route("/one", says), Route("/slash/", says), Route("/named/{name}", says)])
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=router), base_url="http://localhost"
+    ) as client:
+        answer = await client.get(f"http://localhost{path}")
+    assert (answer.status_code, answer.headers.get("location", "")) == (status, location)

@@ -27,13 +27,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from doorward.clock import Clock
@@ -438,10 +438,12 @@ class ByPath(Router):
     """Starlette's router, which goes through the routes one by one, with a table of the paths that have no parts to find out.
 
     For each of those the routes that match it are looked up when it is first asked for, in their order, so that the answer is the same.
+    Who has a slash too many or too few at the end of a path is led to the right one by the path alone: behind a proxy, and under a
+    prefix, nobody here knows the whole address.
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        super().__init__(routes)
+        super().__init__(routes, redirect_slashes=False, default=self._other_slash)
         self._plain = {route.path for route in routes if isinstance(route, Route) and "{" not in route.path}
         self._few: dict[str, Router] = {}
 
@@ -455,6 +457,20 @@ class ByPath(Router):
             await super().app(scope, receive, send)
         else:
             await few.app(scope, receive, send)
+
+    async def _other_slash(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        other = path.rstrip("/") if path.endswith("/") else f"{path}/"
+        # ``//name`` would be another host (RFC 3986 section 4.2).
+        known = scope["type"] == "http" and other and not other.startswith("//")
+        if known and any(
+            route.matches({**scope, "path": other})[0] is not Match.NONE for route in self.routes
+        ):
+            query = scope.get("query_string", b"").decode("latin-1")
+            to = quote(other) + (f"?{query}" if query else "")
+            await RedirectResponse(to, 307)(scope, receive, send)
+        else:
+            await self.not_found(scope, receive, send)
 
 
 def _may_match(route: BaseRoute, path: str) -> bool:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from doorward.asgi import ByPath
 from doorward.errors import BadInput
 from doorward.login.doors import Doors
 from doorward.login.prefix import Prefixed, at, check_prefix, not_here
@@ -140,6 +141,16 @@ async def test_redirects_lead_back_under_it(to: str, location: str) -> None:
         assert answer.headers["location"] == location
     async with client(base=LOCAL) as asking:
         assert (await asking.get("/leads", params={"to": to})).headers["location"] == to
+
+
+async def test_a_slash_at_the_end_leads_nobody_to_a_neighbour() -> None:
+    doors = Doors(DOOR, 8080)
+    app = Prefixed(ByPath([Route("/machines", _told)]), doors=doors, outside=Router([not_here(doors)]))
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="https://intranet.example.com"
+    ) as asking:
+        answer = await asking.get("/tailnet/machines/?tag=a")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/tailnet/machines?tag=a")
 
 
 async def test_a_websocket_is_under_it_too() -> None:
