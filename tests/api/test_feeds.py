@@ -15,6 +15,7 @@ from doorward.api import feeds as module
 from doorward.api.feeds import Feeds, TooManyStreams
 from doorward.model import Session
 from doorward.store import signin
+from doorward.tailnet.snapshot import Snapshot
 
 
 class Listener:
@@ -139,9 +140,14 @@ async def test_whose_tabs_a_change_is_about_is_found_out_once_however_many_look(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = await furnish(world)
-    looked = []
+    looked: list[Snapshot] = []
     whose = module._owners_of_tabs
-    monkeypatch.setattr(module, "_owners_of_tabs", lambda *given: looked.append(1) or whose(*given))
+
+    def owners(snapshot: Snapshot, touched: frozenset[int]) -> set[int]:
+        looked.append(snapshot)
+        return whose(snapshot, touched)
+
+    monkeypatch.setattr(module, "_owners_of_tabs", owners)
     await world.registry.rename_node("test", nodes["server"].id, "nobody-looks")
     assert not looked
     async with listening(world) as ann, listening(world, "bob"):
