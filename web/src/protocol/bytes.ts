@@ -94,15 +94,22 @@ export function putU32le(data: Uint8Array, at: number, value: number): void {
   data[at + 3] = value >>> 24;
 }
 
+/** Where so many pieces wait, those that are smaller than this are gathered in blocks: each by itself takes a hundred bytes more. */
+const MANY = 64;
+const SMALL = 256;
+const BLOCK = 4096;
+
 /**
  * Bytes that arrive in pieces and are taken in pieces of other sizes.
  *
- * A piece that lies within one that arrived is a view of it, not a copy: whoever keeps it must not change it.
+ * A piece that lies within one that arrived is a view of it, not a copy: whoever keeps it must not change it. What waits takes
+ * about as much memory as there are bytes, however small the pieces are that somebody else has cut it into.
  */
 export class ByteQueue {
   #parts: Uint8Array[] = [];
   #first = 0; // the index of the first part not used up; shifting an array for each would cost its length
   #length = 0;
+  #block = new Uint8Array(0); // what is left of the last one
 
   /** How many bytes wait. */
   get length(): number {
@@ -111,16 +118,10 @@ export class ByteQueue {
 
   push(data: Uint8Array): void {
     if (data.length === 0) return;
-    const last = this.#parts.length > this.#first ? this.#parts.at(-1)! : data;
-    // Neighbours in one block of memory need no copy to be one.
-    if (last.byteOffset + last.length === data.byteOffset && last.buffer === data.buffer)
-      this.#parts[this.#parts.length - 1] = new Uint8Array(
-        last.buffer,
-        last.byteOffset,
-        last.length + data.length,
-      );
-    else this.#parts.push(data);
     this.#length += data.length;
+    if (this.#joined(data)) return;
+    if (data.length >= SMALL || this.#parts.length - this.#first < MANY) this.#parts.push(data);
+    else this.#gather(data);
   }
 
   /** The next ``size`` bytes, left where they are; undefined while there are not so many. */
@@ -152,6 +153,23 @@ export class ByteQueue {
     this.#parts = [];
     this.#first = 0;
     this.#length = 0;
+  }
+
+  /** Neighbours in one block of memory need no copy to be one. */
+  #joined(data: Uint8Array): boolean {
+    const last = this.#parts.length > this.#first ? this.#parts.at(-1)! : data;
+    if (last.byteOffset + last.length !== data.byteOffset || last.buffer !== data.buffer) return false;
+    const both = new Uint8Array(last.buffer, last.byteOffset, last.length + data.length);
+    this.#parts[this.#parts.length - 1] = both;
+    return true;
+  }
+
+  #gather(data: Uint8Array): void {
+    if (this.#block.length < data.length) this.#block = new Uint8Array(BLOCK);
+    const piece = this.#block.subarray(0, data.length);
+    piece.set(data);
+    this.#block = this.#block.subarray(data.length);
+    if (!this.#joined(piece)) this.#parts.push(piece);
   }
 
   #join(size: number): void {

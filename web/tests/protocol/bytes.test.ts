@@ -25,7 +25,8 @@ describe("bytes", () => {
   test("a queue gives back what was put in, however it is cut", () => {
     const dice = new Dice(1);
     for (let round = 0; round < 200; round++) {
-      const whole = dice.bytes(Math.floor(dice.roll() * 2000));
+      const whole = dice.bytes(Math.floor(dice.roll() * (round < 4 ? 6000 : 2000)));
+      const slow = round < 4; // so that many pieces wait
       const queue = new ByteQueue();
       const out: Uint8Array[] = [];
       let pushed = 0;
@@ -36,7 +37,7 @@ describe("bytes", () => {
         queue.push(dice.roll() < 0.5 ? piece : piece.slice());
         pushed = Math.min(whole.length, pushed + size);
         expect(queue.length).toBe(pushed - taken);
-        const want = Math.floor(dice.roll() * 60);
+        const want = slow && pushed < whole.length ? 1 : Math.floor(dice.roll() * 60);
         const got = dice.roll() < 0.5 ? queue.take(want) : queue.takeSome(want);
         if (got === undefined) expect(want).toBeGreaterThan(pushed - taken);
         else out.push(got.slice());
@@ -44,6 +45,16 @@ describe("bytes", () => {
       }
       expect(concat(...out)).toEqual(whole);
     }
+  });
+
+  test("a flood of single bytes is gathered, so that it takes no more than there is of it", () => {
+    const queue = new ByteQueue();
+    const whole = new Dice(4).bytes(100_000);
+    for (const byte of whole) queue.push(new Uint8Array([byte]));
+    const parts: Uint8Array[] = [];
+    while (queue.length > 0) parts.push(queue.takeSome(queue.length));
+    expect(parts.length).toBeLessThan(150);
+    expect(Buffer.compare(concat(...parts), whole)).toBe(0);
   });
 
   test("what lies side by side is taken as one without a copy", () => {

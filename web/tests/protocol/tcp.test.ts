@@ -298,6 +298,19 @@ describe("windows", () => {
 });
 
 describe("what somebody else may send", () => {
+  test("single bytes with gaps between them are kept up to a point, and what was not comes again", () => {
+    const receiver = new Receiver(MB);
+    const whole = pattern(60_000);
+    let kept = 0;
+    for (let at = 1; at < whole.length; at += 2)
+      if (receiver.accept(at, whole.subarray(at, at + 1), at)) kept++;
+    expect(kept).toBeGreaterThan(1000);
+    expect(kept).toBeLessThan(5000);
+    for (let at = 0; at < whole.length; at += 1000) receiver.accept(at, whole.subarray(at, at + 1000), at);
+    same(receiver.read(MB), whole);
+    expect(receiver.hasGap).toBe(false);
+  });
+
   test("a reset counts only with the very next number", () => {
     const net = new Network();
     net.open();

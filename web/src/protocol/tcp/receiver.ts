@@ -70,6 +70,8 @@ interface Piece {
 
 /** What is in order is copied into blocks of this many bytes: one for each segment would cost more than what is in it. */
 const BLOCK = 1 << 17;
+/** More pieces out of order than these are not kept: each takes more than what is in it, and to look at, with every segment. */
+const MOST_AHEAD = 4096;
 /** As many ranges fit into an acknowledgement (40 bytes of options). */
 const BLOCKS = 4;
 
@@ -180,7 +182,7 @@ export class Receiver {
     while (behind < this.#ahead.length && this.#ahead[behind]!.end <= end) behind++;
     const after = this.#ahead[behind];
     if (after !== undefined && after.start < end) end = after.start;
-    if (start >= end) return false;
+    if (start >= end || (behind === low && this.#ahead.length >= MOST_AHEAD)) return false;
     const data = piece.data.slice(start - piece.start, end - piece.start);
     this.#ahead.splice(low, behind - low, { start, end, data });
     return true;
