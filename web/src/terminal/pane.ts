@@ -147,7 +147,7 @@ export function next(pane: Pane, now: Happening): Pane {
     case "title":
       return { ...pane, title: cleanLine(now.text) };
     case "bell":
-      return { ...pane, rang: true };
+      return pane.rang ? pane : { ...pane, rang: true }; // of a thousand bells nobody hears more than one
     case "seen":
       return pane.rang ? { ...pane, rang: false } : pane;
     case "size":

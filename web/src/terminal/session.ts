@@ -15,6 +15,7 @@ import type { Look, Screen, ScreenEvents } from "./screen.ts";
 const RESIZE_PAUSE = 60; // ms: of a window that is being drawn larger the host hears the end, not each step
 const PASTE_AHEAD = 128 * 1024; // bytes that may lie before the host when the next piece of a paste follows
 const PASTE_TURN = 8; // ms between two looks at that
+const TITLE_PAUSE = 50; // ms: of titles that come by the thousand the page has the last of each moment
 const CTRL_C = "\u0003";
 const PIECE = 1 << 16; // bytes that the screen takes in before it looks whether there is something else to do
 
@@ -60,6 +61,7 @@ export class Session {
   /** Tell the host of a size that it has not heard of. */
   #tell = (): void => {};
   #closed = false;
+  #title: string | undefined; // that the host has given, and the page does not have yet
   #heardOf = false;
   #half = ""; // of a character that is being typed
 
@@ -162,6 +164,7 @@ export class Session {
       return;
     }
     this.#screen?.calm();
+    this.#title = undefined;
     this.#happens({ is: "again", at: Date.now() });
     this.#handle.again();
     // It opens with the size of then.
@@ -272,7 +275,7 @@ export class Session {
       typed: (text) => this.type(text),
       binary: (bytes) => this.#send(bytes),
       resized: (columns, rows) => this.#resized(columns, rows),
-      title: (text) => this.#happens({ is: "title", text }),
+      title: (text) => this.#entitled(text),
       bell: () => this.#happens({ is: "bell" }),
       link: (link, shown) => this.#around.link(link, shown),
       clipboard: (text) => this.#around.clipboard(text, this),
@@ -311,6 +314,17 @@ export class Session {
         this.#acknowledged += piece.length;
       });
     }
+  }
+
+  #entitled(text: string): void {
+    if (this.#title === undefined) {
+      setTimeout(() => {
+        const title = this.#title;
+        this.#title = undefined;
+        if (title !== undefined) this.#happens({ is: "title", text: title });
+      }, TITLE_PAUSE);
+    }
+    this.#title = text;
   }
 
   #resized(columns: number, rows: number): void {

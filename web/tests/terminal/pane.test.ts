@@ -169,6 +169,7 @@ describe("an open shell", () => {
   it("has a title by its host, cleaned, and a bell until it is looked at", () => {
     expect(next(open, { is: "title", text: "vim\u0007\u202e x" }).title).toBe("vim x");
     const rang = next(open, { is: "bell" });
+    expect(next(rang, { is: "bell" })).toBe(rang); // nothing to draw anew
     expect(rang.rang).toBe(true);
     expect(next(rang, { is: "seen" }).rang).toBe(false);
     expect(next(open, { is: "seen" })).toBe(open);
