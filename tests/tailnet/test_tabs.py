@@ -25,6 +25,7 @@ from doorward.protocol.tailcfg.register import RegisterRequest
 from doorward.store import signin
 from doorward.tailnet import netmap
 from doorward.tailnet import tabs as module
+from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.tabs import (
     NoSuchMachine,
     NotAllowed,
@@ -394,6 +395,36 @@ async def test_it_may_be_away_for_its_grace_and_is_given_up_soon_where_it_never_
         one for one, _ in writer.deadlines.due(clock.now() + timedelta(seconds=120), writer.snapshot.nodes)
     ]
     assert other.id in due
+
+
+async def test_what_a_tab_may_is_judged_anew_when_the_policy_or_its_targets_are_others(
+    ann: Sitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_of: list[str] = []
+    allows = module.allows
+
+    def counted(snapshot: Snapshot, user_id: int, target: TabTarget) -> bool:
+        judged_of.append(target.account)
+        return allows(snapshot, user_id, target)
+
+    tab, another = await ann.open(), ann.target(account="deploy")
+    monkeypatch.setattr(module, "allows", counted)
+    for _ in range(3):
+        await ann.tabs.tend()
+    assert judged_of == ["root"], "many tabs are looked at three times a second"
+    await ann.tabs.add("user:ann", ann.user, ann.session, tab.id, another)
+    await ann.tabs.tend()
+    assert judged_of == ["root", "root", "deploy"]
+    await ann.registry.set_policy("test", POLICY.replace('["root", "deploy"]', '["deploy"]'))
+    await ann.tabs.tend()
+    left = ann.registry.snapshot.nodes[tab.id].tab
+    assert left is not None
+    assert [one.account for one in left.targets] == ["deploy"]
+    assert await ann.over(tab) is None
+    await ann.registry.set_policy("test", POLICY.replace('{"action": "check"', '//{"action": "check"'))
+    assert await ann.over(tab) is TabOver.POLICY
+    await ann.tabs.tend()
+    assert not ann.tabs._good, "nothing of it is kept"
 
 
 # Several processes --------------------------------------------------------------------------------------------------

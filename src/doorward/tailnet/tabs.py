@@ -33,6 +33,7 @@ from doorward.errors import (
     Unavailable,
 )
 from doorward.model import Node, Session, Tab, TabEnd, TabOver, TabTarget, User
+from doorward.policy import Policy
 from doorward.protocol.keys import DiscoPublic, MachinePublic, NodePublic
 from doorward.protocol.tailcfg.capability import CAPVER_RETRY_AFTER
 from doorward.protocol.tailcfg.hostinfo import Hostinfo, NetInfo
@@ -143,6 +144,8 @@ class Tabs:
         self.region = 0
         self._here: dict[NodePublic, int] = {}  # at our relay
         self._left: set[int] = set()  # their pages said goodbye
+        # Tabs that may reach all that they are for, with by what that was judged: it is the same until one of both is another.
+        self._good: dict[int, tuple[Policy, Tab]] = {}
         self._look = asyncio.Event()
         writer.watch(self._changed)
 
@@ -266,6 +269,7 @@ class Tabs:
             self._left.discard(tab_id)
         snapshot = self._writer.snapshot
         tabs = [snapshot.nodes[tab_id] for tab_id in sorted(snapshot.tabs)]
+        self._good = {tab_id: good for tab_id, good in self._good.items() if tab_id in snapshot.tabs}
         if not tabs:
             return
         open_ids = await self._writer.database.read(
@@ -284,12 +288,16 @@ class Tabs:
             await self._end("system", node.id, TabOver.SESSION, "the sign-in that it was opened with is over")
             return
         assert node.tab is not None
+        policy, by_now = self._good.get(node.id, (None, None))
+        if policy is snapshot.policy and by_now is node.tab:
+            return
         kept = tuple(
             one
             for one in node.tab.targets
             if allows(snapshot, owner.id, one) and not snapshot.policy.roster.parted(node.id, one.node_id)
         )
         if kept == node.tab.targets:
+            self._good[node.id] = (snapshot.policy, node.tab)
             return
         lost = tuple(one for one in node.tab.targets if one not in kept)
         names = ", ".join(_named(snapshot, one) for one in lost)
