@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import getpass
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from tests.support.clients import StockClient
@@ -11,7 +12,7 @@ from tests.support.machines import machines
 from tests.support.openssh import OpenSSH, another_account, run
 from tests.support.programs import require_root
 from tests.support.server import Server
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.interop
 
@@ -155,11 +156,19 @@ async def test_ports_are_forwarded_both_ways(server: Server) -> None:
             ),
         ):
             for end in (local, remote):
-                await until(end.exists)
-                reader, writer = await asyncio.open_unix_connection(end)
+                reader, writer = await _connected(end)
                 async with asyncio.timeout(30):
                     assert await reader.readline() == b"hello\n"
                 writer.close()
+
+
+async def _connected(end: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect as soon as somebody listens there, which is a moment after the file is there."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                return await asyncio.open_unix_connection(end)
+            await asyncio.sleep(0.02)
 
 
 async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

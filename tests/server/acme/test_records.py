@@ -9,6 +9,7 @@ from pathlib import Path
 import dns.asyncresolver
 import pytest
 from tests.support.pebble import HOST, ZONE, Knot, running_knot
+from tests.support.processes import gone
 from tests.support.waiting import until
 
 from doorward.config import Settings
@@ -51,13 +52,16 @@ async def test_what_a_program_says_when_it_fails_is_passed_on(tmp_path: Path) ->
 async def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "HOOK_PATIENCE", 0.3)
     started = tmp_path / "pid"
     hook = Hook(_program(tmp_path, f"sleep 600 & echo $! > {started}; wait"))
-    with pytest.raises(AcmeError, match="did not end within"):
-        await hook.add(NAME, "value")
-    child = Path(f"/proc/{started.read_text().strip()}/stat")
-    await until(lambda: not child.exists() or child.read_text().split()[2] == "Z")
+    for patience in (0.3, 3, 20):  # a busy machine takes longer to start anything
+        monkeypatch.setattr(records, "HOOK_PATIENCE", patience)
+        with pytest.raises(AcmeError, match="did not end within"):
+            await hook.add(NAME, "value")
+        if started.exists() and started.read_text():
+            break
+    child = started.read_text().strip()
+    await until(lambda: gone(child))
 
 
 async def _texts(knot: Knot) -> list[str]:
