@@ -356,6 +356,20 @@ async def test_symbols_of_prompts_are_loaded_when_one_is_drawn_and_a_screen_has_
     await until(lambda: any("NerdFont" in one for one in world.asked))
 
 
+async def test_what_takes_more_than_a_letter_s_room_has_it_from_the_first_one_on(
+    shown: tuple[Page, World],
+) -> None:
+    page, world = shown
+    await opened(page)
+    await prints(page, "grüße ©".encode())
+    assert not [one for one in world.asked if "graphemes" in one]
+    # Two cells for a family, in however many pieces it comes, two for a door, one for a letter with its accent, two for a sign.
+    words = "\r\x1b[K👨\u200d👩\u200d👧🚪e\u0301漢".encode()
+    await prints(page, words[:9], words[9:], b"\x1b[6n")  # the host asks where the cursor is
+    await says(page, ";8R")
+    assert len([one for one in world.asked if "graphemes" in one]) == 1
+
+
 async def test_the_whole_screen_is_taken_and_given_back(shown: tuple[Page, World]) -> None:
     page, _ = shown
     await opened(page)
@@ -610,6 +624,22 @@ async def test_a_phone_has_the_keys_that_its_keyboard_lacks(bundle: Bundle) -> N
         await expect(hold).to_have_attribute("aria-pressed", "false")
         width = await page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390
+
+
+async def test_on_the_smallest_phone_nothing_is_beyond_its_edges(bundle: Bundle) -> None:
+    async with terminal_page(bundle, phone=True) as (page, _):
+        await page.set_viewport_size({"width": 320, "height": 568})
+        await opened(page)
+        await page.keyboard.type("lost\n")
+        await expect(page.get_by_role("button", name="Try now")).to_be_visible()
+        # With the most that the foot ever says.
+        wide = "document.querySelector('.sill').textContent.includes('server not heard') && document.body.scrollWidth"
+        assert await (await page.wait_for_function(wide)).json_value() <= 320
+        await page.get_by_role("button", name="Type and colours").click()
+        for part in (".menu", ".edge"):
+            box = await page.locator(part).bounding_box()
+            assert box is not None, part
+            assert (box["x"] >= 0, box["x"] + box["width"] <= 320) == (True, True), (part, box)
 
 
 async def test_search_finds_and_type_grows(shown: tuple[Page, World]) -> None:

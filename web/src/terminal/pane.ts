@@ -10,7 +10,7 @@
  * stays, and the shell goes on when the link is back.
  */
 
-import type { Failure, Step, StepName } from "../node/client.ts";
+import type { Failure, FailureKind, Step, StepName } from "../node/client.ts";
 import { SHUT } from "./failures.ts";
 import { cleanLine, cleanLines } from "./safety.ts";
 
@@ -242,6 +242,13 @@ export function doorOf(pane: Pane): "open" | "ajar" | "shut" | "barred" {
   return pane.phase === "open" ? "open" : "ajar";
 }
 
+/** What ended a shell that was there, where that is not its connection. */
+const LEFT: Partial<Record<FailureKind, string>> = {
+  "session-over": "signed out",
+  "not-linked": "signed out",
+  "policy-ended": "no way in",
+};
+
 /** One word beside a tab's name; empty while all is well. */
 export function word(pane: Pane): string {
   if (pane.phase === "choosing") return "as whom";
@@ -251,7 +258,7 @@ export function word(pane: Pane): string {
   if (pane.waiting !== null) return "no link";
   if (pane.end === null) return "";
   if (!pane.end.opened) return "stopped";
-  if (pane.end.failure !== null) return "lost";
+  if (pane.end.failure !== null) return LEFT[pane.end.failure.kind] ?? "lost";
   if (pane.end.signal !== null) return `ended ${cleanLine(pane.end.signal, 12)}`;
   return pane.end.status === null ? "ended" : `ended ${pane.end.status}`;
 }

@@ -2,7 +2,7 @@
  * The screen of a terminal: xterm.js behind the few things that this page asks of one.
  *
  * It is given bytes and gives bytes; what a host's escape sequences may do beside drawing is decided in safety.ts. What is not
- * needed for the first paint (WebGL, the tables of grapheme clusters, search) is loaded after it.
+ * needed for the first paint (WebGL, search) is loaded after it, and the tables of grapheme clusters once something needs them.
  */
 
 import { FitAddon } from "@xterm/addon-fit";
@@ -22,6 +22,9 @@ const LINE_HEIGHT = 1.12;
 const ADVANCE = 0.6; // em, of each letter of JetBrains Mono, where nothing rounds it
 const MOST_WRAPPED = 20; // rows of one long line that are looked at for addresses
 const SETTLED = 500; // ms
+/** From the first byte of U+0300 on: below that every letter is one cell, with or without the tables of grapheme clusters. */
+const WIDE = 0xcc;
+const WIDTHS_WAIT = 20_000; // ms for which a screen stands still for those tables, which come from where its bytes do
 const FONT_WAIT = 400; // ms; later the other face is replaced where it stands
 
 /** What a terminal that was left in any state is brought back by, without losing what it shows: modes off, and a new line. */
@@ -64,6 +67,8 @@ export class Screen {
   #drawsFast = true;
   #dark: boolean;
   #frame = 0;
+  #widths = false; // whether they were asked for
+  #held: [data: Uint8Array | string, done: (() => void) | undefined][] | undefined; // what is shown once they are there
   #watch: ResizeObserver | undefined;
   #shown = true;
 
@@ -120,19 +125,43 @@ export class Screen {
     this.#watch.observe(parent);
     this.fit();
     document.fonts.addEventListener("loadingdone", () => this.#fontCame(), { signal });
-    void this.#later();
+    // Costly to begin, and of use only once much is printed: not on the way to the first prompt.
+    const late = setTimeout(() => void this.#drawFast(), SETTLED);
+    signal.addEventListener("abort", () => clearTimeout(late));
   }
 
   /** Show bytes; ``done`` is called once they are, which is when more may come. */
   write(data: Uint8Array, done: () => void): void {
-    this.#terminal.write(data, done);
+    if (!this.#widths && needsWidths(data)) void this.#measured();
+    this.#put(data, done);
+  }
+
+  #put(data: Uint8Array | string, done?: () => void): void {
+    if (this.#held === undefined) this.#terminal.write(data, done);
+    else this.#held.push([data, done]);
+  }
+
+  /** Load the tables of grapheme clusters, before the first of what they are about is drawn. */
+  async #measured(): Promise<void> {
+    this.#widths = true;
+    this.#held = [];
+    const loaded = import("@xterm/addon-unicode-graphemes").then(({ UnicodeGraphemesAddon }) => {
+      if (!this.#away.signal.aborted) this.#terminal.loadAddon(new UnicodeGraphemesAddon());
+    });
+    // Without them it has the widths that terminals always had; everything else works.
+    const given = new Promise((up) => setTimeout(up, WIDTHS_WAIT));
+    await Promise.race([loaded.catch(() => undefined), given]);
+    const held = this.#held;
+    this.#held = undefined;
+    if (this.#away.signal.aborted) return;
+    for (const [data, done] of held) this.#terminal.write(data, done);
   }
 
   /** A new shell on the same screen: nothing of what the last one had switched on is left, and what it showed stays. */
   calm(): void {
     // Only from there: elsewhere it would put the cursor where it was last kept.
     const elsewhere = this.#terminal.buffer.active.type === "alternate";
-    this.#terminal.write(elsewhere ? LEAVE + CALM : CALM);
+    this.#put(elsewhere ? LEAVE + CALM : CALM);
   }
 
   focus(): void {
@@ -240,19 +269,6 @@ export class Screen {
 
   // After the first paint ------------------------------------------------------------------------------------------------
 
-  async #later(): Promise<void> {
-    try {
-      const { UnicodeGraphemesAddon } = await import("@xterm/addon-unicode-graphemes");
-      if (this.#away.signal.aborted) return;
-      this.#terminal.loadAddon(new UnicodeGraphemesAddon());
-    } catch {
-      // The widths of before then; everything else works.
-    }
-    // Costly to begin, and of use only once much is printed: not on the way to the first prompt.
-    const late = setTimeout(() => void this.#drawFast(), SETTLED);
-    this.#away.signal.addEventListener("abort", () => clearTimeout(late));
-  }
-
   async #drawFast(): Promise<void> {
     if (!this.#drawsFast || this.#webgl !== undefined || !this.#shown) return;
     this.#drawsFast = hasGraphics();
@@ -348,6 +364,12 @@ export class Screen {
     });
     return links.length === 0 ? undefined : links;
   }
+}
+
+/** Whether there is anything in it that may be another than one cell wide. A loop, since all that is printed goes through it. */
+function needsWidths(data: Uint8Array): boolean {
+  for (let at = 0; at < data.length; at++) if (data[at]! >= WIDE) return true;
+  return false;
 }
 
 /** How wide a letter is drawn, in pixels of the page: browsers on some systems round it. */

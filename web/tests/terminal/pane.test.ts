@@ -126,6 +126,10 @@ it("who is signed out has to sign in first, until they have", () => {
   expect(signedOut(ended("session-over"), 10)).toBe(false);
   expect(signedOut(ended("lost"), 0)).toBe(false);
   expect(signedOut(after(...THERE), 0)).toBe(false);
+  const words = (["session-over", "not-linked", "policy-ended", "timeout"] as const).map((kind) =>
+    word(ended(kind)),
+  );
+  expect(words).toEqual(["signed out", "signed out", "no way in", "lost"]);
 });
 
 describe("a page that is loaded again offers", () => {
