@@ -271,7 +271,9 @@ async def test_a_card_draws_the_screen_and_where_there_is_none_elements_do(
         has_canvas = "document.querySelector('.pane.current .xterm canvas') !== null"
         if canvas:
             await terminal.tab.holds(has_canvas)
-        await terminal.run("seq 3000; echo seen 3001")
+        await terminal.run(
+            "PS1='$ '; seq 3000; echo seen 3001"
+        )  # a prompt's own title would take the place of the one that is waited for
         await terminal.shows("seen 3001")
         assert await terminal.tab.run(has_canvas) is canvas
     finally:

@@ -81,7 +81,7 @@ async def test_a_machine_that_starts_anew_ends_its_shell_and_gives_another(
         assert "Open it again" in said
         await shot(terminal.tab, "rebooted")
         await terminal.again()
-        await terminal.run("echo it is :$kept:")
+        await terminal.run("PS1='$ '; echo it is :$kept:")
         await terminal.shows("it is ::")
 
 
@@ -148,7 +148,7 @@ async def test_two_hours_of_sleep_cost_nothing_and_more_than_the_grace_costs_the
             await shot(terminal.tab, "slept-too-long")
             assert "again" in said, said
             await terminal.again()
-            await terminal.run("echo it is :$kept:")
+            await terminal.run("PS1='$ '; echo it is :$kept:")
             await terminal.shows("it is ::")
 
 
