@@ -15,7 +15,7 @@ import type { Look, Screen, ScreenEvents } from "./screen.ts";
 const RESIZE_PAUSE = 60; // ms: of a window that is being drawn larger the host hears the end, not each step
 const PASTE_AHEAD = 128 * 1024; // bytes that may lie before the host when the next piece of a paste follows
 const PASTE_TURN = 8; // ms between two looks at that
-const TITLE_PAUSE = 50; // ms: of titles that come by the thousand the page has the last of each moment
+const TITLE_PAUSE = 16; // ms, a frame: of titles that come by the thousand the page has the last of each moment
 const CTRL_C = "\u0003";
 const PIECE = 1 << 16; // bytes that the screen takes in before it looks whether there is something else to do
 
@@ -62,6 +62,7 @@ export class Session {
   #tell = (): void => {};
   #closed = false;
   #title: string | undefined; // that the host has given, and the page does not have yet
+  #titled: ReturnType<typeof setTimeout> | undefined; // since the page had one
   #heardOf = false;
   #half = ""; // of a character that is being typed
 
@@ -205,6 +206,7 @@ export class Session {
     this.#handle?.forget();
     this.#handle = undefined;
     clearTimeout(this.#resize);
+    clearTimeout(this.#titled);
     this.#paster.stop();
     this.#screen?.dispose();
     this.#screen = undefined;
@@ -317,14 +319,15 @@ export class Session {
   }
 
   #entitled(text: string): void {
-    if (this.#title === undefined) {
-      setTimeout(() => {
-        const title = this.#title;
-        this.#title = undefined;
-        if (title !== undefined) this.#happens({ is: "title", text: title });
-      }, TITLE_PAUSE);
-    }
     this.#title = text;
+    if (this.#titled === undefined) this.#entitle();
+  }
+
+  #entitle(): void {
+    const text = this.#title;
+    this.#title = undefined;
+    this.#titled = text === undefined ? undefined : setTimeout(() => this.#entitle(), TITLE_PAUSE);
+    if (text !== undefined) this.#happens({ is: "title", text });
   }
 
   #resized(columns: number, rows: number): void {
