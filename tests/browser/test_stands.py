@@ -5,6 +5,7 @@ What is marked so is too long for every run: `make stands` runs it.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from tests.support.programs import require_root
 from tests.support.require import missing
 from tests.support.signed_in import begin
 from tests.support.terminal import Terminal
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 from doorward.clock import SystemClock
 from doorward.model import Identity, Provider
@@ -39,6 +40,20 @@ WebGL2RenderingContext.prototype.getParameter = function (what) {
     return NAME;
 };
 """
+# As a build: ten thousand lines a second, where they are taken; a file tells that it began, and then how many there were.
+PRINTS = """import pathlib, sys, time
+told = pathlib.Path(sys.argv[1])
+told.write_text("")
+began, count = time.monotonic(), 0
+while not told.with_name("enough").exists():
+    print("".join(f"{count + at} of the many lines that a build prints\\n" for at in range(1000)), end="", flush=True)
+    count += 1000
+    time.sleep(max(0, began + count / 10_000 - time.monotonic()))
+told.write_text(str(count))
+"""
+ANSWERS = 10  # seconds in which a shell answers, whatever others print
+MORE = 300 << 20  # bytes that a browser may take while ten shells print without end
+SIZES = [(width, height) for width in range(400, 1300, 70) for height in (300, 700)]
 WORDS = "grüße 漢字 🚪 e\u0301."
 
 
@@ -230,16 +245,78 @@ async def test_floods_pastes_split_characters_and_storms_of_sizes_lose_nothing(
         await terminal.shows(WORDS)
         # Many sizes, of which the last counts.
         for width in (*range(300, 1200, 60), 1000):
-            await terminal.tab.ask(
-                "Emulation.setDeviceMetricsOverride",
-                width=width,
-                height=600,
-                deviceScaleFactor=1,
-                mobile=False,
-            )
+            await _resized(terminal, width, 600)
         columns, rows = await _settled(terminal)
         await terminal.run(f"stty size > {tmp_path}/size")
         assert (tmp_path / "size").read_text().split() == [str(rows), str(columns)]
+
+
+@pytest.mark.heavy
+async def test_a_storm_of_sizes_while_much_is_printed_tears_nothing(
+    desk: Desk, browser: PlainChromium, tmp_path: Path
+) -> None:
+    async with shell(desk, browser) as terminal, asyncio.TaskGroup() as group:
+        printing = group.create_task(terminal.run("seq 300000", within=120))
+        sizes = itertools.cycle(SIZES)
+        storm = 0
+        while not printing.done() or storm < len(SIZES):
+            await _resized(terminal, *next(sizes))
+            storm += 1
+        await _resized(terminal, 1000, 600)
+        columns, rows = await _settled(terminal)
+        shown = [row for row in await terminal.shown() if row.isdecimal()]
+        assert shown == [str(number) for number in range(300_001 - len(shown), 300_001)]
+        assert len(shown) > 10
+        await terminal.run(f"stty size > {tmp_path}/size")
+        assert (tmp_path / "size").read_text().split() == [str(rows), str(columns)]
+
+
+@pytest.mark.heavy
+async def test_ten_shells_of_a_page_print_at_once_and_another_answers_and_takes_a_paste(
+    desk: Desk, browser: PlainChromium, tmp_path: Path
+) -> None:
+    program = tmp_path / "prints.py"
+    program.write_text(PRINTS)
+    text = "paste " * 174_762 + "over"
+    async with shell(desk, browser) as terminal:
+        for number in range(MANY):
+            await terminal.type(f"python3 {program} {tmp_path}/{number}\n")
+            await _another(terminal, number + 2)
+        await terminal.run("stty -echo; PS1='$ '; clear")
+        for number in range(MANY):
+            await until((tmp_path / f"{number}").exists, 60)
+        begun = browser.memory()
+        for _ in range(10):
+            assert await terminal.run("true") < ANSWERS
+        await terminal.type(
+            f"stty raw; printf '\\033]0;%s\\007' listening; head -c {len(text)} > {tmp_path}/pasted;"
+            " stty sane -echo; printf '\\033]0;%s\\007' pasted"
+        )
+        await terminal.timed("listening")
+        await terminal.paste(text)
+        await terminal.tab.holds("document.title.startsWith('pasted')", 90)
+        assert (tmp_path / "pasted").read_text() == text
+        # They print all the while, and only what can be scrolled back to is kept of it.
+        assert browser.memory() - begun < MORE
+        (tmp_path / "enough").touch()
+        await until(lambda: all((tmp_path / str(one)).read_text().isdecimal() for one in range(MANY)), 120)
+        assert await terminal.run("true") < ANSWERS
+
+
+async def _resized(terminal: Terminal, width: int, height: int) -> None:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    await terminal.tab.ask("Emulation.setDeviceMetricsOverride", **size)
+
+
+async def _another(terminal: Terminal, number: int) -> None:
+    """One terminal more on the page, which is then the one that has the keys."""
+    await terminal.tab.run("document.querySelector('[aria-label=\"New terminal\"]').click()")
+    await terminal.tab.holds("document.querySelector('dialog [role=option]') !== null")
+    await terminal.tab.run(
+        "[...document.querySelectorAll('dialog [role=option]')].find(one => one.innerText.includes('root')).click()"
+    )
+    await terminal.tab.holds(f"document.querySelectorAll('[role=tab]').length === {number}")
+    await terminal.opened()
 
 
 async def _settled(terminal: Terminal) -> tuple[int, int]:
