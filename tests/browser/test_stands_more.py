@@ -95,8 +95,6 @@ class Asleep:
 
     async def for_hours(self, hours: float) -> None:
         """Sleep until the server's clock says that it is so many hours after its true time."""
-        # What was seen of nodes is written about once a second: a tab that nobody has written of yet is one that never came.
-        await asyncio.sleep(3)
         self._browser.sleep()
         os.kill(self._desk.server.worker_pid(), signal.SIGKILL)
 

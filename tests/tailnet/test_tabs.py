@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
 import structlog
 from tests.support import nouns
 from tests.support.consoles import HOST_KEY, POLICY, furnish
+from tests.support.joining import reopened
 from tests.support.means import sign_in
 from tests.support.neighbours import join, pair
 from tests.support.nouns import machine_key, node_key
@@ -18,12 +20,12 @@ from tests.support.waiting import until
 from tests.support.world import CAPVER, World
 
 from doorward.errors import Conflict, NotPermitted, Unavailable
-from doorward.model import Node, Session, TabOver, TabTarget, User
+from doorward.model import Node, Observed, Session, TabOver, TabTarget, User
 from doorward.protocol.tailcfg.hostinfo import Hostinfo
 from doorward.protocol.tailcfg.map import MapRequest
 from doorward.protocol.tailcfg.register import RegisterRequest
-from doorward.store import signin
-from doorward.tailnet import netmap
+from doorward.store import Connection, nodes, signin
+from doorward.tailnet import netmap, observe
 from doorward.tailnet import tabs as module
 from doorward.tailnet.snapshot import Snapshot
 from doorward.tailnet.tabs import (
@@ -425,6 +427,74 @@ async def test_what_a_tab_may_is_judged_anew_when_the_policy_or_its_targets_are_
     assert await ann.over(tab) is TabOver.POLICY
     await ann.tabs.tend()
     assert not ann.tabs._good, "nothing of it is kept"
+
+
+async def test_that_it_came_is_written_at_once_and_a_storm_of_them_together(
+    ann: Sitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "FLUSH_INTERVAL", 3600.0)
+    writes: list[set[int]] = []
+    write = observe._write
+
+    def counted(connection: Connection, rows: dict[int, Observed], *more: Any) -> None:
+        writes.append(set(rows))
+        write(connection, rows, *more)
+
+    monkeypatch.setattr(observe, "_write", counted)
+    writer, clock = ann.registry.writer, ann.world.clock
+    tabs = [await ann.open(1000 + number) for number in range(8)]
+    ids = {tab.id for tab in tabs}
+    never = await ann.open(1100)
+    ann.registry.observations.connected(ann.nodes["laptop"].id)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(ann.registry.observations.run())
+        for tab in tabs:
+            ann.tabs.arrived(tab.node_key, ADDRESS)
+        await until(lambda: not writer.claims & ids)
+        assert writes == [ids], "one transaction for all, and for nobody else"
+        # What the next process knows of them, whenever this one is killed.
+        again = await reopened(ann.world)
+        assert {one.id for one in again.snapshot.nodes.values() if one.observed.online} == ids
+        again.observations.started()
+        again.observations._left(tabs[0].id)
+        later = clock.now() + timedelta(minutes=10)
+        due = {one for one, _ in again.writer.deadlines.due(later, again.snapshot.nodes)}
+        assert never.id in due
+        assert not due & ids
+        # One that comes back from being away is there as well, for the next process too.
+        ann.tabs.went(tabs[0].node_key, False)
+        ann.registry.observations._left(tabs[0].id)
+        await ann.registry.observations.flush()
+        ann.tabs.arrived(tabs[0].node_key, ADDRESS)
+        await until(lambda: tabs[0].id not in writer.claims)
+        assert writes[-1] == {tabs[0].id}
+        running.cancel()
+
+
+async def test_a_store_that_does_not_take_that_it_came_is_told_later(
+    ann: Sitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "FLUSH_INTERVAL", 0.02)
+    tab, broken, tried = await ann.open(), True, 0
+    store = nodes.observe
+
+    def refusing(*args: Any, **options: Any) -> None:
+        nonlocal tried
+        tried += 1
+        if broken:
+            raise Unavailable("the disk is full")
+        store(*args, **options)
+
+    monkeypatch.setattr(nodes, "observe", refusing)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(ann.registry.observations.run())
+        ann.tabs.arrived(tab.node_key, ADDRESS)
+        await until(lambda: tried > 2)
+        assert ann.registry.snapshot.nodes[tab.id].observed.online
+        broken = False
+        await until(lambda: tab.id not in ann.registry.writer.claims)
+        running.cancel()
+    assert (await reopened(ann.world)).snapshot.nodes[tab.id].observed.online
 
 
 # Several processes --------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """What nodes report of themselves and whether they are there: announced at once, written lazily.
 
+That a tab has come is written at once: nothing else tells one that was there from one that never came, for how long it may
+be away hangs on that, and it has no control connection by which it would come back to the next process.
+
 A report can also change state: another hostname renames a node that no administrator named, and an advertised route that
 the policy approves by itself becomes approved. Those two are written, and audited, like any other change.
 """
@@ -30,6 +33,7 @@ OFFLINE_GRACE = 10.0  # seconds without a map stream before others are told: a r
 START_GRACE = 20.0  # the same after our own start, when everybody has to come back
 FLUSH_INTERVAL = 1.0  # seconds of observations that a crash may lose
 SHARED_FLUSH_INTERVAL = 0.05  # the same where other processes learn of them through the store
+GATHER = 0.005  # seconds in which tabs that come are gathered: a storm of them makes some hundred commits a second, not thousands
 
 _log = log("tailnet")
 
@@ -45,6 +49,8 @@ class Observations:
         # Which other processes live; told by ``neighbours``.
         self.alive: frozenset[int] = frozenset()
         self._relayed: set[int] = set()  # tabs, whose presence is that at our relay
+        self._came: set[int] = set()  # tabs that have just come, which the store does not know yet
+        self._some_came = asyncio.Event()
         self._storing = asyncio.Lock()
 
     @property
@@ -103,6 +109,9 @@ class Observations:
         node = self._writer.snapshot.nodes.get(node_id)
         if node is not None and node.observed.home_derp != region:
             self._set(node, msgspec.structs.replace(node.observed, home_derp=region))
+        if node is not None and not node.observed.online:
+            self._came.add(node_id)
+            self._some_came.set()
         self.arrived(node_id, came_from)
 
     def off_relay(self, node_id: int) -> None:
@@ -186,17 +195,28 @@ class Observations:
             self._writer.observe(msgspec.structs.replace(node, observed=observed), claim=claim)
 
     async def run(self) -> None:
-        """Write what was observed, about every second, until cancelled; then once more."""
+        """Write what was observed, about every second, and at once that a tab came, until cancelled; then once more."""
         try:
-            while True:
-                alone = self._me is None or self._writer.database.trouble is not None
-                await asyncio.sleep(FLUSH_INTERVAL if alone else SHARED_FLUSH_INTERVAL)
-                await self.flush()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._run_at_once())
+                while True:
+                    alone = self._me is None or self._writer.database.trouble is not None
+                    await asyncio.sleep(FLUSH_INTERVAL if alone else SHARED_FLUSH_INTERVAL)
+                    await self.flush()
         finally:
             for timer in self._leaving.values():
                 timer.cancel()
             self._leaving.clear()
             await asyncio.shield(self.flush())
+
+    async def _run_at_once(self) -> None:
+        """Write that tabs have come. Where that fails they stay among the claims, of which ``flush`` takes care."""
+        while True:
+            await self._some_came.wait()
+            await asyncio.sleep(GATHER)
+            self._some_came.clear()
+            came, self._came = self._came, set()
+            await self._write_of(came & self._writer.claims)
 
     async def stored(self, node_id: int) -> None:
         """Return once the store has what the node last reported; many who wait share one transaction.
@@ -210,9 +230,13 @@ class Observations:
 
     async def flush(self) -> None:
         """Write what was observed since the last time. A failure is logged and tried again: nothing is lost by it."""
+        await self._write_of(self._writer.unwritten | self._writer.claims)
+
+    async def _write_of(self, node_ids: Iterable[int]) -> None:
+        """Write what was observed of these."""
         writer = self._writer
         rows: dict[int, Observed] = {}
-        for node_id in writer.unwritten | writer.claims:
+        for node_id in node_ids:
             if (node := writer.snapshot.nodes.get(node_id)) is not None:
                 rows[node_id] = node.observed
             else:
