@@ -310,7 +310,15 @@ async def test_roles_and_suspensions_count_at_once(world: World) -> None:
         await world.registry.set_role("cli", "ann", Role.AUDITOR)
         assert (await client.get("/nodes")).status_code == 200
         await world.registry.suspend_user("cli", "ann", suspended=True)
-        assert (await client.get("/nodes")).status_code == 401
+        told = await client.get("/nodes")
+        assert (told.status_code, told.json()["type"]) == (403, "account-suspended")
+        assert told.json()["title"] == "ann is suspended"
+        assert told.json()["cure"] == "An administrator can say why, and restore you."
+        # Without a cookie of theirs nobody learns of it.
+        name, secret = next(iter(client.cookies.items()))
+        for cookie in ("", secret[:-1] + ("a" if secret[-1] != "a" else "b")):
+            stranger = await client.get("/nodes", headers={"Cookie": f"{name}={cookie}"})
+            assert (stranger.status_code, stranger.json()["type"]) == (401, "unauthenticated")
         await world.registry.suspend_user("cli", "ann", suspended=False)
         await world.registry.delete_user("cli", "ann")
         assert (await client.get("/nodes")).status_code == 401
@@ -390,7 +398,7 @@ async def test_a_persons_own_device_looks_and_changes_nothing(world: World) -> N
         assert (await client.get("/users")).status_code == 403
         assert (await client.get("/users/ann")).status_code == 200
         await world.registry.suspend_user("cli", "ann", suspended=True)
-        assert (await client.get("/users/ann")).status_code == 401
+        assert (await client.get("/users/ann")).status_code == 401, "a device alone is told nothing"
 
 
 async def test_a_device_that_is_nobodys_or_under_another_name_is_a_stranger(world: World) -> None:

@@ -96,8 +96,17 @@ async def test_who_is_suspended_hears_that_it_is_over(world: World) -> None:
     await furnish(world)
     async with listening(world) as ann:
         await world.registry.suspend_user("test", "ann", suspended=True)
-        assert await ann.next() == ("session", {"state": "over"})
+        assert await ann.next() == ("session", {"state": "suspended"})
         assert await ann.next() == ("end", None)
+
+
+async def test_who_is_deleted_hears_that_it_is_over(world: World) -> None:
+    await furnish(world)
+    async with listening(world) as ann:
+        await world.registry.delete_user("test", "ann", with_nodes=True)
+        while (told := await ann.next())[0] == "machines":
+            pass
+        assert told == ("session", {"state": "over"})
 
 
 async def test_a_session_that_has_ended_is_told_at_the_next_beat(

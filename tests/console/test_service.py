@@ -66,6 +66,21 @@ async def test_whoever_is_not_known_signs_in_and_comes_back_to_all_of_it(house: 
     assert (await ann.follow()).status_code == 200
 
 
+async def test_whoever_is_suspended_is_told_so_in_their_own_browser_and_nowhere_else(house: House) -> None:
+    ann, stranger = await house.resident("ann"), house.browser()
+    await house.registry.suspend_user("cli", "ann", suspended=True)
+    for path in ("/machines", "/terminal/web-1/deploy"):
+        answer = await ann.get(path)
+        assert answer.status_code == 403
+        for words in ("Ann is suspended", "An administrator can say why, and restore you.", "/signin"):
+            assert words in answer.text
+        assert (await stranger.get(path)).status_code == 303
+    # Somebody else may sign in there, and so may they once they are restored.
+    assert (await ann.get("/signin")).status_code == 200
+    await house.registry.suspend_user("cli", "ann", suspended=False)
+    assert (await ann.get("/machines")).status_code == 303
+
+
 async def test_the_first_page_is_the_machines(house: House) -> None:
     ann = await house.resident("ann")
     for path in ("/terminal", "/"):

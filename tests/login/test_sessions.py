@@ -1,12 +1,24 @@
 from datetime import timedelta
 
+import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from tests.support.browsing import DOOR, LOCAL, House
 from tests.support.nouns import node_key
 
 from doorward.login.doors import place_of
-from doorward.login.sessions import FRESH, LIFETIME, SignedIn, cookie_name, set_cookie
+from doorward.login.sessions import (
+    FRESH,
+    LIFETIME,
+    AccountSuspended,
+    SignedIn,
+    Visitor,
+    cookie_name,
+    set_cookie,
+)
 from doorward.store import signin
 
 
@@ -49,6 +61,35 @@ async def test_a_session_ends_by_time_by_hand_and_with_its_person(house: House) 
         else:
             await registry.delete_user("cli", name)
         assert (await person.get("/me")).status_code == 303, end
+
+
+async def _visitor(house: House, cookies: dict[str, str]) -> Visitor:
+    """Who a request with these cookies is from."""
+    found: list[Visitor] = []
+
+    async def look(request: Request) -> Response:
+        found.append(await house.sessions.visitor(request))
+        return Response()
+
+    transport = httpx2.ASGITransport(Starlette(routes=[Route("/", look)]))
+    async with httpx2.AsyncClient(transport=transport, base_url=house.door, cookies=cookies) as client:
+        await client.get("/")
+    return found[0]
+
+
+async def test_who_is_suspended_hears_it_from_a_session_that_has_not_run_out(house: House) -> None:
+    ann = await house.resident("ann")
+    cookies = dict(ann.client.cookies)
+    visitor = await _visitor(house, cookies)
+    assert (visitor.signed_in is not None, visitor.refusal) == (True, None)
+    await house.registry.suspend_user("cli", "ann", suspended=True)
+    visitor = await _visitor(house, cookies)
+    assert visitor.signed_in is None
+    assert isinstance(visitor.refusal, AccountSuspended)
+    assert visitor.refusal.message == "ann is suspended"
+    assert (await _visitor(house, dict.fromkeys(cookies, "x" * 32))).refusal is None
+    house.world.clock.advance(LIFETIME)
+    assert (await _visitor(house, cookies)).refusal is None
 
 
 async def test_a_proof_is_fresh_for_a_quarter_of_an_hour(house: House) -> None:

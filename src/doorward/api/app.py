@@ -43,7 +43,7 @@ from doorward.asgi import SAFE_METHODS, Operation, RateLimit, operation, routes
 from doorward.errors import NotPermitted, Unauthenticated
 from doorward.login.doors import Place, place_of
 from doorward.login.prefix import at
-from doorward.login.sessions import NotLinked
+from doorward.login.sessions import AccountSuspended
 from doorward.model import User
 from doorward.transport.sources import address_key
 
@@ -159,15 +159,17 @@ class _Gate:
         host = request.headers.get("host", "").lower()
         door = next((one for one in self._doors if _host(one.origin) == host), None)
         if visitor.owner is None or door is None:
-            raise NotLinked(visitor.unlinked) if visitor.unlinked else _stranger()
+            raise visitor.refusal or _stranger()
         self._requests.take(f"device:{visitor.owner.id}")
         return Browser(visitor.owner, door, None, visitor.node)
 
     def _as_now(self, known: User) -> Principal:
         """The person by what is true at this moment: a role or a suspension counts at once, whoever looked before."""
         user = self._context.registry.snapshot.users.get(known.id)
-        if user is None or user.suspended:
+        if user is None:
             raise _stranger()
+        if user.suspended:
+            raise AccountSuspended(user.name)
         return _person(user)
 
     def _check_proof(self, request: Request, needed: Operation, browser: Browser) -> None:

@@ -9,7 +9,7 @@ from doorward.api.machines import why_not
 from doorward.api.types import Number
 from doorward.asgi import operation
 from doorward.errors import BadInput, Conflict, Unavailable
-from doorward.login.sessions import NotLinked, SignedIn
+from doorward.login.sessions import AccountSuspended, NotLinked, SignedIn
 from doorward.model import Node, Session, TabTarget
 from doorward.protocol.keys import NodePublic
 from doorward.tailnet import hostkeys
@@ -62,7 +62,17 @@ async def _target(call: Call, browser: Browser, session: Session, number: int, a
     "/console/tabs",
     needs=Permission.CONSOLE,
     status=201,
-    raises=[BadInput, NoSuchMachine, Offline, NotAllowed, TooManyTabs, SessionOver, NotLinked, Unavailable],
+    raises=[
+        BadInput,
+        NoSuchMachine,
+        Offline,
+        NotAllowed,
+        TooManyTabs,
+        SessionOver,
+        NotLinked,
+        AccountSuspended,
+        Unavailable,
+    ],
 )
 async def open_tab(call: Call, body: types.NewTab) -> types.Tab:
     """Make the tab whose key this is a node, for one account on one machine.
@@ -82,7 +92,16 @@ async def open_tab(call: Call, body: types.NewTab) -> types.Tab:
     "POST",
     "/console/tabs/{number}/targets",
     needs=Permission.CONSOLE,
-    raises=[BadInput, NoSuchMachine, Offline, NotAllowed, TabIsOver, SessionOver, NotLinked],
+    raises=[
+        BadInput,
+        NoSuchMachine,
+        Offline,
+        NotAllowed,
+        TabIsOver,
+        SessionOver,
+        NotLinked,
+        AccountSuspended,
+    ],
 )
 async def add_target(call: Call, number: Number, body: types.NewTarget) -> types.Target:
     """Let a tab reach one account more. It is judged like the first."""
@@ -99,7 +118,9 @@ async def add_target(call: Call, number: Number, body: types.NewTarget) -> types
     return await shown.target(call.registry, snapshot, node, machine, [*others, target])
 
 
-@operation("GET", "/console/tabs/{number}", needs=Permission.CONSOLE, raises=[TabIsOver, NotLinked])
+@operation(
+    "GET", "/console/tabs/{number}", needs=Permission.CONSOLE, raises=[TabIsOver, NotLinked, AccountSuspended]
+)
 async def get_tab(call: Call, number: Number) -> types.Tab:
     """Say how a tab of this session is; of one that is over, for a day, why."""
     browser, signed_in = _signed_in(call)

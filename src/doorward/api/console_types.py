@@ -194,9 +194,9 @@ class TabEvent(Answer, frozen=True, kw_only=True):
 
 
 class SessionEvent(Answer, frozen=True, kw_only=True):
-    """Event ``session``: nobody is signed in here any more."""
+    """Event ``session``: nobody is signed in here any more; ``suspended`` where that is why, and signing in is of no use."""
 
-    state: Literal["over"]
+    state: Literal["over", "suspended"]
 
 
 EVENTS = (MachinesEvent, TabEvent, SessionEvent)

@@ -99,8 +99,8 @@ class Feeds:
                         await stream.wake.wait()
                 stream.wake.clear()
                 beats = loop.time() >= beat
-                if not self._is_welcome(user_id) or (beats and not await self._is_signed_in(session)):
-                    yield _event("session", types.SessionEvent(state="over"))
+                if (end := await self._end(user_id, session if beats else None)) is not None:
+                    yield _event("session", end)
                     return
                 if beats:
                     beat = loop.time() + KEEP_ALIVE
@@ -149,9 +149,13 @@ class Feeds:
                 news.append(tabs.ended_event(ended))
         return news
 
-    def _is_welcome(self, user_id: int) -> bool:
+    async def _end(self, user_id: int, session: Session | None) -> types.SessionEvent | None:
+        """What ends a stream, if something does; ``session`` is the one to look at, None for none."""
         user = self._registry.snapshot.users.get(user_id)
-        return user is not None and not user.suspended
+        if user is not None and user.suspended:
+            return types.SessionEvent(state="suspended")
+        is_over = user is None or not await self._is_signed_in(session)
+        return types.SessionEvent(state="over") if is_over else None
 
     async def _is_signed_in(self, session: Session | None) -> bool:
         """Whether the session still is; a store that cannot be asked ends none."""

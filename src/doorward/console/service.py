@@ -7,8 +7,8 @@
 ``GET /assets/NAME``               a script, style or font; never changes
 =================================  ==============================================================================
 
-Whoever is not known goes to sign in, and comes back with what they asked for. A device in the tailnet is enough to look; a terminal
-is opened by somebody who has signed in.
+Whoever is not known goes to sign in, and comes back with what they asked for; whoever is suspended is told so. A device in the tailnet
+is enough to look; a terminal is opened by somebody who has signed in.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,9 @@ from doorward.console.bundle import BundleMissing, Bundles
 from doorward.console.pages import SCHEME_COOKIE, Title, page
 from doorward.login.asking import Askings, as_page
 from doorward.login.doors import Place
+from doorward.login.pages import Door, refusal
 from doorward.login.prefix import at
+from doorward.login.sessions import AccountSuspended, Visitor
 
 MACHINES = "web/src/console/page.tsx"
 TERMINAL = "web/src/terminal/page.tsx"
@@ -97,7 +99,7 @@ class Console:
         visitor = await self._askings.sessions.visitor(request)
         user = visitor.user
         if user is None:
-            return _sign_in(request)
+            return self._outside(request, visitor)
         board = self._feeds.board(user.id)
         await board.refresh()
         who = Browser(user, place, visitor.signed_in, visitor.node)
@@ -116,7 +118,7 @@ class Console:
         place = self._askings.doors.require(request)
         visitor = await self._askings.sessions.visitor(request)
         if visitor.user is None or visitor.signed_in is None:
-            return _sign_in(request)
+            return self._outside(request, visitor)
         machine = request.path_params["machine"]
         snapshot = self._registry.snapshot
         node = snapshot.node_by_name(machine.lower())
@@ -132,6 +134,19 @@ class Console:
             number=node.id if node is not None and seen else None,
             account=request.path_params.get("account"),
             secure=f"{main.base}/" if main.secure else None,
+        )
+
+    def _outside(self, request: Request, visitor: Visitor) -> Response:
+        """Where who is not signed in goes on. Whoever is suspended is told so here: signing in again would say it only at its end."""
+        if visitor.user is not None or not isinstance(visitor.refusal, AccountSuspended):
+            return _sign_in(request)
+        settings, error = self._registry.snapshot.settings, visitor.refusal
+        return refusal(
+            error,
+            tailnet=settings.display_name or settings.domain,
+            door=Door.BARRED,
+            why="Until that ends, nothing of the tailnet may be used from here, and signing in again does not help.",
+            steps=(error.cure, f"Who is somebody else signs in at `{at('/signin')}`."),
         )
 
     def _page(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from doorward.errors import DoorwardError, Unauthenticated
+from doorward.errors import DoorwardError, NotPermitted, Unauthenticated
 from doorward.login.doors import Doors, Place
 from doorward.model import Node, Session, User
 from doorward.store import signin
@@ -39,6 +39,15 @@ class NotLinked(Unauthenticated):
         )
 
 
+class AccountSuspended(NotPermitted):
+    """Somebody had signed in there who is suspended: to sign in again is of no use to them."""
+
+    problem = "account-suspended"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is suspended", cure="An administrator can say why, and restore you.")
+
+
 class SignedIn(NamedTuple):
     """A request of somebody who has signed in."""
 
@@ -56,9 +65,8 @@ class Visitor(NamedTuple):
     node: Node | None  # by the connection: the device at its other end, if that may be used
     owner: User | None  # whose device it is
     signed_in: SignedIn | None  # by the cookie
-    unlinked: str = (
-        ""  # nobody has: the provider by which somebody had, and for which they are nobody any more
-    )
+    # Nobody has: why whoever had is out, where there is more to say than that. Told to who has their cookie, and to nobody else.
+    refusal: NotLinked | AccountSuspended | None = None
 
     @property
     def user(self) -> User | None:
@@ -105,8 +113,8 @@ class Sessions:
             node = None
         owner = None if node is None or node.tags else snapshot.owner(node)
         signed_in = await self.of(request)
-        unlinked = "" if signed_in is not None else await self._unlinked(request)
-        return Visitor(node, owner, signed_in, unlinked)
+        refusal = None if signed_in is not None else await self._why_out(request)
+        return Visitor(node, owner, signed_in, refusal)
 
     async def _named(self, request: Request) -> Session | None:
         """The session that the cookie names, whether or not it is still good."""
@@ -117,16 +125,19 @@ class Sessions:
         session = await self._registry.writer.database.find(signin.sessions_by_hash, secrets.digest(secret))
         return None if session is None or session.origin != place.origin else session
 
-    async def _unlinked(self, request: Request) -> str:
-        """The provider by which somebody had signed in there, if that was ended because they are nobody to it any more."""
+    async def _why_out(self, request: Request) -> NotLinked | AccountSuspended | None:
+        """What there is to say to somebody who had signed in there: that they are suspended, or nobody to their provider any more."""
         session = await self._named(request)
-        if session is None or session.ended is None:
-            return ""
+        if session is None or session.expires <= self._registry.writer.now():
+            return None
+        user = self._registry.snapshot.users.get(session.user_id)
+        if user is not None and user.suspended:
+            return AccountSuspended(user.name)
         kind, _, provider = session.method.partition(":")
-        if kind != "provider":
-            return ""
+        if session.ended is None or kind != "provider":
+            return None
         linked = await self._registry.writer.database.read(signin.is_linked, session.user_id, provider)
-        return "" if linked else provider
+        return None if linked else NotLinked(provider)
 
     def _node(self, request: Request) -> Node | None:
         """The device at the other end of the connection, whatever it may do."""

@@ -92,9 +92,9 @@ export interface RulePlace {
   line: number;
 }
 
-/** Event ``session``: nobody is signed in here any more. */
+/** Event ``session``: nobody is signed in here any more; ``suspended`` where that is why, and signing in is of no use. */
 export interface SessionEvent {
-  state: "over";
+  state: "over" | "suspended";
 }
 
 /** Event ``tab``: one of this session's is over, or what it may reach is not as before. */

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Console, Machine, Machines, MachinesEvent } from "../api/types.ts";
+import type { Console, Machine, Machines, MachinesEvent, SessionEvent } from "../api/types.ts";
 import type { Common } from "../ui/bootstrap.ts";
 import { Dialog } from "../ui/dialog.tsx";
 import { Frame, LiveState, Plate } from "../ui/frame.tsx";
@@ -68,7 +68,8 @@ export class Hall {
     this.live = new Live(`${this.#api}/events`, {
       open: () => void this.#all(),
       event: ({ event, data }) => {
-        if (event === "session") return this.live.end();
+        if (event === "session")
+          return this.live.end((JSON.parse(data) as SessionEvent).state === "suspended");
         if (event !== "machines") return;
         const { changed, removed } = JSON.parse(data) as MachinesEvent;
         this.#tell(this.fleet.change(changed, removed, this.reading));
@@ -292,7 +293,11 @@ export function App({ start, hall }: { start: Start; hall: Hall }) {
         }
         plate={<Plate you={you} now={hall.now.value} base={base} />}
         state={
-          over ? (
+          over && link.suspended ? (
+            <span class={css.over} role="status">
+              <b>{you.user.name} is suspended.</b> An administrator can say why, and restore you.
+            </span>
+          ) : over ? (
             <span class={css.over} role="status">
               <b>You are signed out.</b>
               <a href={`${base}signin?next=${encodeURIComponent(location.pathname + location.search)}`}>

@@ -29,6 +29,7 @@ const REASONS: Readonly<Record<string, FailureKind>> = {
   "no-such-machine": "no-such-machine",
   offline: "offline",
   "not-linked": "not-linked",
+  "account-suspended": "suspended",
   "not-allowed": "not-allowed",
   "policy-ended": "policy-ended",
   "session-over": "session-over",

@@ -434,7 +434,7 @@ export class Tab {
 
 /** The server knows this tab no more: what it said, as the end of what there was. */
 function gone(why: Failure): Failure {
-  if (why.kind === "not-linked" || why.kind === "session-over") return why;
+  if (why.kind === "not-linked" || why.kind === "suspended" || why.kind === "session-over") return why;
   const kind = why.kind === "policy-ended" || why.kind === "not-allowed" ? "policy-ended" : "lost";
   return { ...why, kind };
 }

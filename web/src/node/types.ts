@@ -16,6 +16,7 @@ export type FailureKind =
   | "offline"
   | "ssh-off"
   | "not-linked"
+  | "suspended"
   | "not-allowed"
   | "host-key-changed"
   | "no-common-algorithm"

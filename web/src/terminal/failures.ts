@@ -105,6 +105,16 @@ function words(
         steps: ["Ask an administrator to link this sign-in to your user."],
         signIn: true,
       };
+    case "suspended":
+      return {
+        state: "Signed out",
+        title: "You are suspended",
+        why: "Until that ends, nothing of the tailnet may be used, and signing in again does not help.",
+        steps: ["Ask an administrator, who can say why and restore you."],
+        more: ["Once you are restored, sign in. This terminal opens by itself then."],
+        signIn: true,
+        retry: null,
+      };
     case "not-allowed":
       return {
         state: BEFORE,
@@ -265,6 +275,7 @@ export const KINDS: readonly FailureKind[] = [
   "offline",
   "ssh-off",
   "not-linked",
+  "suspended",
   "not-allowed",
   "host-key-changed",
   "no-common-algorithm",

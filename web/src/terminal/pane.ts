@@ -266,7 +266,7 @@ export function word(pane: Pane): string {
 /** Failures that end by themselves when the machine is there again. */
 export const HEALS: ReadonlySet<string> = new Set(["offline", "ssh-off", "timeout"]);
 /** Failures that end by signing in. */
-export const SIGNED_OUT: ReadonlySet<string> = new Set(["session-over", "not-linked"]);
+export const SIGNED_OUT: ReadonlySet<string> = new Set(["session-over", "not-linked", "suspended"]);
 
 /** Whether signing in has to come first; `signedIn` is when somebody was last seen to have done so, ms. */
 export function signedOut(pane: Pane, signedIn: number): boolean {

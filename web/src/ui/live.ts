@@ -20,8 +20,8 @@ export type Link =
   | { readonly state: "live" }
   /** `since` and `next` in milliseconds of the clock. */
   | { readonly state: "lost"; readonly since: number; readonly next: number }
-  /** Nobody is signed in here any more. */
-  | { readonly state: "over" };
+  /** Nobody is signed in here any more; whoever was may be suspended, and signing in is of no use to them. */
+  | { readonly state: "over"; readonly suspended: boolean };
 
 export interface Listener {
   /** The stream has begun: whatever happens from now on will be told. */
@@ -33,6 +33,16 @@ export interface Listener {
 export function pause(tries: number, random: number): number {
   const most = Math.min(LAST, FIRST * 2 ** tries);
   return most / 2 + (most / 2) * random;
+}
+
+async function isSuspension(answer: Response): Promise<boolean> {
+  const problem: unknown = await answer.json();
+  return (
+    typeof problem === "object" &&
+    problem !== null &&
+    "type" in problem &&
+    problem.type === "account-suspended"
+  );
 }
 
 export class Live {
@@ -91,9 +101,9 @@ export class Live {
   }
 
   /** It is over: nothing is tried any more. */
-  end(): void {
+  end(suspended = false): void {
     clearTimeout(this.#retry);
-    this.link.value = { state: "over" };
+    this.link.value = { state: "over", suspended };
     this.#current?.abort();
   }
 
@@ -113,6 +123,7 @@ export class Live {
         signal: abort.signal,
       });
       if (answer.status === 401) return this.end();
+      if (answer.status === 403 && (await isSuspension(answer))) return this.end(true);
       if (!answer.ok || answer.body === null) throw new Error(`the stream was refused: ${answer.status}`);
       heard();
       this.#tries = 0;

@@ -63,6 +63,7 @@ test.each([
   ["no-such-machine", 404, "no-such-machine"],
   ["offline", 409, "offline"],
   ["not-linked", 401, "not-linked"],
+  ["account-suspended", 403, "suspended"],
   ["not-allowed", 403, "not-allowed"],
   ["too-many-tabs", 429, "server"],
   ["fresh-proof-needed", 403, "server"],
@@ -508,6 +509,11 @@ test.each([
     "the sign-in is linked to nobody",
     { status: 401, body: { type: "not-linked", title: "your sign-in is not linked", cure: "Ask." } },
     "not-linked",
+  ],
+  [
+    "the person is suspended",
+    { status: 403, body: { type: "account-suspended", title: "alice is suspended", cure: "Ask." } },
+    "suspended",
   ],
   [
     "it is over",

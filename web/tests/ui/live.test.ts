@@ -6,6 +6,7 @@ class Scene {
   readonly streams: AbortSignal[] = [];
   readonly #heard = new Map<string, () => void>();
   readonly page = { visibilityState: "visible" };
+  refusal: Response | undefined;
 
   constructor() {
     vi.stubGlobal("document", this.page);
@@ -13,6 +14,7 @@ class Scene {
       this.#heard.set(kind, listener),
     );
     vi.stubGlobal("fetch", (_: string, { signal }: { signal: AbortSignal }) => {
+      if (this.refusal !== undefined) return Promise.resolve(this.refusal);
       this.streams.push(signal);
       const body = new ReadableStream<Uint8Array>({
         start: (stream) =>
@@ -91,4 +93,24 @@ it("what was over begins again once somebody is signed in, and only then", async
   live.back();
   await vi.advanceTimersByTimeAsync(0);
   expect([scene.open, scene.streams.length, live.link.value.state]).toEqual([1, 2, "live"]);
+});
+
+it.each([
+  [401, { type: "unauthenticated" }, { state: "over", suspended: false }],
+  [403, { type: "account-suspended" }, { state: "over", suspended: true }],
+])("a refusal of %i with %o ends it", async (status, problem, link) => {
+  scene.refusal = Response.json(problem, { status });
+  live.start();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(live.link.value).toEqual(link);
+});
+
+it("any other refusal is tried again", async () => {
+  scene.refusal = Response.json({ type: "not-permitted" }, { status: 403 });
+  live.start();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(live.link.value.state).toBe("lost");
+  scene.refusal = undefined;
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(live.link.value.state).toBe("live");
 });
