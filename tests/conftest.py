@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from doorward.clock import SystemClock
+
+# How long one example of a property takes on a busy machine says nothing about the property; each test as a whole has its limit.
+# All else is as it was: Hypothesis has a profile of its own where it finds itself in CI.
+settings.register_profile("busy", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+settings.load_profile("busy")
 
 _LOCK = Path("~/.pyenv/shims/.pyenv-shim").expanduser()
 
