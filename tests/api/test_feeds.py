@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 import pytest
-from tests.support.consoles import furnish
+from tests.support.consoles import furnish, page
 from tests.support.means import sign_in
 from tests.support.world import World
 
 from doorward.api import feeds as module
+from doorward.api.console_types import Machine
 from doorward.api.feeds import Feeds, TooManyStreams
-from doorward.model import Session
+from doorward.api.machines import View
+from doorward.model import Node, Role, Session
 from doorward.store import signin
 from doorward.tailnet.snapshot import Snapshot
 
@@ -176,3 +179,54 @@ async def test_of_many_that_begin_at_once_no_more_are_told_than_have_room(
             assert [piece async for piece in late] == []
     async with listening(world):
         pass
+
+
+async def test_whoever_asks_again_costs_only_what_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = await furnish(world)
+    looked: list[str] = []
+    machine = View.machine
+
+    def counted(view: View, node: Node, *, expired: bool) -> Machine | None:
+        looked.append(node.name)
+        return machine(view, node, expired=expired)
+
+    monkeypatch.setattr(View, "machine", counted)
+
+    async def asked(client: httpx2.AsyncClient) -> list[str]:
+        looked.clear()
+        return [one["name"] for one in (await client.get("/console/machines")).json()["machines"]]
+
+    async with page(world) as ann:
+        assert await asked(ann) == ["laptop", "server"]
+        assert set(looked) == {"laptop", "desk", "server", "db"}
+        assert (await asked(ann), looked) == (["laptop", "server"], [])
+        await world.registry.rename_node("test", nodes["server"].id, "prod")
+        assert (await asked(ann), looked) == (["laptop", "prod"], ["prod"])
+        await world.registry.delete_node("test", nodes["server"].id)
+        assert (await asked(ann), looked) == (["laptop"], [])
+        await world.registry.set_policy("test", '{"grants": []}')
+        await world.registry.set_role("test", "ann", Role.AUDITOR)
+        assert await asked(ann) == ["db", "desk", "laptop"]
+        # What nobody has asked for in a while is not kept up to date any more.
+        world.clock.advance(module.KEPT + 1)
+        await world.registry.rename_node("test", nodes["db"].id, "base")
+        assert not world.context.feeds._boards
+        assert await asked(ann) == ["base", "desk", "laptop"]
+        assert set(looked) == {"base", "desk", "laptop"}
+
+
+async def test_what_is_kept_for_who_has_just_asked_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_KEPT", 2)
+    await furnish(world)
+    feeds = world.context.feeds
+    async with listening(world):
+        for user_id in (101, 102, 103, 101):
+            feeds.board(user_id)
+        ann = world.registry.snapshot.user_by_name("ann")
+        assert ann is not None
+        assert set(feeds._boards) == {ann.id, 103, 101}, "a page that listens keeps its own"
+        assert feeds._asked.keys() == feeds._boards.keys()

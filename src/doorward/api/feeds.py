@@ -22,24 +22,29 @@ COALESCE = 0.25  # seconds between two events about machines at least
 KEEP_ALIVE = 15.0  # seconds until a comment is sent: proxies close what is silent for a minute
 OPENS_PER_SECOND, OPENS = 1.0, 60.0  # terminals that a person opens; each is written down for good
 MOST_STREAMS = 40  # of one person; a page has one
+KEPT = 60.0  # seconds for which what a person was shown is kept up to date for their next question, while nobody listens
+MOST_KEPT = 8  # people of whom it is: at 10,000 machines each takes some megabytes
 
 
 class Feeds:
-    """The streams of events that are open in this process, by person.
+    """The streams of events that are open in this process, by person; and what those see who have just asked.
 
     Args:
         registry: the tailnet.
-        clock: for rate limits.
+        clock: for rate limits, and for how long ago somebody asked.
     """
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry = registry
+        self._clock = clock
         self._boards: dict[int, Board] = {}
+        self._asked: dict[int, float] = {}  # when these boards were last wanted; the latest is last
         self._closed = False
         self._opens = RateLimit(rate=OPENS_PER_SECOND, burst=OPENS, clock=clock)
         registry.writer.watch(self._changed)
 
     def _changed(self, before: Snapshot, after: Snapshot, touched: frozenset[int] | None) -> None:
+        self._forget()
         if not self._boards:
             return
         # Once for all who look: there may be as many of them as there are tabs.
@@ -68,10 +73,24 @@ class Feeds:
                 stream.wake.set()
 
     def board(self, user_id: int) -> Board:
-        """The board of a person: the one that their open pages share, or a new one."""
-        return self._boards.get(user_id) or Board(
-            lambda: view_of(self._registry.snapshot, user_id), self._expired
-        )
+        """The board of a person, which all that they ask shares: what it has, only changes cost anything to keep true."""
+        found = self._boards.get(user_id)
+        if found is None:
+            found = self._boards[user_id] = Board(
+                lambda: view_of(self._registry.snapshot, user_id), self._expired
+            )
+        self._asked.pop(user_id, None)
+        self._asked[user_id] = self._clock.monotonic()
+        self._forget()
+        return found
+
+    def _forget(self) -> None:
+        """Drop the boards that nobody listens to and that were not asked for in a while, or by too many others since."""
+        since = self._clock.monotonic() - KEPT
+        idle = [user_id for user_id in self._asked if not self._boards[user_id].streams]
+        for place, user_id in enumerate(reversed(idle)):
+            if place >= MOST_KEPT or self._asked[user_id] < since:
+                del self._boards[user_id], self._asked[user_id]
 
     def _expired(self, node: Node) -> bool:
         return node.expired(self._registry.writer.now())
@@ -82,7 +101,7 @@ class Feeds:
         ``session`` is the one by which somebody is; None where the page is known by its device.
         """
         stream = Stream()
-        board = self._boards.setdefault(user_id, self.board(user_id))
+        board = self.board(user_id)
         if len(board.streams) >= MOST_STREAMS:  # many began at the same moment, when there was room
             return
         board.streams.add(stream)
@@ -114,8 +133,7 @@ class Feeds:
                     await asyncio.sleep(COALESCE)
         finally:
             board.streams.discard(stream)
-            if not board.streams and self._boards.get(user_id) is board:
-                del self._boards[user_id]
+            self._forget()
 
     async def _tab_news(self, user_id: int, session: Session | None, stream: Stream) -> list[types.TabEvent]:
         """What is new about the tabs of a page's session. One that has just been made is known to its page."""

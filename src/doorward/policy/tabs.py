@@ -114,15 +114,22 @@ class FromTab:
         self._user_id = user_id
         people = roster.people
         self._known = user_id in people.by_id and user_id not in people.suspended
-        # Each rule that could be for this person, and whether it names them.
+        # Each rule that is for this person, whether it names them, and where to it opens the port. Of a long policy
+        # few are, and all of these are looked at for every node.
         self._openings = [
-            (rule, _named(people, rule.sources, user_id))
+            (rule, named, ends)
             for rule in document.rules
-            if not rule.via and any(_is_ssh(flow.protocols, flow.ports) for flow in rule.flows)
+            if not rule.via
+            and (ends := [flow.target for flow in rule.flows if _is_ssh(flow.protocols, flow.ports)])
+            and (named := _named(people, rule.sources, user_id)) is not _Named.NO
         ]
         ordered = sorted(document.ssh, key=lambda rule: not rule.check)  # as nodes are told them
-        self._rules = [(rule, _named(people, rule.sources, user_id)) for rule in ordered]
-        targets = [flow.target for rule, _ in self._openings for flow in rule.flows]
+        self._rules = [
+            (rule, named)
+            for rule in ordered
+            if (named := _named(people, rule.sources, user_id)) is not _Named.NO
+        ]
+        targets = [target for _, _, opened in self._openings for target in opened]
         targets += [target for rule, _ in self._rules for target in rule.targets]
         self._alike = not any(target.is_addresses for target in targets)
         self._made: dict[object, Passage] = {}
@@ -161,11 +168,9 @@ class FromTab:
         first: Rule | None = None
         denied: Rule | None = None
         opened: dict[Address, None] = {}
-        for rule, named in self._openings:
-            for flow in rule.flows:
-                if not _is_ssh(flow.protocols, flow.ports):
-                    continue
-                found = self._covered(flow.target, member, named)
+        for rule, named, targets in self._openings:
+            for target in targets:
+                found = self._covered(target, member, named)
                 if found and rule.postures:
                     denied = denied or rule
                 elif found:
@@ -179,8 +184,6 @@ class FromTab:
         own = (member.ipv4, member.ipv6)
         if target.is_autogroup("self"):
             return own if named is _Named.BY_NAME and member.owner == self._user_id else ()
-        if named is _Named.NO:
-            return ()
         if target.is_addresses:
             return tuple(address for address in own if any(address in one for one in target.ranges))
         if target.is_autogroup("internet"):
@@ -204,8 +207,6 @@ class FromTab:
 
     def _admits(self, rule: SSHRule, member: Member, named: _Named) -> bool:
         """As ``ssh.admitted_by`` has it for devices of the person's."""
-        if named is _Named.NO:
-            return False
         mine = member.owner == self._user_id and named is _Named.BY_NAME
         for target in rule.targets:
             if target.is_autogroup("self"):
