@@ -1,6 +1,7 @@
 """What every test finds and leaves."""
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from doorward.clock import SystemClock
 # All else is as it was: Hypothesis has a profile of its own where it finds itself in CI.
 settings.register_profile("busy", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
 settings.load_profile("busy")
+
+# What these tests start ends as shells do when their terminal goes, also where they were themselves started by nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _LOCK = Path("~/.pyenv/shims/.pyenv-shim").expanduser()
 

@@ -1,6 +1,7 @@
 """Waiting in tests for something that tells nobody when it happens."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 
@@ -23,9 +24,15 @@ def _found(holds: Callable[[], bool]) -> bool:
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], within: float = 30.0) -> None:
-    """Wait until an async question is answered with yes; TimeoutError after ``within`` seconds."""
+    """The same for a question that takes a while itself."""
+
+    async def found() -> bool:
+        with contextlib.suppress(LookupError):
+            return await holds()
+        return False
+
     async with asyncio.timeout(within):
-        while not await holds():  # noqa: ASYNC110 - asks a real program, which tells nobody when its answer changes
+        while not await found():  # noqa: ASYNC110 - asks a real program, which tells nobody when its answer changes
             await asyncio.sleep(0.05)
 
 
@@ -33,7 +40,7 @@ ANSWERS = 20  # as many answers of the program that is asked may come before wha
 
 
 async def promptly(holds: Callable[[], Awaitable[bool]], within: float) -> None:
-    """The same where the time is a promise.
+    """As ``eventually`` where the time is a promise.
 
     On a machine that does much else everything takes its time, also the answers themselves. So what is promised ``within``
     seconds may take as long as 20 answers if that is longer, which it is on no machine that is at leisure.
