@@ -119,6 +119,29 @@ async def test_what_is_on_the_way_to_an_authority_is_said_and_not_counted(
         assert "object at 0x" not in refused.value.message
 
 
+async def test_two_names_that_are_ordered_at_once_make_one_account(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entering, within, most = asyncio.Lock(), 0, 0
+    enter = Conversation._enter
+
+    def counted(talk: Conversation, talking: Any) -> None:
+        nonlocal within, most
+        within += 1
+        most = max(most, within)
+        enter(talk, talking)
+        within -= 1
+
+    monkeypatch.setattr(Conversation, "_enter", counted)
+    hosts = [f"{name}.example.test" for name in ("one", "two", "three", "four")]
+    talks = [Conversation(place.settings(), KEY, SystemClock(), entering) for _ in hosts]
+    async with asyncio.TaskGroup() as group:
+        for host, talk in zip(hosts, talks, strict=True):
+            group.create_task(talk.order(host, place.present))
+    assert most == 1
+    assert place.pebble.log.read_text().count("There are now 1 accounts") == 1
+
+
 async def test_an_account_that_was_made_elsewhere_is_bound_where_one_is_wanted(tmp_path: Path) -> None:
     file = tmp_path / "account"
     theirs = {"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}

@@ -85,12 +85,17 @@ class Conversation:
         settings: which authority, and how.
         account_key: PEM.
         clock: for deadlines.
+        entering: held while the account is made or found, by all that talk for it at the same time: RFC 8555 section 7.3
+            does not say what becomes of two that ask for the same new account at once, and authorities refuse one.
     """
 
-    def __init__(self, settings: Acme, account_key: bytes, clock: Clock) -> None:
+    def __init__(
+        self, settings: Acme, account_key: bytes, clock: Clock, entering: asyncio.Lock | None = None
+    ) -> None:
         self._settings = settings
         self._account_key = account_key
         self._clock = clock
+        self._entering = entering or asyncio.Lock()
         self._client: client.ClientV2 | None = None
         self._retry_after = 0.0
 
@@ -121,7 +126,8 @@ class Conversation:
     async def _open(self, *, account: bool = True) -> "client.ClientV2":
         self._client = talking = await self._step(self._connect)
         if account:
-            await self._step(lambda: self._enter(talking))
+            async with self._entering:
+                await self._step(lambda: self._enter(talking))
         return talking
 
     def _connect(self) -> "client.ClientV2":

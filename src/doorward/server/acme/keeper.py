@@ -82,6 +82,7 @@ class Keeper:
         self._others: tuple[Answer, ...] = ()  # of other doorwards
         self._wake = {host: asyncio.Event() for host in certificates}
         self._urgent: set[str] = set()  # an administrator asked for it
+        self._entering = asyncio.Lock()  # two names are ordered at once, for one account
         acme = settings.tls.acme
         self._digest = hashlib.sha256(msgspec.json.encode(acme, enc_hook=str)).hexdigest()[:16]
 
@@ -178,7 +179,7 @@ class Keeper:
 
     def _talk(self) -> Conversation:
         key = self._folder.account_key(self._directory)
-        return Conversation(self._settings.tls.acme, key, self._clock)
+        return Conversation(self._settings.tls.acme, key, self._clock, self._entering)
 
     async def _order(self, host: str) -> None:
         before, now = self._folder.state(host), self._clock.now()
