@@ -224,16 +224,7 @@ async def test_floods_pastes_split_characters_and_storms_of_sizes_lose_nothing(
         # As fast as it goes, and the last line is there.
         await terminal.run("seq 1 100000", within=90)
         await terminal.shows("100000")
-        # A megabyte into a program that counts it, once it listens: before that the shell's own line editor has the keys.
-        text = "paste " * 174_762 + "over"
-        await terminal.type(
-            f"stty raw; printf '\\033]0;%s\\007' listening; head -c {len(text)} > {tmp_path}/pasted;"
-            " stty sane -echo; printf '\\033]0;%s\\007' pasted"
-        )
-        await terminal.timed("listening")
-        await terminal.paste(text)
-        await terminal.tab.holds("document.title.startsWith('pasted')", 90)
-        assert (tmp_path / "pasted").read_text() == text
+        await _takes_a_megabyte(terminal, tmp_path)
         # Each byte in a write of its own.
         program = tmp_path / "split.py"
         program.write_text(
@@ -246,9 +237,7 @@ async def test_floods_pastes_split_characters_and_storms_of_sizes_lose_nothing(
         # Many sizes, of which the last counts.
         for width in (*range(300, 1200, 60), 1000):
             await _resized(terminal, width, 600)
-        columns, rows = await _settled(terminal)
-        await terminal.run(f"stty size > {tmp_path}/size")
-        assert (tmp_path / "size").read_text().split() == [str(rows), str(columns)]
+        await _host_knows_its_size(terminal, tmp_path)
 
 
 @pytest.mark.heavy
@@ -263,12 +252,11 @@ async def test_a_storm_of_sizes_while_much_is_printed_tears_nothing(
             await _resized(terminal, *next(sizes))
             storm += 1
         await _resized(terminal, 1000, 600)
-        columns, rows = await _settled(terminal)
+        await _settled(terminal)
         shown = [row for row in await terminal.shown() if row.isdecimal()]
         assert shown == [str(number) for number in range(300_001 - len(shown), 300_001)]
         assert len(shown) > 10
-        await terminal.run(f"stty size > {tmp_path}/size")
-        assert (tmp_path / "size").read_text().split() == [str(rows), str(columns)]
+        await _host_knows_its_size(terminal, tmp_path)
 
 
 @pytest.mark.heavy
@@ -277,7 +265,6 @@ async def test_ten_shells_of_a_page_print_at_once_and_another_answers_and_takes_
 ) -> None:
     program = tmp_path / "prints.py"
     program.write_text(PRINTS)
-    text = "paste " * 174_762 + "over"
     async with shell(desk, browser) as terminal:
         for number in range(MANY):
             await terminal.type(f"python3 {program} {tmp_path}/{number}\n")
@@ -288,14 +275,7 @@ async def test_ten_shells_of_a_page_print_at_once_and_another_answers_and_takes_
         begun = browser.memory()
         for _ in range(10):
             assert await terminal.run("true") < ANSWERS
-        await terminal.type(
-            f"stty raw; printf '\\033]0;%s\\007' listening; head -c {len(text)} > {tmp_path}/pasted;"
-            " stty sane -echo; printf '\\033]0;%s\\007' pasted"
-        )
-        await terminal.timed("listening")
-        await terminal.paste(text)
-        await terminal.tab.holds("document.title.startsWith('pasted')", 90)
-        assert (tmp_path / "pasted").read_text() == text
+        await _takes_a_megabyte(terminal, tmp_path)
         # They print all the while, and only what can be scrolled back to is kept of it.
         assert browser.memory() - begun < MORE
         (tmp_path / "enough").touch()
@@ -329,6 +309,26 @@ async def _settled(terminal: Terminal) -> tuple[int, int]:
 
     await eventually(is_still, 20)
     return seen[-1]
+
+
+async def _host_knows_its_size(terminal: Terminal, folder: Path) -> None:
+    """The host has been told the size that the page has, once that stays."""
+    columns, rows = await _settled(terminal)
+    await terminal.run(f"stty size > {folder}/size")
+    assert (folder / "size").read_text().split() == [str(rows), str(columns)]
+
+
+async def _takes_a_megabyte(terminal: Terminal, folder: Path) -> None:
+    """A paste goes whole into a program that counts it, once that listens: before, the shell's own line editor has the keys."""
+    text = "paste " * 174_762 + "over"
+    await terminal.type(
+        f"stty raw; printf '\\033]0;%s\\007' listening; head -c {len(text)} > {folder}/pasted;"
+        " stty sane -echo; printf '\\033]0;%s\\007' pasted"
+    )
+    await terminal.timed("listening")
+    await terminal.paste(text)
+    await terminal.tab.holds("document.title.startsWith('pasted')", 90)
+    assert (folder / "pasted").read_text() == text
 
 
 @pytest.mark.parametrize(("card", "canvas"), [("llvmpipe (LLVM 15.0.6, 256 bits)", False), ("A Card", True)])
