@@ -21,7 +21,7 @@ pytestmark = pytest.mark.interop
 
 REACH = '"grants": [{"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["*"]}]'
 ME = getpass.getuser()
-END = 40  # seconds in which a decision has arrived
+END = 15  # seconds in which a decision has arrived
 
 
 def policy(action: str, **more: str) -> str:

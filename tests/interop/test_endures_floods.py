@@ -91,7 +91,7 @@ async def test_ten_thousand_connections_that_stop_half_way() -> None:
                 return those.there() == 0
 
             await eventually(time_is_over, within=limit + 20)
-        await until(lambda: process.descriptors() <= descriptors + 10)
+        await until(lambda: process.descriptors() <= descriptors + 10, seconds=10)
         assert "pong from other" in await laptop.ping("other")
         await eventually(laptop.is_well)
         log = server.log.read_text(errors="replace")

@@ -18,7 +18,7 @@ from tests.support.postgres import cluster
 from tests.support.server import Server
 from tests.support.simulated import administrator, simulated
 from tests.support.small_disk import needs_root, small_disk
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, promptly, until
 
 from doorward.engine.client import ControlClient
 from doorward.errors import DoorwardError
@@ -84,7 +84,7 @@ class Tailnet:
             problem.update(answer.json() if answer.status_code != 201 else {})
             return answer.status_code != 201
 
-        await eventually(is_refused, within=60)
+        await promptly(is_refused, within=20)
         return problem
 
     async def everything_that_is_set_up_works(self) -> None:
@@ -125,7 +125,7 @@ class Tailnet:
         async def is_told() -> bool:
             return words in (await self.laptop.cli("status")).stdout
 
-        await eventually(is_told, within=40)
+        await promptly(is_told, within=15)
         status = await self.server.json("status")
         (part,) = [part for part in status["parts"] if part["name"] == "database"]
         assert part["state"] == "failing"
@@ -141,7 +141,7 @@ class Tailnet:
         metrics = (await self.api.get("http://localhost/metrics")).text
         assert "doorward_store_in_trouble 1.0" in metrics
 
-    async def all_is_well_again(self, within: float = 60) -> None:
+    async def all_is_well_again(self, within: float = 20) -> None:
         async def is_well() -> bool:
             answer = await self.api.get("/status")
             if answer.status_code != 200:
@@ -155,7 +155,7 @@ class Tailnet:
         async def is_told() -> bool:
             return "cannot save changes" not in (await self.laptop.cli("status")).stdout
 
-        await eventually(is_told, within=40)
+        await promptly(is_told, within=15)
         assert (await self.make_key()).status_code == 201
         # The device that waited is let in now, by a link that is older than the trouble.
         assert not self.waiting.done()
@@ -231,13 +231,13 @@ async def test_a_worker_that_dies_on_a_full_disk_is_back(tmp_path: Path) -> None
                 disk.fill()
                 sessions, worker = node.sessions, server.worker_pid()
                 os.kill(worker, signal.SIGKILL)
-                await eventually(lambda: _later(node, sessions), within=60)
+                await promptly(lambda: _later(node, sessions), within=20)
                 disk.free()
 
                 async def is_well() -> bool:
                     return (await api.post("/keys", json={"user": "alice"})).status_code == 201
 
-                await eventually(is_well, within=60)
+                await promptly(is_well, within=20)
                 following.cancel()
         assert "Traceback" not in server.log.read_text() if server.log.exists() else True
 

@@ -65,7 +65,8 @@ async def test_a_link_is_approved_and_up_returns_by_itself(server: Server) -> No
             assert not up.done()
             approved = await server.run("nodes", "approve", link, "--user", "alice")
             assert "as a node of alice" in approved.stdout
-            done = await up
+            async with asyncio.timeout(3):
+                done = await up
             assert link in done.stdout + done.stderr
         assert (await laptop.status())["BackendState"] == "Running"
         again = await server.run("nodes", "approve", link, "--user", "bob", check=False)
@@ -89,7 +90,8 @@ async def test_a_link_for_tags_that_its_user_may_not_give_stays_closed(server: S
         assert "tag:web" in refused.stderr
         assert not up.done()
         await server.run("nodes", "approve", link, "--user", "alice")
-        await up
+        async with asyncio.timeout(3):
+            await up
         assert (await _node(server, "laptop"))["tags"] == ["tag:web"]
         assert (await laptop.status())["Self"]["Tags"] == ["tag:web"]
 
@@ -98,7 +100,7 @@ async def test_logging_out_and_in_again_keeps_name_and_addresses(server: Server)
     async with machines(server, "laptop", "server") as (laptop, other):
         before = await _node(server, "laptop")
         await laptop.cli("logout")
-        await laptop.wait_until("NeedsLogin")
+        await laptop.wait_until("NeedsLogin", within=3)
         assert (await _node(server, "laptop"))["expired"]
 
         async def is_offline() -> bool:
@@ -135,7 +137,7 @@ async def test_an_expired_node_needs_a_login_and_is_itself_again(server: Server)
     async with machines(server, "laptop", "server") as (laptop, other):
         before = await _node(server, "laptop")
         await server.run("nodes", "expire", "laptop", "--yes")
-        await laptop.wait_until("NeedsLogin")
+        await laptop.wait_until("NeedsLogin", within=3)
         said = await other.cli("ping", "-c", "1", "--timeout=1s", "laptop", check=False)
         assert said.returncode != 0
         assert "expired" in (await server.run("nodes", "list")).stdout

@@ -141,7 +141,7 @@ async def test_a_relay_of_others_from_a_map_in_a_file(tmp_path: Path) -> None:
                     peers = (await laptop.status())["Peer"].values()
                     return any(peer["HostName"] == "server" and peer["Relay"] == code for peer in peers)
 
-                await eventually(has_moved)
+                await promptly(has_moved, within=20)
                 assert f"via DERP({code})" in await laptop.ping("server")
 
 

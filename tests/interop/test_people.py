@@ -15,7 +15,7 @@ from tests.support.clients import StockClient
 from tests.support.machines import machines
 from tests.support.openssh import OpenSSH
 from tests.support.server import Server
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, promptly, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -207,7 +207,7 @@ async def test_who_is_suspended_is_out_in_the_middle_of_an_ssh_and_of_a_page(tmp
                 return not await is_alive()
 
             # Her own ssh is not told: no packet reaches her any more.
-            await eventually(is_over)
+            await promptly(is_over, 10)
 
         async def nobody() -> bool:
             with contextlib.suppress(Exception):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 from tests.support.clients import StockClient
@@ -116,7 +117,9 @@ async def test_a_node_comes_back_after_its_daemon_was_started_again(server: Serv
     async with machines(server, "laptop", "server") as (laptop, other):
         before = (await other.status())["Self"]
         await other.restart()
+        began = time.monotonic()
         after = (await other.wait_until("Running"))["Self"]
+        assert time.monotonic() - began < 5
         assert (after["ID"], after["TailscaleIPs"]) == (before["ID"], before["TailscaleIPs"])
         assert "pong from server" in await laptop.ping("server")
 
@@ -126,7 +129,7 @@ async def test_doorward_asks_its_nodes_whether_they_are_there(server: Server) ->
         assert "laptop answered in " in (await server.run("nodes", "ping", "laptop")).stdout
         found = await server.json("nodes", "ping", "server", "--from", "laptop")
         assert (found["node"], found["source"]) == ("server", "laptop")
-        assert 0 < found["seconds"] < 30
+        assert 0 < found["seconds"] < 5
         assert found["endpoint"] or found["relay"] == "home"
         assert (
             "laptop reaches server "

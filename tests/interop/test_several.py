@@ -18,7 +18,7 @@ from tests.support.openssh import OpenSSH
 from tests.support.postgres import Cluster
 from tests.support.programs import require_client
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, promptly
 
 pytestmark = [pytest.mark.interop]
 
@@ -147,7 +147,7 @@ async def test_the_door_is_each_process_s_own_node_and_its_name_leads_to_one_tha
                 assert answer.status == 200, answer.text
                 assert answer.json()["user"]["login_name"] == "alice"
             await first.kill()
-            await eventually(partial(leads_to, laptop, addresses[1]), within=60)
+            await promptly(partial(leads_to, laptop, addresses[1]), within=20)
 
 
 async def test_one_is_killed_and_its_clients_go_on_at_the_other(database: str) -> None:

@@ -154,7 +154,7 @@ async def test_garbage_at_every_listener_harms_nobody_else(server: Server) -> No
             for task in talking:
                 task.cancel()
         assert server.worker_pid() == worker
-        await until(lambda: _descriptors(server) <= descriptors + 10)
+        await until(lambda: _descriptors(server) <= descriptors + 10, seconds=10)
         assert "pong from laptop" in await other.ping("laptop")
         await eventually(laptop.is_well)
         log = server.log.read_text(errors="replace")

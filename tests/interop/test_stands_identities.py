@@ -171,7 +171,7 @@ async def test_a_client_that_stands_still_holds_up_nobody_and_comes_back(server:
         async def knows() -> bool:
             return "renamed" in (await frozen.cli("status")).stdout
 
-        await eventually(knows)
+        await promptly(knows, within=10)
         status = await frozen.status()
         assert status["BackendState"] == "Running"
         assert status["Self"]["PublicKey"] == key

@@ -12,7 +12,7 @@ from tests.support.clients import StockClient
 from tests.support.machines import all_ready
 from tests.support.netns import Host, switch
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import promptly
 
 pytestmark = [pytest.mark.interop, pytest.mark.root]
 
@@ -85,12 +85,12 @@ def test_a_peer_that_vanished_is_noticed_whether_we_talk_or_not(
             for visit in visits:
                 assert visit.stdout is not None
                 assert visit.stdout.readline() == "in\n"
-            began = time.monotonic()
             with a.unplugged():
+                began = time.monotonic()
                 kind, lasted, _ = json.loads(listening.stdout.readline())
                 noticed = time.monotonic() - began
                 assert kind == path
-                assert 1.5 < noticed < 30, f"noticed after {noticed:.1f} s, of {lasted:.1f} s"
+                assert 1.5 < noticed < 8, f"noticed after {noticed:.1f} s, of {lasted:.1f} s"
                 # The other one is silent too, and there.
                 assert visits[1].poll() is None
         finally:
@@ -153,6 +153,6 @@ async def test_a_vanished_clients_stream_comes_back_with_the_network(hosts: tupl
         async def knows() -> bool:
             return "renamed" in (await laptop.cli("status")).stdout
 
-        await eventually(knows)
+        await promptly(knows, within=15)
         assert (await laptop.status())["Self"]["PublicKey"] == key
         assert "pong from renamed" in await laptop.ping("renamed")

@@ -18,7 +18,7 @@ from tests.support import nouns, once
 from tests.support.office import PAGE, challenge
 from tests.support.postgres import Cluster
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, promptly
 
 from doorward.clock import SystemClock
 from doorward.issuer.pushed import URN
@@ -199,7 +199,7 @@ async def _killed_after(
         return good
 
     told = await asyncio.gather(*(use(*one) for one in everything))
-    await eventually(lambda: _is_gone(worker))
+    await promptly(lambda: _is_gone(worker), within=10)
     assert sum(map(bool, told)) >= count
     return told
 

@@ -22,7 +22,7 @@ from tests.support.postgres import Cluster
 from tests.support.processes import gone
 from tests.support.programs import require_client
 from tests.support.server import Server
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, promptly, until
 from tests.support.workers_of import admin, all_metrics, held, relayed, spread
 
 pytestmark = [pytest.mark.interop]
@@ -179,25 +179,25 @@ async def test_each_worker_is_killed_while_everything_runs(postgres: Cluster, da
                 """Whether the shell at the other end is there; it is control that lets a session begin."""
                 keyboard.write(line + b"\n")
                 await keyboard.drain()
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(5):
                     return await screen.readline() == b"got " + line + b"\n"
 
             assert await answers(b"hello")
             for number, pid in enumerate(workers):
                 os.kill(pid, signal.SIGKILL)
                 # At once: who is asked while nobody is at one of the three posts waits, or is answered by another.
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(10):
                     assert await who_am_i() == "alice"
                 assert await answers(str(number).encode())
                 await reach(here, third)
                 await reach(third, here)
-                await until(lambda: len(server.worker_pids()) == 3)
+                await until(lambda: len(server.worker_pids()) == 3, 10)
 
                 async def all_serve() -> bool:
                     parts = (await server.json("status"))["parts"]
                     return any(part["name"] == "workers" and part["state"] == "running" for part in parts)
 
-                await eventually(all_serve)
+                await promptly(all_serve, 20)
         assert set(server.worker_pids()).isdisjoint(workers)
         assert server.daemon_pid() == daemon, "the private daemon outlives every worker"
         assert await server.own_node() == address
@@ -243,7 +243,7 @@ async def test_a_worker_less_and_the_rest_is_the_same_tailnet(postgres: Cluster,
             nodes = await server.json("nodes", "list")
             return all(node["online"] for node in nodes) and len(nodes) == 2
 
-        await eventually(are_online)
+        await promptly(are_online, 20)
         await everybody_reaches_everybody(clients)
         await until(lambda: held(postgres, database) == {"a": 1, "b": 1}, 20)
         await eventually(partial(_says_nothing_of_workers, server))

@@ -86,7 +86,7 @@ class Conversation:
         account_key: PEM.
         clock: for deadlines.
         entering: held while the account is made or found, by all that talk for it at the same time: RFC 8555 section 7.3
-            does not say what becomes of two that ask for the same new account at once, and authorities refuse one.
+            does not say what becomes of two that ask for the same new account at once, and an authority may refuse one.
     """
 
     def __init__(
